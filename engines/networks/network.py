@@ -1,0 +1,62 @@
+"""The frame that all networks share: a per-frame stem, named stages with memory, a per-frame head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from .temporal import State, named, part, per_frame
+
+
+class Network(nn.Module):
+    """A video network: clip [B, T, 3, H, W] -> one row of logits for each frame, [B, T, K].
+
+    Subclasses give `stem` (one frame, no memory), `stages()` (in order, each `forward(x, state) -> (y, state)`) and
+    `fc`. The clip's score is the mean of its frames' logits (TSN's average consensus, Wang et al., ECCV 2016). In the
+    causal form frame t sees frames up to t only, so that its logits are what a stream gets at that moment.
+    """
+
+    fc: nn.Linear
+
+    def __init__(self, *, frames: int, causal: bool, dropout: float) -> None:
+        super().__init__()
+        self.frames = frames
+        self.causal = causal
+        self.dropout = nn.Dropout(dropout)
+
+    def stem(self, frames: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, C, H', W'], without memory."""
+        raise NotImplementedError
+
+    def stages(self) -> Iterator[tuple[str, nn.Module]]:
+        """The stages after the stem, in order, by their module paths."""
+        raise NotImplementedError
+
+    def forward(self, clip: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clip [B, T, 3, H, W] (RGB, ImageNet-normalised), state -> logits [B, T, K], state.
+
+        An empty state is the initial one.
+        """
+        x = per_frame(self.stem, clip)
+        after: dict[str, Tensor] = {}
+        for name, stage in self.stages():
+            x, stage_after = stage(x, part(state, name))
+            after |= named(stage_after, name)
+        features = x.mean((3, 4))  # [B, T, C, H, W] -> [B, T, C]
+        return self.fc(self.dropout(features)), after
+
+    def frame_logits(self, clip: Tensor) -> Tensor:
+        """Clip [B, T, 3, H, W] (RGB, ImageNet-normalised), from the initial state -> logits [B, T, K]."""
+        return self(clip, {})[0]
+
+    @torch.no_grad()
+    def initial_state(self, rows: int, height: int, width: int) -> dict[str, Tensor]:
+        """Zeros of the shapes that the ops themselves return for one frame; empty for a clip network."""
+        training = self.training
+        self.eval()
+        reference = next(self.parameters())
+        _, after = self(reference.new_zeros(1, 1, 3, height, width), {})
+        self.train(training)
+        return {name: value.new_zeros(rows, *value.shape[1:]) for name, value in after.items()}

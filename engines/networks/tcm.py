@@ -1,0 +1,214 @@
+"""TCM: motion by correlation of feature maps, on a TSM-ResNet (Liu et al., "Motion-driven Visual Tempo Learning for
+Video-based Action Recognition", IEEE TIP 2022).
+
+x <- x + TAM(MTDM(x)) once, after layer2, without a ReLU after the addition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .resnet import ResNet
+from .temporal import State, named, part, per_frame
+
+REACH = 7  # displacements from -7 to 7 on both axes, a patch of 15 x 15
+PATCH = 2 * REACH + 1
+
+
+def band(x: Tensor) -> Tensor:
+    """The band around the diagonal of the last two axes, [..., n, n] -> [..., n, 15]: out[i, j] = x[i, i + j - 7].
+
+    Zero outside. Without a gather: with rows padded to L = n + 14, row i of the flat rows seen as [n, L + 1] starts at
+    its own i-th entry.
+    """
+    n = x.shape[-1]
+    rows = F.pad(x, (REACH, REACH)).flatten(-2)  # [..., n * (n + 14)]
+    return F.pad(rows, (0, n)).unflatten(-1, (n, n + PATCH))[..., :PATCH]
+
+
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Correlation of an earlier map with a later one, [N, C, H, W] twice -> [N, H, W, 15, 15] (dy slow, dx fast).
+
+    c(dy, dx; y, x) = ReLU(sum_c a[c, y, x] * b[c, y + dy, x + dx]), zero outside the image, as one matrix product
+    over all pairs of positions and the band |dy|, |dx| <= 7 of it.
+    """
+    h, w = a.shape[-2:]
+    product = a.flatten(2).transpose(1, 2) @ b.flatten(2)  # [N, H * W, H * W]
+    product = product.unflatten(2, (h, w)).unflatten(1, (h, w))  # [N, y, x, y', x']
+    columns = band(product.permute(0, 1, 3, 2, 4))  # [N, y, y', x, dx]
+    return band(columns.permute(0, 3, 4, 1, 2)).permute(0, 3, 1, 4, 2).relu()  # [N, x, dx, y, dy] -> [N, y, x, dy, dx]
+
+
+def displacement(c: Tensor) -> Tensor:
+    """Gated soft-argmax of a correlation, [N, H, W, 15, 15] -> [N, 3, H, W]: u, v and the confidence m.
+
+    A Gaussian (sigma 5) around the strongest displacement gates the volume; u and v, in units of the reach, are
+    expectations under softmax(100 * gated).
+    """
+    flat = c.flatten(3)
+    confidence, strongest = flat.max(-1, keepdim=True)  # [N, H, W, 1]
+    axis = torch.arange(PATCH, device=c.device)
+    row = strongest // PATCH
+    column = strongest - PATCH * row
+    gate_y = torch.exp(-((axis - row).to(c.dtype) ** 2) / 50.0).unsqueeze(-1)
+    gate_x = torch.exp(-((axis - column).to(c.dtype) ** 2) / 50.0).unsqueeze(-2)
+    p = (100.0 * c * gate_y * gate_x).flatten(3).softmax(-1).unflatten(-1, (PATCH, PATCH))
+    steps = (axis - REACH).to(c.dtype) / REACH
+    u, v = (p.sum(-2) * steps).sum(-1), (p.sum(-1) * steps).sum(-1)
+    return torch.stack([u, v, confidence.squeeze(-1)], 1)
+
+
+class MTDM(nn.Module):
+    """Multi-scale temporal dynamics: displacement and confidence at two tempos, [B, T, C, H, W] -> [B, T, 6, H, W].
+
+    Channels: u, v, m of the fast pair, then of the slow pair. Clip form: fast (t, t+1), slow (0, t+1), stored at t;
+    the last slot repeats the one before. Causal form: fast (t-1, t), slow (t-T+1, t), stored at t; before T frames
+    have come the slow reference is the stream's first frame, and at the first frame both pairs are that frame with
+    itself. State of the causal form: `ring` [B, T-1, 64, H, W], the last normalised maps; `started` [B], 1 once a
+    frame has come. Everything after the reduction is computed in float32 whatever the precision around it: 100 * s is
+    too coarse in half.
+    """
+
+    def __init__(self, channels: int, *, frames: int, causal: bool, reduced: int = 64) -> None:
+        super().__init__()
+        self.frames = frames
+        self.causal = causal
+        self.chnl_reduction = nn.Sequential(
+            nn.Conv2d(channels, reduced, 1, bias=False), nn.BatchNorm2d(reduced), nn.ReLU()
+        )
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """x [B, T, C, H, W] -> [B, T, 6, H, W], state."""
+        reduced = per_frame(self.chnl_reduction, x).float()
+        autocast_off = (
+            torch.autocast(x.device.type, enabled=False) if torch.is_autocast_enabled(x.device.type) else nullcontext()
+        )
+        with autocast_off:
+            maps = reduced * torch.rsqrt(reduced.square().sum(2, keepdim=True) + 1e-6)
+            motion, after = self.causal_motion(maps, state) if self.causal else (self.clip_motion(maps), {})
+        return motion.to(x.dtype), after
+
+    def clip_motion(self, maps: Tensor) -> Tensor:
+        """Normalised maps [B, T, 64, H, W] -> [B, T, 6, H, W]; the last slot repeats the one before."""
+        motion = two_tempos(maps[:, :-1], maps[:, :1].expand_as(maps[:, 1:]), maps[:, 1:])
+        return torch.cat([motion, motion[:, -1:]], 1)
+
+    def causal_motion(self, maps: Tensor, state: State) -> tuple[Tensor, State]:
+        """Normalised maps [B, T, 64, H, W], state -> [B, T, 6, H, W], state; the first frame of a stream fills its
+        ring.
+        """
+        length = self.frames - 1
+        ring = maps[:, :1].expand(-1, length, -1, -1, -1)
+        if state:
+            started = state["started"].view(-1, 1, 1, 1, 1) > 0
+            ring = torch.where(started, state["ring"], ring)
+        seen = torch.cat([ring, maps], 1)  # [B, T - 1 + n, 64, H, W]
+        motion = two_tempos(seen[:, length - 1 : -1], seen[:, :-length], maps)
+        return motion, {"ring": seen[:, -length:], "started": torch.ones_like(maps[:, 0, 0, 0, 0])}
+
+
+def two_tempos(fast: Tensor, slow: Tensor, now: Tensor) -> Tensor:
+    """Motion from the fast and from the slow reference to the present map, each [B, n, 64, H, W] -> [B, n, 6, H, W]."""
+    earlier, later = torch.stack([fast, slow], 2), torch.stack([now, now], 2)  # [B, n, 2, 64, H, W]
+    motion = displacement(correlation(earlier.flatten(0, 2), later.flatten(0, 2)))  # [B * n * 2, 3, H, W]
+    return motion.unflatten(0, (-1, now.shape[1], 2)).flatten(2, 3)
+
+
+def conv_bn_relu(inplanes: int, planes: int, kernel: int, groups: int = 1) -> list[nn.Module]:
+    """A convolution of stride 1 without bias, its batch norm and ReLU."""
+    conv = nn.Conv2d(inplanes, planes, kernel, padding=kernel // 2, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(planes), nn.ReLU()]
+
+
+class TemporalAttention(nn.Module):
+    """Efficient channel attention over time (the paper's ETA): w = sigmoid(conv along T of the spatial means), one
+    kernel for all channels.
+
+    k = int(log2 T), made odd upwards. Causal form: without the (k - 1) / 2 taps that look ahead.
+    State of the causal form: `means` [B, (k - 1) / 2, C], the last spatial means.
+    """
+
+    def __init__(self, *, frames: int, causal: bool) -> None:
+        super().__init__()
+        kernel = int(math.log2(frames))
+        kernel += 1 - kernel % 2
+        self.reach = kernel // 2
+        self.causal = causal
+        self.conv = nn.Conv1d(1, 1, kernel, padding=self.reach, bias=False)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """x [B, T, C, H, W] -> the same shape, state."""
+        means = x.mean((3, 4))  # [B, T, C]
+        after: dict[str, Tensor] = {}
+        if self.causal:
+            before = state["means"] if state else means.new_zeros(means.shape[0], self.reach, means.shape[2])
+            seen = torch.cat([before, means], 1)  # [B, reach + T, C]
+            taps = self.conv.weight[0, 0, : self.reach + 1]
+            count = means.shape[1]
+            mixed = torch.stack([taps[j] * seen[:, j : j + count] for j in range(self.reach + 1)]).sum(0)
+            after = {"means": seen[:, -self.reach :]}
+        else:
+            along_time = means.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B * C, 1, T]
+            mixed = self.conv(along_time).squeeze(1).unflatten(0, (-1, means.shape[2])).transpose(1, 2)
+        return x * mixed.sigmoid()[..., None, None], after
+
+
+class TAM(nn.Module):
+    """Temporal attention module: motion maps [B, T, 6, H, W] -> attention-weighted features [B, T, C, H, W]."""
+
+    def __init__(self, channels: int, *, frames: int, causal: bool) -> None:
+        super().__init__()
+        grouped = [layer for _ in range(3) for layer in conv_bn_relu(6, 6, 3, groups=3)]
+        self.conv1 = nn.Sequential(*grouped, *conv_bn_relu(6, 16, 1))
+        self.conv2 = nn.Sequential(*conv_bn_relu(16, 16, 3, groups=16), *conv_bn_relu(16, 32, 1))
+        self.conv3 = nn.Sequential(*conv_bn_relu(32, 32, 3, groups=32), *conv_bn_relu(32, 64, 1))
+        self.conv4 = nn.Sequential(*conv_bn_relu(64, 64, 3, groups=64), *conv_bn_relu(64, channels, 1))
+        self.eta = TemporalAttention(frames=frames, causal=causal)
+
+    def forward(self, motion: Tensor, state: State) -> tuple[Tensor, State]:
+        """Motion [B, T, 6, H, W] -> [B, T, C, H, W], state."""
+        x = per_frame(lambda m: self.conv4(self.conv3(self.conv2(self.conv1(m)))), motion)
+        y, after = self.eta(x, part(state, "eta"))
+        return y, named(after, "eta")
+
+
+class TemporalCorrelation(nn.Module):
+    """The TCM layer: x + TAM(MTDM(x)), [B, T, C, H, W] -> the same shape."""
+
+    def __init__(self, channels: int, *, frames: int, causal: bool) -> None:
+        super().__init__()
+        self.mtdm = MTDM(channels, frames=frames, causal=causal)
+        self.tam = TAM(channels, frames=frames, causal=causal)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """x [B, T, C, H, W] -> the same shape, state."""
+        motion, after_mtdm = self.mtdm(x, part(state, "mtdm"))
+        y, after_tam = self.tam(motion, part(state, "tam"))
+        return x + y, named(after_mtdm, "mtdm") | named(after_tam, "tam")
+
+
+class TCM(ResNet):
+    """TSM-ResNet with the TCM layer after layer2; every block shifts, on ResNet-101 too."""
+
+    def __init__(
+        self, backbone: str, *, frames: int, classes: int, causal: bool, width: float = 1.0, dropout: float = 0.5
+    ) -> None:
+        if frames < 4:
+            raise ValueError(
+                f"TCM needs at least 4 frames, below that its attention over time sees no neighbour; got {frames}"
+            )
+        super().__init__(backbone, frames=frames, classes=classes, causal=causal, width=width, dropout=dropout)
+        self.tcm = TemporalCorrelation(self.channels_after("layer2"), frames=frames, causal=causal)
+
+    def stages(self) -> Iterator[tuple[str, nn.Module]]:
+        """The blocks, with the TCM layer before the first block of layer3."""
+        for name, stage in super().stages():
+            if name == "layer3.0":
+                yield "tcm", self.tcm
+            yield name, stage

@@ -1,0 +1,92 @@
+"""What every temporal op shares: the state as a value, and the helpers that look one frame back.
+
+The law of this package, for every op and every network and any split of x along time:
+
+    whole(x) == concat(chunk(x, state) for chunk in chunks)
+
+An op is a module with `forward(x, state) -> (y, state)`: x is [B, T, ...] with T >= 1, `state` maps names to tensors
+whose first axis is B. An absent entry is the initial state, which is all zeros. Modules hold weights only. The clip
+form of an op sees the whole clip, zero outside it, and has no state; the causal form is the same op without the taps
+that look ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+State = Mapping[str, Tensor]
+"""Names (module paths, "layer1.0.shift") to tensors [B, ...]."""
+
+
+def part(state: State, name: str) -> dict[str, Tensor]:
+    """The entries of the submodule `name`, by their names inside it."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def named(state: State, name: str) -> dict[str, Tensor]:
+    """The opposite of `part`: the same entries by their names outside the submodule."""
+    return {f"{name}.{key}": value for key, value in state.items()}
+
+
+def per_frame(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a 2-D module to every frame: [B, T, ...] -> [B * T, ...] -> f -> [B, T, ...]."""
+    y = f(x.flatten(0, 1))
+    return y.view(-1, x.shape[1], *y.shape[1:])
+
+
+def delay(x: Tensor, last: Tensor | None) -> Tensor:
+    """x one frame later, [B, T, ...]: `last` [B, ...] (zeros if None) stands before the first frame, the newest frame
+    falls out.
+    """
+    first = torch.zeros_like(x[:, :1]) if last is None else last.unsqueeze(1)
+    return first if x.shape[1] == 1 else torch.cat([first, x[:, :-1]], 1)
+
+
+def advance(x: Tensor) -> Tensor:
+    """x one frame earlier, [B, T, ...]: the oldest frame falls out, zeros stand after the newest."""
+    return torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], 1)
+
+
+class NoShift(nn.Module):
+    """TSN's place for a shift: the convolution alone, no time, no state."""
+
+    def forward(self, x: Tensor, state: State, conv: nn.Conv2d) -> tuple[Tensor, State]:  # noqa: ARG002
+        """x [B, T, C, H, W] -> conv(x), {}."""
+        return per_frame(conv, x), {}
+
+
+class TemporalShift(nn.Module):
+    """Temporal shift (Lin et al., TSM, ICCV 2019, section 3), together with the convolution that reads the shifted map.
+
+    Clip form: of the first C // 8 channels each frame takes the next frame's, of the second C // 8 the previous
+    frame's. Causal form (online TSM): of the first C // 8 channels each frame takes the previous frame's. State:
+    `last` [B, C // 8, H, W], those channels of the last frame.
+
+    The shifted map is never built. A convolution is linear, so with s the shifted part and x[:n] what it replaces,
+    conv(cat(s, x[n:])) = conv(x) + conv_of_the_first_n_channels(s - x[:n]): exact, and no copy of the full map.
+    """
+
+    def __init__(self, channels: int, *, causal: bool) -> None:
+        super().__init__()
+        self.fold = channels // 8
+        self.causal = causal
+
+    def forward(self, x: Tensor, state: State, conv: nn.Conv2d) -> tuple[Tensor, State]:
+        """x [B, T, C, H, W] -> conv(shift(x)) [B, T, P, H', W'], state."""
+        part_of_x = x[:, :, : self.fold if self.causal else 2 * self.fold]
+        if self.causal:
+            shifted = delay(part_of_x, state.get("last"))
+        else:
+            ahead, behind = part_of_x.split(self.fold, 2)
+            shifted = torch.cat([advance(ahead), delay(behind, None)], 2)
+        weight = conv.weight[:, : part_of_x.shape[2]]
+
+        def partial_conv(difference: Tensor) -> Tensor:
+            return nn.functional.conv2d(difference, weight, None, conv.stride, conv.padding)
+
+        y = per_frame(conv, x) + per_frame(partial_conv, shifted - part_of_x)
+        return y, {"last": part_of_x[:, -1]} if self.causal else {}

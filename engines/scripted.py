@@ -1,0 +1,96 @@
+"""An engine without a network: it plays given scores, one row a step. For tests, demonstrations and load tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Engine, EngineState, Snapshot
+from .errors import EngineError
+from .spec import EngineSpec, TensorSpec
+
+HOLD_STEPS = 20
+
+
+class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`NAME.scores.json`: labels, and probabilities [N, K] that every stream plays from its start, over and over."""
+
+    labels: tuple[str, ...]
+    scores: tuple[tuple[float, ...], ...]
+    rate_hz: float = 10.0
+    frames: int = 8
+    height: int = 112
+    width: int = 112
+
+
+class ScriptedState(EngineState):
+    """How many steps each row has made since its start."""
+
+    def __init__(self, spec: EngineSpec, rows: int) -> None:
+        super().__init__(spec, rows)
+        self.steps = np.zeros(rows, np.int64)
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the state."""
+        return {"steps": self.steps.copy()}
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        self.steps = snapshot["steps"].copy()
+
+
+class ScriptedEngine(Engine):
+    """Plays scores [N, K] (probabilities) whatever the frames show; `ready` from a row's T-th step on, as a network."""
+
+    def __init__(self, spec: EngineSpec, scores: NDArray[np.float32]) -> None:
+        states = (TensorSpec("steps", (), "int64"),)
+        super().__init__(msgspec.structs.replace(spec, states=states), "scripted", "given scores, no network")
+        self.logits = np.log(np.clip(scores, 1e-9, 1)).astype(np.float32)
+
+    def new_state(self, rows: int) -> ScriptedState:
+        """The initial state of `rows` streams."""
+        return ScriptedState(self.spec, rows)
+
+    def _step(
+        self,
+        frames: NDArray[np.uint8],  # noqa: ARG002
+        active: NDArray[np.bool_],
+        fresh: NDArray[np.bool_],
+        state: ScriptedState,
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        state.steps[fresh] = 0
+        logits = self.logits[state.steps % len(self.logits)]
+        state.steps[active] += 1
+        return logits, state.steps >= self.spec.frames
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def each_label_in_turn(labels: int) -> NDArray[np.float32]:
+    """The default script, [20 * K, K]: every label for 20 steps with 0.9."""
+    rest = 0.1 / max(1, labels - 1)
+    return np.repeat(np.eye(labels, dtype=np.float32) * (0.9 - rest) + rest, HOLD_STEPS, axis=0)
+
+
+def read_script(path: Path) -> ScriptedEngine:
+    """The engine of a script file; raises EngineError if it is not one."""
+    try:
+        script = msgspec.json.decode(path.read_bytes(), type=Script)
+        scores = np.array(script.scores, np.float32)
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise EngineError(f"{path}: is not a script of scores: {error}") from error
+    if scores.ndim != 2 or scores.shape[1] != len(script.labels) or not np.all((scores >= 0) & (scores <= 1)):
+        raise EngineError(
+            f"{path}: scores must be rows of {len(script.labels)} numbers from 0 to 1, one for each label"
+        )
+    spec = EngineSpec(
+        name=path.name.removesuffix(".scores.json"), labels=script.labels, height=script.height, width=script.width,
+        rate_hz=script.rate_hz, frames=script.frames, mode="stream", fit="stretch", network="scripted", backbone="none",
+        channel_width=1.0, states=(), files={},
+    )  # fmt: skip
+    return ScriptedEngine(spec, scores)

@@ -1,0 +1,107 @@
+"""What a model is, beside its weights: the sidecar `NAME.json`, and the checks of a model file against it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from .errors import EngineError
+
+STATE_OUT = ".out"  # the output of a state is called as its input, with this appended
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One state tensor: its name (a module path), its shape without the row axis, its type (numpy's name)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the exported graph compared with the eager network when it was made, over steps with motion and resets."""
+
+    backend: str
+    precision: Literal["fp32", "bf16"]
+    steps: int
+    max_probability_difference: float
+    top1_agreement: float
+
+
+class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that a program must know to run a model and to read its answers.
+
+    labels          class names, in the order of the logits
+    height, width   of the frames that go in, pixels
+    rate_hz         the rate of frames that the network was trained at
+    frames          T; `ready` holds from a stream's T-th frame on
+    mode            "stream": the causal form, one frame a step
+    fit             how a picture becomes a frame: "stretch" to the size, or "crop" (short side to 256/224 of it,
+                    centre)
+    network, backbone, channel_width   what `build_network` needs to make it again
+    states          the state table, in the order of the graph's inputs
+    files           file name -> SHA-256 of every file that belongs to the model
+    certificates    the precisions in which the graph was proven equal to the eager network
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    height: int
+    width: int
+    rate_hz: float
+    frames: int
+    mode: Literal["stream"]
+    fit: Literal["stretch", "crop"]
+    network: str
+    backbone: str
+    channel_width: float
+    states: tuple[TensorSpec, ...]
+    files: dict[str, str]
+    certificates: tuple[Certificate, ...] = ()
+    format: Literal[1] = 1
+
+    @property
+    def version(self) -> str:
+        """`name@hash`, the hash over all of the model's files: what messages carry."""
+        digest = hashlib.sha256("".join(sorted(self.files.values())).encode()).hexdigest()
+        return f"{self.name}@{digest[:8]}"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_spec(path: Path) -> EngineSpec:
+    """The sidecar of a model file (any of `NAME.onnx`, `NAME.pt`, `NAME.json`), without a look at the model file
+    itself.
+
+    Raises EngineError if there is none or it is not one.
+    """
+    sidecar = path.with_suffix(".json")
+    try:
+        return msgspec.json.decode(sidecar.read_bytes(), type=EngineSpec)
+    except FileNotFoundError:
+        raise EngineError(
+            f"{path}: its sidecar {sidecar.name} is missing beside it; a model is both files, copy them together"
+        ) from None
+    except OSError as error:
+        raise EngineError(f"{sidecar}: cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise EngineError(f"{sidecar}: is not a model's sidecar: {error}") from error
+
+
+def check_file(path: Path, spec: EngineSpec) -> None:
+    """Raise EngineError unless `path` is, byte for byte, one of the files that the sidecar names."""
+    if not path.is_file():
+        raise EngineError(f"{path}: no such model file; `streamer models` lists the ones that are there")
+    expected = spec.files.get(path.name)
+    if expected is None:
+        raise EngineError(f"{path}: the sidecar beside it is of another model ({spec.name}: {', '.join(spec.files)})")
+    if sha256(path) != expected:
+        raise EngineError(
+            f"{path}: does not match its sidecar: it is truncated, changed or another model's; copy both files again"
+        )

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engines.networks import build_network
+from engines.networks.tcm import MTDM, TAM, TemporalAttention, band, correlation, displacement
+
+from .contract import check_streaming_law, settle
+
+
+def correlation_by_definition(a: Tensor, b: Tensor) -> Tensor:
+    """The sum over 225 shifted products, [N, C, H, W] -> [N, H, W, 15, 15]."""
+    h, w = a.shape[-2:]
+    padded = F.pad(b, (7, 7, 7, 7))
+    rows = [
+        torch.stack([(a * padded[:, :, dy : dy + h, dx : dx + w]).sum(1) for dx in range(15)], -1) for dy in range(15)
+    ]
+    return torch.stack(rows, -2).relu()
+
+
+def test_the_band_takes_the_entries_around_the_diagonal() -> None:
+    x = torch.randn(3, 20, 20)
+    y = band(x)
+    for i in range(20):
+        for j in range(15):
+            column = i + j - 7
+            expected = x[:, i, column] if 0 <= column < 20 else torch.zeros(3)
+            torch.testing.assert_close(y[:, i, j], expected)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (5, 9)])
+def test_the_correlation_as_one_product_equals_its_definition(size: tuple[int, int]) -> None:
+    a, b = torch.randn(2, 16, *size), torch.randn(2, 16, *size)
+    torch.testing.assert_close(correlation(a, b), correlation_by_definition(a, b), rtol=1e-5, atol=1e-5)
+
+
+def test_a_moved_map_is_found_where_it_went() -> None:
+    texture = F.normalize(torch.randn(1, 64, 40, 40), dim=1)
+    before, after = texture[:, :, 10:30, 10:30], texture[:, :, 13:33, 8:28]  # content moved 3 up and 2 right
+    u, v, m = displacement(correlation(before, after))[0, :, 8:12, 8:12]
+    torch.testing.assert_close(u, torch.full_like(u, 2 / 7), atol=1e-3, rtol=0)
+    torch.testing.assert_close(v, torch.full_like(v, -3 / 7), atol=1e-3, rtol=0)
+    torch.testing.assert_close(m, torch.ones_like(m), atol=1e-3, rtol=0)
+
+
+def test_the_motion_module_obeys_the_streaming_law() -> None:
+    module = settle(MTDM(12, frames=8, causal=True))
+    check_streaming_law(module, torch.randn(2, 24, 12, 9, 9))
+
+
+def test_the_attention_module_obeys_the_streaming_law() -> None:
+    for frames in (8, 16):
+        check_streaming_law(settle(TAM(12, frames=frames, causal=True)), torch.randn(2, 24, 6, 5, 5))
+
+
+@torch.no_grad()
+def test_clip_and_causal_motion_agree_on_the_pairs_they_share() -> None:
+    """Clip form stores the pair (t, t+1) at t, the causal form at t+1; the slow reference is frame 0 in both."""
+    clip_form, causal_form = MTDM(12, frames=8, causal=False).eval(), MTDM(12, frames=8, causal=True).eval()
+    causal_form.load_state_dict(clip_form.state_dict())
+    x = torch.randn(1, 8, 12, 9, 9)
+    clip, causal = clip_form(x, {})[0], causal_form(x, {})[0]
+    torch.testing.assert_close(clip[:, :-1], causal[:, 1:])
+    torch.testing.assert_close(clip[:, -1], clip[:, -2])
+
+
+@torch.no_grad()
+def test_at_the_first_frame_both_pairs_are_that_frame_with_itself() -> None:
+    motion, _ = MTDM(64, frames=8, causal=True).eval()(torch.rand(1, 1, 64, 9, 9), {})
+    torch.testing.assert_close(motion[:, :, :3], motion[:, :, 3:])
+    assert motion[:, :, 2].min() > 0.99  # a frame matches itself
+
+
+def test_the_attention_kernel_follows_the_length_of_the_clip() -> None:
+    kernels = {frames: TemporalAttention(frames=frames, causal=False).conv.kernel_size for frames in (4, 8, 16, 32)}
+    assert kernels == {4: (3,), 8: (3,), 16: (5,), 32: (5,)}
+
+
+def test_a_published_tcm_has_its_published_size() -> None:
+    network = build_network("tcm", "resnet50", frames=8, classes=174, causal=False)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(23.94e6, rel=2e-3)
+
+
+@torch.no_grad()
+def test_motion_stays_in_single_precision_under_autocast() -> None:
+    module, x = MTDM(16, frames=8, causal=True).eval(), torch.rand(1, 4, 16, 9, 9)
+    exact = module(x, {})[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = module(x, {})[0]
+    assert mixed.dtype == exact.dtype
+    assert (mixed - exact).abs().mean() < 0.02  # the reduction before it is half, the correlation is not
