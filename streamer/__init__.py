@@ -1,0 +1,28 @@
+"""Action labels from live video, in real time.
+
+A source gives frames; a ring keeps the newest; a sampler takes them at the rate that the network was trained at; a
+batcher runs the rows of all streams as one step of an engine that keeps its temporal state; a decider turns
+probabilities into events; a publisher sends them out. `Subscriber` is the other end, for programs that want the labels:
+
+    for message in Subscriber("tcp://127.0.0.1:5557", kinds=["event"]):
+        print(message.stream, message.type, message.label)
+"""
+
+from __future__ import annotations
+
+from streamer.errors import ConfigError, SourceError, StreamerError
+from streamer.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
+from streamer.subscriber import Subscriber
+
+__all__ = [
+    "ConfigError",
+    "EventMessage",
+    "GapMessage",
+    "Message",
+    "ScoreMessage",
+    "SourceError",
+    "StateMessage",
+    "StatusMessage",
+    "StreamerError",
+    "Subscriber",
+]

@@ -1,0 +1,99 @@
+"""ZeroMQ addresses that users write: checked before ZeroMQ sees them, because it takes some wrong ones without a word.
+
+It would bind some other port for tcp://127.0.0.1:99999, delete a file that stands where an ipc:// socket shall be, and
+take an ipc:// path away from the program that uses it.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import re
+import socket
+from pathlib import Path
+
+import zmq
+
+from streamer.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+_TCP = re.compile(r"tcp://(?P<host>\[[^\[\]\s]+\]|[^:\[\]/\s\0]+):(?P<port>\d+|\*)")
+_IPC = re.compile(r"ipc://(?P<path>[^\0]+)")
+_FORMS = "use tcp://127.0.0.1:5557 or ipc:///run/streamer.sock"
+
+
+def bind(sock: zmq.Socket[bytes], address: str, key: str) -> str:
+    """Bind a socket whose options are set; returns the address bound, with the port that was found for `*` or 0.
+
+    key: the configuration's key of the address, for messages. Raises ConfigError for an address that is malformed,
+    in use, or not this machine's. Logs a warning for an address that other machines can reach.
+    """
+    host = _checked(sock, address, bindable=True)
+    if not host:
+        _check_path(address)
+    try:
+        sock.bind(address)
+    except zmq.ZMQError as error:
+        raise ConfigError(f"cannot bind {address}: {_advice(error, key)}") from error
+    bound = sock.getsockopt_string(zmq.LAST_ENDPOINT)
+    if host and _is_public(host):
+        _log.warning("anyone who can reach this machine can read %s; bind 127.0.0.1 if that is not intended", bound)
+    return bound
+
+
+def connect(sock: zmq.Socket[bytes], address: str) -> None:
+    """Connect a socket, now or whenever the other side appears. Raises ConfigError for a malformed address."""
+    _checked(sock, address, bindable=False)
+    try:
+        sock.connect(address)
+    except zmq.ZMQError as error:
+        raise ConfigError(f"cannot connect to {address!r}: {error.strerror}; {_FORMS}") from error
+
+
+def _checked(sock: zmq.Socket[bytes], address: str, bindable: bool) -> str:
+    """Check the form of an address and return its host, "" for ipc."""
+    if _IPC.fullmatch(address):
+        return ""
+    match = _TCP.fullmatch(address)
+    if match is None:
+        raise ConfigError(f"{address!r} is not an address: {_FORMS}")
+    host, port = match["host"], match["port"]
+    if port == "*" or int(port) == 0:
+        if not bindable:
+            raise ConfigError(f"{address!r} names no port to connect to; use the port that the publisher is bound to")
+    elif int(port) > 65535:
+        raise ConfigError(f"{address!r}: a port is at most 65535")
+    if host.startswith("["):
+        sock.ipv6 = True
+    return host
+
+
+def _check_path(address: str) -> None:
+    """Refuse an ipc path that is in use or not a socket; one that a dead program left behind may be taken over."""
+    path = Path(address.removeprefix("ipc://"))
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise ConfigError(f"cannot bind {address}: {path} exists and is not a socket; choose another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise ConfigError(f"cannot bind {address}: another program uses it; stop that one or choose another path")
+
+
+def _is_public(host: str) -> bool:
+    if host in ("localhost", "lo"):
+        return False
+    try:
+        return not ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # `*` or the name of a network interface
+        return True
+
+
+def _advice(error: zmq.ZMQError, key: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"another program uses it; stop that one (another `streamer run`?) or set {key} to another port"
+    if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
+        return f"this machine has no such address; set {key} to one that it has, like 127.0.0.1"
+    return f"{error.strerror}; set {key} to another address"

@@ -1,0 +1,46 @@
+"""Rows of many streams -> one step of the engine."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines import Engine, probabilities
+from streamer.meters import Meter
+from streamer.types import Image, Probabilities
+
+
+class Batcher:
+    """Holds the engine's state and one input row for each stream; a step runs the rows filled since the last one.
+
+    step_ms  how long the steps took, milliseconds
+    """
+
+    def __init__(self, engine: Engine, rows: int) -> None:
+        spec = engine.spec
+        self._engine = engine
+        self._state = engine.new_state(rows)
+        self._frames = np.zeros((rows, spec.height, spec.width, 3), np.uint8)
+        self._active: NDArray[np.bool_] = np.zeros(rows, np.bool_)
+        self._fresh: NDArray[np.bool_] = np.zeros(rows, np.bool_)
+        self.step_ms = Meter()
+
+    def row(self, index: int) -> Image:
+        """Where the next frame of a stream goes, [H, W, 3] uint8."""
+        row: Image = self._frames[index]
+        return row
+
+    def fill(self, index: int, *, fresh: bool) -> None:
+        """The row holds a frame for the next step; `fresh`: the stream's temporal state starts anew before it."""
+        self._active[index] = True
+        self._fresh[index] = fresh
+
+    def step(self) -> tuple[Probabilities, NDArray[np.bool_]]:
+        """Run the filled rows: probabilities [B, K] float32 and ready [B]; the other rows' values mean nothing."""
+        started = time.perf_counter()
+        logits, ready = self._engine.step(self._frames, self._active, self._fresh, self._state)
+        self.step_ms.add((time.perf_counter() - started) * 1e3)
+        self._active[:] = self._fresh[:] = False
+        return probabilities(logits), ready

@@ -1,0 +1,241 @@
+"""The command `streamer`: it parses, wires, prints, and turns errors into exit codes.
+
+0 done, 2 configuration, 3 source, 4 engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from engines import Engine, EngineError, load_engine
+from streamer.config import Config
+from streamer.errors import ConfigError, SourceError, StreamerError
+from streamer.messages import KINDS, Kind, Message, encode
+from streamer.settings import Settings, load_settings
+from streamer.sources import Source, open_source, redact
+
+app = typer.Typer(
+    help="Action labels from live video: a camera, a stream or a file goes in, labels come out over ZeroMQ.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+SourceArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE...",
+        help="0 or /dev/video0 (webcam), rtsp://HOST/PATH, http://HOST/PATH (MJPEG), a video file, or pattern://swipe.",
+        show_default=False,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("-c", "--config", help="A YAML file; see configs/ for some to copy.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set any configuration value, such as events.enter=0.7; repeatable."
+    ),
+]
+ModelOption = Annotated[
+    str | None, typer.Option(metavar="NAME|FILE", help="A model's name or file; `streamer models` lists the names.")
+]
+BackendOption = Annotated[
+    str | None, typer.Option(metavar="BACKEND", help="auto, openvino (CPU), eager (torch) or scripted (no network).")
+]
+
+
+def make_settings(file: Path | None, sets: Sequence[str] | None, **options: Any) -> Settings:
+    """The layers of configuration; options that are None were not given."""
+    given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
+    return load_settings(file, os.environ, sets or (), given)
+
+
+def make_engine(config: Config) -> Engine:
+    """The model on its backend."""
+    return load_engine(config.model, config.backend, threads=config.engine.threads, precision=config.engine.precision)
+
+
+def make_sources(config: Config) -> list[Source]:
+    """The sources, each with a name of its own: a second `cam` is called `cam-2`."""
+    if not config.sources:
+        raise ConfigError("no source is given; name one, such as `streamer run 0` for a webcam or pattern://swipe")
+    sources: list[Source] = []
+    for source in map(open_source, config.sources):
+        taken = {other.name for other in sources}
+        if source.name in taken:
+            if source.config.name:
+                raise ConfigError(f"two sources are called {source.name}; give each another name")
+            numbers = (f"{source.name[:60]}-{number}" for number in range(2, len(config.sources) + 2))
+            source.name = next(name for name in numbers if name not in taken)
+        sources.append(source)
+    return sources
+
+
+@app.command()
+def run(
+    source: SourceArguments = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    model: ModelOption = None,
+    backend: BackendOption = None,
+    publish: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where to publish labels, such as tcp://127.0.0.1:5557.")
+    ] = None,
+    no_publish: Annotated[bool, typer.Option("--no-publish", help="Publish nothing.")] = False,
+    headless: Annotated[bool, typer.Option("--headless", help="Show nothing but warnings and errors.")] = False,
+    duration: Annotated[float | None, typer.Option(metavar="S", help="Stop after this many seconds.")] = None,
+) -> None:
+    """Recognise actions in live video and publish labels, until Ctrl-C, the end of all files or --duration."""
+    from streamer.pipeline import Pipeline
+    from streamer.publisher import Publisher
+    from streamer.terminal import TerminalView
+
+    stop = stop_on_signals()
+    if publish and no_publish:
+        raise ConfigError("--publish and --no-publish exclude each other; give one of them")
+    options = {"sources": source or None, "model": model, "backend": backend, "publish__address": publish}
+    settings = make_settings(config, set_, duration_s=duration, **options).config
+    sources = make_sources(settings)
+    engine = make_engine(settings)
+    console = Console(quiet=headless)
+    address = None if no_publish else settings.publish.address
+    with ExitStack() as stack:
+        stack.callback(engine.close)
+        publisher = Publisher(address, engine.spec.version, engine.spec.mode) if address else None
+        console.print(f"model   {engine.spec.version}: {engine.device}", highlight=False)
+        told = f"{publisher.address} (to see them elsewhere: streamer watch {publisher.address})" if publisher else "-"
+        console.print(f"labels  {told}", highlight=False, soft_wrap=True)
+        view = stack.enter_context(TerminalView(console, sources))
+        pipeline = Pipeline(settings, engine, sources, publisher, [] if headless else [view])
+        summary = pipeline.run(stop)
+    for line in summary.lines():
+        console.print(line, highlight=False)
+    if not summary.captured and not stop.is_set():
+        raise SourceError(f"no source gave a frame: {'; '.join(pipeline.details()) or 'all were empty'}")
+
+
+@app.command()
+def watch(
+    address: Annotated[str, typer.Argument(help="Where labels are published, such as tcp://127.0.0.1:5557.")],
+    stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help=f"Only this kind of {', '.join(KINDS)}; repeatable.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Every message, one JSON object a line.")] = False,
+) -> None:
+    """Print the labels that a running `streamer run` publishes, here or on another machine."""
+    from streamer.subscriber import Subscriber
+    from streamer.watch import watch as print_messages
+
+    with suppress(KeyboardInterrupt), Subscriber(address, streams=stream, kinds=check_kinds(kind)) as subscriber:
+        print_messages(subscriber, sys.stdout, as_json=json)
+
+
+@app.command()
+def replay(
+    file: Annotated[list[str], typer.Argument(metavar="FILE...", help="Video files (or pattern:// with a duration).")],
+    out: Annotated[Path, typer.Option(help="Where the messages go, one JSON object a line; - is the terminal.")],
+    kind: Annotated[
+        list[str] | None, typer.Option(help=f"Which of {', '.join(KINDS)}; repeatable. [default: event, gap]")
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    model: ModelOption = None,
+    backend: BackendOption = None,
+) -> None:
+    """Run files through the model, every frame, as fast as it goes, and write their events.
+
+    The same file gives the same bytes every time.
+    """
+    from streamer.replay import replay as replay_source
+
+    kinds = check_kinds(kind) or ("event", "gap")
+    entries = [{"uri": uri, "pace": "fast"} for uri in file]
+    settings = make_settings(config, set_, sources=entries, model=model, backend=backend).config
+    sources = make_sources(settings)
+    for source in sources:
+        if source.live:
+            raise SourceError(f"{source.uri}: is live and never ends; replay takes files, run takes cameras")
+    engine = make_engine(settings)
+    with ExitStack() as stack:
+        stack.callback(engine.close)
+        try:
+            target = sys.stdout.buffer if str(out) == "-" else stack.enter_context(out.open("wb"))
+        except OSError as error:
+            raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
+
+        def write(message: Message) -> None:
+            if message.kind in kinds:
+                target.write(encode(message) + b"\n")
+
+        for source in sources:
+            stream = replay_source(source, engine, settings, write)
+            typer.echo(f"{source.uri}: {stream.inferred} frames inferred, {stream.started} events", err=True)
+        target.flush()
+
+
+@app.command()
+def check() -> None:
+    """Tell what works on this machine: cameras, backends with reasons, model files."""
+    from streamer.check import report
+
+    healthy = True
+    for line, good in report():
+        typer.echo(line)
+        healthy &= good
+    if not healthy:
+        raise typer.Exit(EngineError.exit_code)
+
+
+@app.command()
+def models(labels: Annotated[bool, typer.Option("--labels", help="List each model's labels, too.")] = False) -> None:
+    """List the models that can be named with --model."""
+    from streamer.check import model_lines
+
+    for line in model_lines(with_labels=labels):
+        typer.echo(line)
+
+
+@app.command(name="config")
+def show_config(config: ConfigOption = None, set_: SetOption = None) -> None:
+    """Print the effective configuration, and where each value came from."""
+    for line in make_settings(config, set_).lines():
+        typer.echo(line)
+
+
+def check_kinds(kinds: Sequence[str] | None) -> tuple[Kind, ...] | None:
+    """Kinds of messages by name; None if none were given."""
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise ConfigError(f"--kind {kind}: there is no such kind; known are {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in kinds) if kinds else None
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that Ctrl-C and SIGTERM set."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def main() -> None:
+    """Run the command line; expected errors are one line on stderr and an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except (StreamerError, EngineError) as error:
+        typer.echo(f"streamer: {redact(str(error))}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,106 @@
+"""The whole configuration, as typed models. Every knob is here, with its default and its unit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+StreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(Section):
+    """One source. `uri`: 0, /dev/video0, v4l2:NAME, rtsp://..., http(s)://... (MJPEG), a file, pattern://swipe?fps=30."""
+
+    uri: str = Field(coerce_numbers_to_str=True)
+    name: StreamName | None = None  # default: made from the URI
+    pace: Literal["realtime", "fast"] = (
+        "realtime"  # files only: by their timestamps like a camera, or as fast as it goes
+    )
+    transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
+    open_s: PositiveSeconds = 5.0  # time limit of a connection attempt
+    read_s: PositiveSeconds = 2.0  # time limit of one read; a connection that exceeds it is given up
+    width: Annotated[int, Field(gt=0)] | None = None  # webcams only: what to ask the camera for
+    height: Annotated[int, Field(gt=0)] | None = None
+    fps: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _address_alone(cls, value: Any) -> Any:
+        """A source may be written as its address: `sources: [0, clip.mp4]`."""
+        return {"uri": value} if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+
+class LabelRule(Section):
+    """Overrides of the event thresholds for one label."""
+
+    enter: Probability | None = None
+    enter_s: Seconds | None = None
+    leave: Probability | None = None
+    leave_s: Seconds | None = None
+    min_s: Seconds | None = None
+    max_s: PositiveSeconds | None = None
+    refractory_s: Seconds | None = None
+
+
+class EventConfig(Section):
+    """How probabilities become events. All in time, never in counts of frames."""
+
+    preset: Literal["gesture", "activity"] = "gesture"  # sets the defaults of the values below
+    smoothing_s: Seconds = 0.3  # time constant of the exponential average
+    enter: Probability = 0.6
+    enter_s: Seconds = 0.15
+    leave: Probability = 0.35
+    leave_s: Seconds = 0.3
+    switch_lead: Probability = 0.1  # another label ends the event when it leads by this for enter_s
+    min_s: Seconds = 0.2
+    merge_gap_s: Seconds = 0.3
+    max_s: PositiveSeconds = 30.0
+    refractory_s: Seconds = 0.5
+    background: tuple[str, ...] = ()  # labels that never make an event
+    labels: dict[str, LabelRule] = {}
+    inhibit: dict[
+        str, tuple[str, ...]
+    ] = {}  # after this label's end, these stay silent for refractory_s (return strokes)
+
+
+class PublishConfig(Section):
+    """The label stream."""
+
+    address: str | None = "tcp://127.0.0.1:5557"  # null: publish nothing
+    scores: bool = True  # publish a `score` message at every evaluation
+    topk: Annotated[int, Field(ge=1)] = 5
+
+
+class EngineConfig(Section):
+    """How the model runs."""
+
+    threads: Annotated[int, Field(ge=1)] | None = (
+        None  # CPU threads of the engine; null: the runtime's choice, leaving room for capture
+    )
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # OpenVINO only; auto: bf16 where the processor has it
+
+
+class Config(Section):
+    """Everything that `streamer run` obeys."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    model: str = "default"  # a shipped or installed name, or a model file
+    backend: Literal["auto", "openvino", "eager", "scripted"] = "auto"
+    max_gap: Annotated[float, Field(gt=1)] = (
+        3.0  # sample periods without a frame after which the temporal state starts anew
+    )
+    buffer: Annotated[int, Field(ge=1)] = 8  # network-size frames that wait per stream before the oldest is dropped
+    duration_s: PositiveSeconds | None = None  # stop after this time; null: run until stopped
+    engine: EngineConfig = EngineConfig()
+    events: EventConfig = EventConfig()
+    publish: PublishConfig = PublishConfig()

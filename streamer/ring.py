@@ -1,0 +1,101 @@
+"""The queue between the thread that captures a stream and the one that runs the network: short and preallocated.
+
+A network that is too slow must see recent frames, not old ones: a full ring gives up its oldest frame, and counts it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from streamer.opencv import cv2
+from streamer.types import Image
+
+_STOP_POLL_S = 0.05  # how often a push that waits for space looks whether it should give up
+_CROP_MARGIN = 256 / 224  # networks with a centre crop were trained on pictures this much larger than their input
+
+Fit = Literal["stretch", "crop"]
+
+
+def fit(image: Image, height: int, width: int, mode: Fit) -> Image:
+    """[H, W, 3] -> [height, width, 3], as the network was trained to see it.
+
+    `stretch` ignores the aspect ratio; `crop` keeps it: the picture is scaled to cover 256/224 of the size, and its
+    centre is cut out.
+    """
+    if mode == "stretch":
+        return _resize(image, height, width)
+    scale = max(height * _CROP_MARGIN / image.shape[0], width * _CROP_MARGIN / image.shape[1])
+    scaled = _resize(image, round(image.shape[0] * scale), round(image.shape[1] * scale))
+    top, left = (scaled.shape[0] - height) // 2, (scaled.shape[1] - width) // 2
+    return scaled[top : top + height, left : left + width]
+
+
+def _resize(image: Image, height: int, width: int) -> Image:
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Where a picture of the ring comes from: the fields of its `Frame`."""
+
+    time_us: int
+    index: int
+    connection: int
+
+
+class Ring:
+    """At most `capacity` pictures [height, width, 3] uint8, oldest first. One thread pushes, one pops.
+
+    `on_push` is called after every push, in the pushing thread: it wakes the thread that pops. `dropped` counts by
+    reason.
+    """
+
+    def __init__(self, capacity: int, height: int, width: int, on_push: Callable[[], None] = lambda: None) -> None:
+        self._slots = np.zeros((capacity, height, width, 3), np.uint8)
+        self._free = deque(range(capacity))
+        self._queue: deque[tuple[int, Stamp]] = deque()
+        self._changed = threading.Condition()
+        self._on_push = on_push
+        self.dropped = {"ring_full": 0}
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def push(
+        self, time_us: int, index: int, connection: int, image: Image, wait: threading.Event | None = None
+    ) -> bool:
+        """Add a copy of `image` [height, width, 3], with the fields of its `Frame`.
+
+        Without `wait` a full ring drops its oldest picture. With `wait` nothing is dropped: the call blocks until
+        there is space, and gives up, with False, once that event is set.
+        """
+        with self._changed:
+            while wait is not None and not self._free:
+                if wait.is_set():
+                    return False
+                self._changed.wait(_STOP_POLL_S)
+            if not self._free:
+                self._free.append(self._queue.popleft()[0])
+                self.dropped["ring_full"] += 1
+            slot = self._free.popleft()
+            np.copyto(self._slots[slot], image)
+            self._queue.append((slot, Stamp(time_us, index, connection)))
+        self._on_push()
+        return True
+
+    def pop(self, out: Image) -> Stamp | None:
+        """Move the oldest picture into `out` [height, width, 3]; None when there is none."""
+        with self._changed:
+            if not self._queue:
+                return None
+            slot, stamp = self._queue.popleft()
+            np.copyto(out, self._slots[slot])
+            self._free.append(slot)
+            self._changed.notify()
+            return stamp

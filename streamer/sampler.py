@@ -1,0 +1,86 @@
+"""Camera time -> network time: which frames the network sees, chosen by their timestamps. Pure, in integers.
+
+A network was trained at some rate; cameras run at any rate, with jitter, bursts and holes. The sampler lays a grid of
+the network's period over the timestamps, anchored at the first frame, and takes the frame nearest to each grid point:
+
+    frame t is taken when t >= due - min(t - previous, P) / 2        (the next frame would be farther from `due`)
+
+It is idempotent: sampler(sampler(x)) == sampler(x). So one sampler before the ring decides which frames are worth
+converting and another one behind the ring, which also sees what the ring dropped, decides what the network is told;
+they agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+GapReason = Literal["gap", "reconnect", "clock"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The network's time has a hole: between the last frame taken and this one. `clock` may run backwards."""
+
+    from_us: int
+    to_us: int
+    reason: GapReason
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether to take a frame; with a gap, the temporal state must start anew before it."""
+
+    take: bool
+    gap: Gap | None = None
+
+
+SKIP = Decision(take=False)
+TAKE = Decision(take=True)
+
+
+class Sampler:
+    """Takes the frames of one stream at `rate_hz`; more than `max_gap` periods between two frames taken is a gap.
+
+    Inside, times are integers in units of 1/n microseconds, where rate_hz = n/d: every grid point is exact and the
+    grid never drifts.
+    """
+
+    def __init__(self, rate_hz: float, max_gap: float = 3.0) -> None:
+        rate = Fraction(rate_hz).limit_denominator(1_000_000)
+        self._scale = rate.numerator
+        self._period = 1_000_000 * rate.denominator
+        self._max_gap = round(max_gap * self._period)
+        self._connection: int | None = None
+        self._origin = self._due = 0  # the grid: its first point, the next one that wants a frame
+        self._taken = self._latest = 0  # the last frame taken, the latest one offered
+
+    def offer(self, time_us: int, connection: int) -> Decision:
+        """Decide about the next frame: captured at `time_us`, over the source's connection number `connection`."""
+        t = time_us * self._scale
+        if self._connection is None:
+            self._connection = connection
+            return self._anchor(t, None)
+        if connection != self._connection:
+            self._connection = connection
+            return self._anchor(t, "reconnect")
+        if t <= self._taken - self._period:
+            return self._anchor(t, "clock")
+        if t - self._taken > self._max_gap:
+            return self._anchor(t, "gap")
+        wait = min(t - self._latest, self._period)  # how far the next frame is expected to be
+        self._latest = max(self._latest, t)
+        if 2 * (self._due - t) > wait:
+            return SKIP
+        nearest = (2 * (t - self._origin) + self._period) // (2 * self._period)
+        self._due = self._origin + (nearest + 1) * self._period
+        self._taken = t
+        return TAKE
+
+    def _anchor(self, t: int, reason: GapReason | None) -> Decision:
+        """Take the frame at t and let the grid begin there."""
+        gap = Gap(self._taken // self._scale, t // self._scale, reason) if reason else None
+        self._origin = self._taken = self._latest = t
+        self._due = t + self._period
+        return Decision(take=True, gap=gap)

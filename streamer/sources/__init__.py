@@ -1,0 +1,72 @@
+"""Where frames come from: webcams, network cameras, files and a drawn pattern, told apart by their URI."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from streamer.config import SourceConfig
+from streamer.errors import SourceError
+from streamer.sources.base import Source, redact
+
+__all__ = ["Source", "open_source", "redact"]
+
+_FORMS = "0, /dev/video0, v4l2:NAME, rtsp://HOST/PATH, http://HOST/PATH, a video file, pattern://swipe"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(file|v4l2):")
+
+
+def _camera(config: SourceConfig) -> Source:
+    from streamer.sources.camera import CameraSource
+
+    return CameraSource(config)
+
+
+def _network(config: SourceConfig) -> Source:
+    from streamer.sources.network import NetworkSource
+
+    return NetworkSource(config)
+
+
+def _file(config: SourceConfig) -> Source:
+    from streamer.sources.file import FileSource
+
+    return FileSource(config)
+
+
+def _pattern(config: SourceConfig) -> Source:
+    from streamer.sources.pattern import PatternSource
+
+    return PatternSource(config)
+
+
+_KINDS: dict[str, Callable[[SourceConfig], Source]] = {
+    "file": _file,
+    "http": _network,
+    "https": _network,
+    "pattern": _pattern,
+    "rtsp": _network,
+    "rtsps": _network,
+    "v4l2": _camera,
+}
+
+
+def open_source(config: SourceConfig) -> Source:
+    """The source that `config.uri` names. Nothing is opened yet; SourceError if the URI cannot name a source."""
+    return _KINDS[_kind(config.uri)](config)
+
+
+def _kind(uri: str) -> str:
+    if uri.isdecimal() or uri.startswith("/dev/"):
+        return "v4l2"
+    if match := _SCHEME.match(uri):
+        scheme = (match[1] or match[2]).lower()
+        if scheme in _KINDS:
+            return scheme
+        nearest = difflib.get_close_matches(scheme, _KINDS, n=1)
+        hint = f"did you mean {nearest[0]}://? " if nearest else ""
+        raise SourceError(f"{redact(uri)}: no source is called {scheme}://; {hint}a source is one of: {_FORMS}")
+    if uri and Path(uri).exists():
+        return "file"
+    raise SourceError(f"{redact(uri)!r}: there is no such file; a source is one of: {_FORMS}")

@@ -1,0 +1,67 @@
+"""What all sources share: the interface, the name of a stream, and how an address is shown without its password."""
+
+from __future__ import annotations
+
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from pathlib import Path
+
+from streamer.config import SourceConfig
+from streamer.types import Frame
+
+_CREDENTIALS = re.compile(r"(?<=://)\S+(?=@)")
+_SECRETS = re.compile(r"([?&](?:pass\w*|pwd|token|secret|auth|key)=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """The text, safe to show: without the user names, passwords and tokens of the addresses in it."""
+    return _SECRETS.sub(r"\1***", _CREDENTIALS.sub("***", text))
+
+
+def stream_name(uri: str) -> str:
+    """A stream's name made from its URI: host and path, the file's stem, or the device; never credentials.
+
+    Matches [a-z0-9_-]{1,64}.
+    """
+    scheme, separator, address = redact(uri).partition("?")[0].lower().rpartition("://")
+    if separator and scheme != "file":
+        text = address.rpartition("@")[2]
+    else:
+        text = Path(address.removeprefix("v4l2:").removeprefix("file:")).stem
+    name = re.sub(r"[^a-z0-9_-]+", "-", text).strip("-")[:64]
+    return f"camera{name}" if name.isdecimal() else name or "stream"
+
+
+class Source(ABC):
+    """A place that frames come from; it can be read again and again, each time as a new connection.
+
+    uri      where it is, safe to show
+    name     of its stream, [a-z0-9_-]{1,64}
+    live     a camera: when it ends it is read again. Otherwise an end is the end, and an error is final
+    corrupt  damaged packets and frames so far; any thread may read it
+    patience_s  a thread that reads this source returns at most this long after it was told to stop, unless it hangs
+    """
+
+    live = True
+
+    def __init__(self, config: SourceConfig) -> None:
+        self.config = config
+        self.uri = redact(config.uri)
+        self.name = config.name or stream_name(config.uri)
+        self.corrupt = 0
+        self.patience_s = 2 * (config.open_s + config.read_s)
+
+    def damaged(self) -> None:
+        """Count a damaged packet or frame."""
+        self.corrupt += 1
+
+    @abstractmethod
+    def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+        """Connect, then yield frames until the end or until `stop` is set.
+
+        To be read, and closed, in one thread: closing a container while another thread reads it crashes the process.
+        Returning means the end of a file. SourceError when it cannot be opened or read, with what to do about it in
+        `retry`.
+        """

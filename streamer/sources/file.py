@@ -1,0 +1,119 @@
+"""Video files: replayed like a camera, or read as fast as the network takes the frames."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import av
+import av.error
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from streamer.config import SourceConfig
+from streamer.errors import SourceError
+from streamer.sources.base import Source
+from streamer.sources.clock import UtcClock
+from streamer.sources.video import bgr, decode, has_decoder, pts_us, video_stream
+from streamer.types import Frame
+
+_FORMATS = "use a video file such as .mp4, .mkv or .avi"
+
+
+class FileSource(Source):
+    """A video file, by its path or as file:PATH or file:///PATH. The best video stream, if it has several.
+
+    Pace `realtime`: frames come when a camera would give them, and are stamped from now on in UTC. Pace `fast`: every
+    frame in order at once, stamped in microseconds from the first frame on, so that reading a file twice gives the
+    same numbers.
+    """
+
+    live = False
+
+    def __init__(self, config: SourceConfig) -> None:
+        super().__init__(config)
+        uri = config.uri
+        self.path = Path(unquote(urlsplit(uri).path) if uri.startswith("file://") else uri.removeprefix("file:"))
+
+    def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+        self._check()
+        try:
+            # "file:" keeps FFmpeg from taking a name with a colon for the address of something else
+            with av.open(f"file:{self.path}", metadata_errors="ignore") as container:
+                yield from self._read(container, self._checked(container), connection, stop)
+        except av.error.InvalidDataError as error:
+            raise SourceError(f"{self.uri}: this is not a video, or it is damaged or cut off; {_FORMATS}") from error
+        except av.error.FFmpegError as error:
+            raise SourceError(f"{self.uri}: cannot be read ({error.strerror}); {_FORMATS}") from error
+
+    def _check(self) -> None:
+        """The plain reasons why a file cannot be read, told before FFmpeg tells them worse."""
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise SourceError(f"{self.uri}: {error.strerror}; check the path") from error
+        if stat.S_ISDIR(status.st_mode):
+            raise SourceError(f"{self.uri}: this is a directory; give one video file")
+        if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+            raise SourceError(f"{self.uri}: this file is empty; copy or record it again")
+        if not os.access(self.path, os.R_OK):
+            raise SourceError(f"{self.uri}: permission denied; let your user read the file (chmod +r)")
+
+    def _checked(self, container: InputContainer) -> VideoStream:
+        """The container's video stream, if it can be decoded."""
+        if container.format.name == "tty":  # FFmpeg draws texts as pictures
+            raise SourceError(f"{self.uri}: this is a text, not a video; {_FORMATS}")
+        stream = video_stream(container)
+        if stream is None:
+            raise SourceError(f"{self.uri}: this file has no video in it, only sound or other data; {_FORMATS}")
+        if not has_decoder(stream):
+            raise SourceError(
+                f"{self.uri}: no decoder for its video; convert it to H.264 (ffmpeg -i FILE -c:v libx264 OUT.mp4)"
+            )
+        return stream
+
+    def _read(
+        self, container: InputContainer, stream: VideoStream, connection: int, stop: threading.Event
+    ) -> Generator[Frame, None, None]:
+        timeline = _Timeline(round(1_000_000 / (stream.average_rate or 30)))
+        realtime = self.config.pace == "realtime"
+        start_us = UtcClock().now_us() if realtime else 0
+        start = time.monotonic()
+        index = -1
+        for index, (frame, _) in enumerate(decode(container, stream, self.damaged, stop)):
+            at_us = timeline.place_us(pts_us(frame))
+            if realtime and stop.wait(start + at_us / 1e6 - time.monotonic()):
+                return
+            yield Frame(start_us + at_us, index, connection, partial(bgr, frame))
+        if index < 0 and not stop.is_set():
+            raise SourceError(f"{self.uri}: not one frame could be decoded; it is damaged or cut off, copy it again")
+
+
+class _Timeline:
+    """Places frames in microseconds from the first one; a timestamp that is missing or runs backwards continues
+    evenly.
+    """
+
+    def __init__(self, period_us: int) -> None:
+        self._period_us = period_us
+        self._shift = 0
+        self._last: int | None = None
+
+    def place_us(self, pts: int | None) -> int:
+        """The place of the next frame, whose own timestamp is `pts` microseconds."""
+        if self._last is None:
+            self._shift = -(pts or 0)
+            self._last = 0
+        elif pts is None:
+            self._last += self._period_us
+        else:
+            if pts + self._shift <= self._last:
+                self._shift = self._last + self._period_us - pts
+            self._last = pts + self._shift
+        return self._last

@@ -1,0 +1,84 @@
+"""What network cameras and files share: reading video with PyAV (FFmpeg)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import av
+import av.error
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from streamer.types import Image
+
+_MOST_FAILURES = 100  # reads that fail one after the other: the container does not get past the damage
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The container's best video stream, ready for decoding; None if it has none, and cover pictures of songs are none.
+
+    Slices, not frames, are decoded in parallel: frame threads delay every picture by their number.
+    """
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+        return None
+    if has_decoder(stream):
+        stream.thread_type = "SLICE"
+        stream.codec_context.thread_count = 1
+    return stream
+
+
+def has_decoder(stream: VideoStream) -> bool:
+    """Whether this FFmpeg can decode the stream. PyAV's annotations hide that there may be no codec context."""
+    return getattr(stream, "codec_context", None) is not None
+
+
+def decode(
+    container: InputContainer, stream: VideoStream, damaged: Callable[[], None], stop: threading.Event
+) -> Iterator[tuple[av.VideoFrame, Packet[VideoStream]]]:
+    """Every frame of the stream with the packet that completed it, until the end or `stop`.
+
+    `damaged` is called for each bad packet and frame. Damaged frames are given too: a smeared picture in time beats a
+    hole. FFmpegError when reading cannot go on.
+    """
+    failures = 0
+    packets = container.demux(stream)
+    while not stop.is_set():
+        try:
+            packet = next(packets, None)
+        except av.error.InvalidDataError:
+            damaged()
+            failures += 1
+            if failures == _MOST_FAILURES:
+                raise
+            packets = container.demux(stream)
+            continue
+        if packet is None:
+            return
+        failures = 0
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            damaged()
+            continue
+        for frame in frames:
+            if frame.is_corrupt:
+                damaged()
+            yield frame, packet
+
+
+def pts_us(timed: av.VideoFrame | Packet[VideoStream]) -> int | None:
+    """The timestamp in microseconds from the stream's own zero; None if it has none."""
+    if timed.pts is None or timed.time_base is None:
+        return None
+    return timed.pts * timed.time_base.numerator * 1_000_000 // timed.time_base.denominator
+
+
+def bgr(frame: av.VideoFrame) -> Image:
+    """The frame as a picture [H, W, 3], turned upright as its rotation metadata says."""
+    image = frame.to_ndarray(format="bgr24")
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))

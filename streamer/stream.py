@@ -1,0 +1,167 @@
+"""One stream: its way from a decoded frame to the engine's row, and from the row's probabilities to its messages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engines import EngineSpec
+from streamer.batcher import Batcher
+from streamer.config import Config
+from streamer.events import CloseReason, Decider, Event
+from streamer.messages import Message, MessageBuilder, Stamp, Window, topk
+from streamer.ring import Ring, fit
+from streamer.sampler import Gap, Sampler
+from streamer.sources import Source
+from streamer.types import Frame, Image, Probabilities
+
+STATE_EVERY_US = 1_000_000
+
+
+class Stream:
+    """What the pipeline keeps of one source. `offer` belongs to the capture thread, all else to the engine's.
+
+    epoch     how often the temporal state has been reset
+    inferred  frames that the network has seen
+    started   events that have begun
+    frame_us  time of the last of them, microseconds UTC
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        spec: EngineSpec,
+        config: Config,
+        build: MessageBuilder,
+        send: Callable[[Message], None],
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.source = source
+        self.name = source.name
+        self.ring = Ring(config.buffer, spec.height, spec.width, wake)
+        self.epoch = 0
+        self.inferred = self.started = 0
+        self.frame_us: int | None = None
+        self._spec = spec
+        self._publish = config.publish
+        self._build = build
+        self._send = send
+        self._wanted = Sampler(spec.rate_hz, config.max_gap)  # before the ring: which frames are worth converting
+        self._sampler = Sampler(spec.rate_hz, config.max_gap)  # behind it: what the network is told
+        self._decider = Decider(spec.labels, config.events)
+        self._above_rate = 0
+        self._passed_over = 0
+        self._times: list[int] = []  # of the last T frames inferred
+        self._ready = False
+        self._infer_us: int | None = None
+        self._told_label: str | None = None
+        self._told_us: int | None = None  # the frame time of the last `state`
+
+    def offer(self, frame: Frame, wait: threading.Event | None = None) -> None:
+        """Convert a frame that the sampler wants and put it into the ring; `wait` as in `Ring.push`."""
+        if not self._wanted.offer(frame.time_us, frame.connection).take:
+            self._above_rate += 1
+            return
+        image = fit(frame.bgr(), self._spec.height, self._spec.width, self._spec.fit)
+        self.ring.push(frame.time_us, frame.index, frame.connection, image, wait)
+
+    def take(self, row: Image) -> tuple[bool, bool]:
+        """Move the next frame that the network should see into the row: (there was one, it starts the state anew).
+
+        A gap before it ends the open event, raises the epoch and is told.
+        """
+        while stamp := self.ring.pop(row):
+            decision = self._sampler.offer(stamp.time_us, stamp.connection)
+            if not decision.take:
+                self._passed_over += 1
+                continue
+            if decision.gap:
+                self._lost(decision.gap)
+            first = not self._times
+            self.frame_us = stamp.time_us
+            self._times = [*self._times, stamp.time_us][-self._spec.frames :]
+            return True, first
+        return False, False
+
+    def decide(self, probabilities: Probabilities, ready: bool, infer_us: int | None) -> None:
+        """Tell what the network said of the frame taken last, probabilities [K]: score, events, label in force."""
+        self.inferred += 1
+        self._ready = ready
+        now_us = self._times[-1]
+        self._infer_us = now_us if infer_us is None else infer_us
+        events = self._decider.update(now_us, probabilities, ready)
+        if ready and self._publish.scores:
+            window = Window(
+                n=len(self._times), step_ms=1e3 / self._spec.rate_hz, first_us=self._times[0], last_us=now_us
+            )
+            best = topk(self._spec.labels, probabilities, self._publish.topk)
+            self._send(self._build.score(self.name, self._stamp(), best, window))
+        self._tell(events)
+
+    def interrupt(self, reason: CloseReason) -> None:
+        """End the open event; without one nothing is told."""
+        if self.frame_us is not None and (events := self._decider.close(reason, self.frame_us)):
+            self._tell(events)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames that the network did not see, by reason.
+
+        above_rate: the camera is faster than the model, as it should be. ring_full: the engine is too slow.
+        out_of_step: what came after a drop was not due.
+        """
+        return {"above_rate": self._above_rate, **self.ring.dropped, "out_of_step": self._passed_over}
+
+    def repeat_state(self) -> None:
+        """Tell the label in force once more: what a silent source's subscribers get every second."""
+        self._send(self._build.state(self.name, self._stamp(), self._decider.state))
+
+    def status(self, source: Any, detail: str = "", **counts: Any) -> None:
+        """Tell how the stream is doing; `counts` as in `MessageBuilder.status`."""
+        dropped = {reason: count for reason, count in (self.dropped | counts.pop("dropped", {})).items() if count}
+        message = self._build.status(
+            self.name, self._stamp(), source, detail, dropped=dropped, inferred=self.inferred, **counts
+        )
+        self._send(message)
+
+    def _lost(self, gap: Gap) -> None:
+        self.interrupt("gap")
+        self.epoch += 1
+        self._ready = False
+        self._times = []
+        self._told_us = None
+        self._send(self._build.gap(self.name, self._stamp(), gap.from_us, gap.to_us, gap.reason))
+
+    def _tell(self, events: list[Event]) -> None:
+        for event in events:
+            self.started += event.type == "start"
+            self._send(self._build.event(self.name, self._stamp(), event))
+        state, told_us, now_us = self._decider.state, self._told_us, self.frame_us
+        assert now_us is not None
+        if state.label != self._told_label or told_us is None or now_us - told_us >= STATE_EVERY_US:
+            self._told_label, self._told_us = state.label, now_us
+            self._send(self._build.state(self.name, self._stamp(), state))
+
+    def _stamp(self) -> Stamp:
+        return Stamp(self.epoch, self._ready, self.frame_us, self._infer_us)
+
+
+def advance(batcher: Batcher, streams: Sequence[Stream], now_us: Callable[[], int] | None = None) -> list[Stream]:
+    """One step of the engine for all streams that have a frame; row i is stream i. Returns those streams.
+
+    now_us: the clock of the messages' infer_us; None: the frame's own time, so that a recording gives the same bytes.
+    """
+    taken = []
+    for index, stream in enumerate(streams):
+        there, fresh = stream.take(batcher.row(index))
+        if there:
+            batcher.fill(index, fresh=fresh)
+            taken.append(index)
+    if not taken:
+        return []
+    probabilities, ready = batcher.step()
+    infer_us = now_us() if now_us else None
+    for index in taken:
+        streams[index].decide(probabilities[index], bool(ready[index]), infer_us)
+    return [streams[index] for index in taken]

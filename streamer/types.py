@@ -1,0 +1,32 @@
+"""The records that travel through the pipeline: frozen, small, without behaviour of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""A picture, [H, W, 3] uint8, BGR as OpenCV gives it."""
+
+Probabilities = NDArray[np.float32]
+"""One row of softmax outputs, [K] float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame of a source, not yet converted.
+
+    time_us     when it was captured, microseconds UTC (a file read fast: microseconds since its first frame)
+    index       its number within its connection, from 0
+    connection  which connection of the source it came from, from 0; a new one is a new epoch of the stream
+    bgr         converts it; called only for frames that the sampler wants, in the thread that reads, before the next
+                frame is read
+    """
+
+    time_us: int
+    index: int
+    connection: int
+    bgr: Callable[[], Image]

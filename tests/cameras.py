@@ -1,0 +1,129 @@
+"""Cameras for tests: a real RTSP server in a process of its own, and MJPEG over HTTP."""
+
+from __future__ import annotations
+
+import signal
+import struct
+import subprocess
+import threading
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import av
+import cv2
+
+from tests.barcode import barcode
+
+PYTHON = "/usr/bin/python3"  # has the Debian packages of GStreamer
+_IMPORTS = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+
+
+def missing_for_rtsp() -> str | None:
+    """Why there can be no RTSP server here; None if there can."""
+    try:
+        subprocess.run([PYTHON, "-c", _IMPORTS], check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.CalledProcessError):
+        return (
+            "apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
+        )
+    return None
+
+
+def write_rtsp_clip(path: Path, count: int = 60) -> None:
+    """A clip for `RtspServer`: numbered frames in H.264, one keyframe every ten, one slice per picture."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 160, 128, "yuv420p"
+    encoder.time_base = Fraction(1, 30)
+    x264 = "keyint=10:min-keyint=10:scenecut=0:repeat-headers=1:annexb=1:sliced-threads=0:slices=1"
+    encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": x264}
+    with path.open("wb") as file:
+        for number in range(count + 1):
+            frame = None
+            if number < count:
+                frame = av.VideoFrame.from_ndarray(barcode(number), format="bgr24")
+                frame.pts = number
+            for packet in encoder.encode(frame):
+                file.write(struct.pack(">I", packet.size) + bytes(packet))
+
+
+class RtspServer:
+    """tests/rtsp_server.py in a process of its own: it can be frozen, killed and started again."""
+
+    def __init__(self, clip: Path, *options: str, port: int = 0) -> None:
+        script = Path(__file__).with_name("rtsp_server.py")
+        self._process = subprocess.Popen(
+            [PYTHON, str(script), str(clip), "--port", str(port), *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        words = self._process.stdout.readline().split()
+        assert words[:1] == ["port"], "the RTSP server did not start"
+        self.port = int(words[1])
+
+    def url(self, credentials: str = "", path: str = "/cam") -> str:
+        return f"rtsp://{credentials}127.0.0.1:{self.port}{path}"
+
+    def command(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self._process.kill()
+        with self._process:
+            self._process.wait()
+
+
+class HttpCamera(ThreadingHTTPServer):
+    """Serves numbered MJPEG frames at /cam, 25 a second until `cut` is set; and `other` answers at other paths."""
+
+    daemon_threads = True
+
+    def __init__(self, other: dict[str, tuple[int, bytes]]) -> None:
+        super().__init__(("127.0.0.1", 0), _HttpHandler)
+        self.cut = threading.Event()
+        self.damaged: set[int] = set()  # numbers of the frames that are sent broken
+        self.other = other
+
+    def url(self, path: str = "/cam") -> str:
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+class _HttpHandler(BaseHTTPRequestHandler):
+    server: HttpCamera
+
+    def do_GET(self) -> None:
+        if self.path != "/cam":
+            status, body = self.server.other.get(urlsplit(self.path).path, (404, b""))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        number = 0
+        while not self.server.cut.wait(0.04):
+            jpeg = cv2.imencode(".jpg", barcode(number % 1024))[1].tobytes()
+            if number in self.server.damaged:
+                jpeg = jpeg[:20] + bytes(len(jpeg) - 20)
+            head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+            try:
+                self.wfile.write(head + jpeg + b"\r\n")
+            except OSError:
+                return
+            number += 1
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing: a client that goes away is part of the test."""

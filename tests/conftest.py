@@ -1,0 +1,102 @@
+"""Fixtures shared by all tests: real cameras and real files, made on the fly. They are factories."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import hypothesis
+import pytest
+from av.video.stream import VideoStream
+
+from tests.barcode import barcode
+from tests.cameras import HttpCamera, RtspServer, missing_for_rtsp, write_rtsp_clip
+
+hypothesis.settings.register_profile("project", deadline=None)  # time never decides a test
+hypothesis.settings.load_profile("project")
+
+WaitFor = Callable[[Callable[[], bool]], None]
+
+
+@pytest.fixture
+def wait_for() -> WaitFor:
+    """Wait until a condition holds, at most half a minute."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, "waited too long"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def write_video(tmp_path: Path) -> Callable[..., Path]:
+    """Write numbered frames into a video file; `pts` are in units of 1/fps, default 0, 1, 2, ..."""
+
+    def write(
+        name: str = "clip.mp4",
+        count: int = 20,
+        pts: list[int] | None = None,
+        codec: str = "libx264",
+        pixels: str = "yuv420p",
+    ) -> Path:
+        path = tmp_path / name
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=30)
+            assert isinstance(stream, VideoStream)
+            stream.width, stream.height, stream.pix_fmt = 160, 128, pixels
+            stream.codec_context.time_base = Fraction(1, 30)
+            for number, at in enumerate(pts or range(count)):
+                frame = av.VideoFrame.from_ndarray(barcode(number), format="bgr24")
+                frame.pts, frame.time_base = at, Fraction(1, 30)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def rtsp_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if reason := missing_for_rtsp():
+        pytest.skip(reason)
+    path = tmp_path_factory.mktemp("rtsp") / "clip"
+    write_rtsp_clip(path)
+    return path
+
+
+@pytest.fixture
+def rtsp_server(rtsp_clip: Path) -> Iterator[Callable[..., RtspServer]]:
+    """Start RTSP servers; they end with the test."""
+    servers: list[RtspServer] = []
+
+    def start(*options: str, port: int = 0) -> RtspServer:
+        servers.append(RtspServer(rtsp_clip, *options, port=port))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def http_camera() -> Iterator[Callable[..., HttpCamera]]:
+    """Start HTTP cameras; they end with the test."""
+    cameras: list[HttpCamera] = []
+
+    def start(**other: tuple[int, bytes]) -> HttpCamera:
+        cameras.append(HttpCamera({f"/{path}": answer for path, answer in other.items()}))
+        threading.Thread(target=cameras[-1].serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return cameras[-1]
+
+    yield start
+    for camera in cameras:
+        camera.cut.set()
+        camera.shutdown()
+        camera.server_close()

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from select import select
+
+import pytest
+import zmq
+
+from streamer.errors import ConfigError
+from streamer.events import State
+from streamer.messages import Stamp
+from streamer.publisher import Publisher
+from streamer.subscriber import Subscriber
+from tests.streamer.label_peers import ANY_PORT, END, STAMP, START, WINDOW, collect, join, moments, one_of_each
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "subscribe.py"
+
+
+def publisher_at(address: str = ANY_PORT, session: str = "run") -> Publisher:
+    return Publisher(address, "net@1234", "stream", session=session)
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[str, str], zmq.Socket[bytes]]]:
+    """Bare sockets that subscribe to a prefix, as a program in any language would."""
+    with zmq.Context() as context, ExitStack() as opened:
+
+        def connect(address: str, prefix: str) -> zmq.Socket[bytes]:
+            bare = opened.enter_context(context.socket(zmq.SUB))
+            bare.connect(address)
+            bare.setsockopt_string(zmq.SUBSCRIBE, prefix)
+            return bare
+
+        yield connect
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Python processes that end with the test."""
+    with ExitStack() as started:
+
+        def spawn(*arguments: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
+            started.enter_context(process)
+            started.callback(process.kill)
+            return process
+
+        yield spawn
+
+
+def receive(publisher: Publisher, bare: zmq.Socket[bytes], count: int) -> list[tuple[str, bytes]]:
+    received = []
+    for _ in moments():
+        publisher.poll()
+        while bare.poll(0):
+            topic, payload = bare.recv_multipart()
+            received.append((topic.decode(), payload))
+        if len(received) >= count:
+            break
+    return received
+
+
+def read_line(publisher: Publisher, process: subprocess.Popen[str], send: Callable[[], None] | None = None) -> str:
+    """A line that the process prints, while the publisher answers subscriptions and sends."""
+    assert process.stdout is not None
+    for _ in moments():
+        publisher.poll()
+        if send:
+            send()
+        if select([process.stdout], [], [], 0)[0]:
+            break
+    return process.stdout.readline().rstrip()
+
+
+def test_a_late_joiner_gets_the_last_state_and_status_of_what_it_subscribed_to(
+    connect: Callable[..., zmq.Socket[bytes]],
+) -> None:
+    with publisher_at() as publisher:
+        for stream in ("cam1", "cam10"):
+            for message in one_of_each(publisher.build, stream):
+                publisher.send(message)
+        bare = connect(publisher.address, "act/1/cam1/")
+        received = receive(publisher, bare, 2)
+        assert [topic for topic, _ in received] == ["act/1/cam1/state/", "act/1/cam1/status/"]
+        fields = [json.loads(payload) for _, payload in received]
+        assert [(one["stream"], one["seq"]) for one in fields] == [("cam1", 1), ("cam1", 1)]
+        assert fields[1]["source"] == "connecting"
+
+        everything = connect(publisher.address, "")
+        assert len(receive(publisher, everything, 4)) == 4
+
+
+def test_every_joiner_is_answered_also_the_second_with_the_same_topic(
+    connect: Callable[..., zmq.Socket[bytes]],
+) -> None:
+    with publisher_at() as publisher:
+        publisher.send(publisher.build.status("cam1", STAMP, "online"))
+        for _ in range(3):
+            ((topic, payload),) = receive(publisher, connect(publisher.address, "act/1/"), 1)
+            assert (topic, json.loads(payload)["seq"]) == ("act/1/cam1/status/", 0)
+
+
+def test_a_topic_without_state_or_status_answers_nothing_and_goes_on(connect: Callable[..., zmq.Socket[bytes]]) -> None:
+    with publisher_at() as publisher:
+        for message in one_of_each(publisher.build):
+            publisher.send(message)
+        bare = connect(publisher.address, "act/1/cam1/event/")
+        number = 2
+        for _ in moments():
+            publisher.poll()
+            publisher.send(publisher.build.event("cam1", STAMP, START))
+            number += 1
+            if bare.poll(0):
+                break
+        topic, payload = bare.recv_multipart()
+        assert topic == b"act/1/cam1/event/"
+        assert 2 <= json.loads(payload)["seq"] < number
+
+
+def test_closing_tells_each_stream_once_that_it_stopped(connect: Callable[..., zmq.Socket[bytes]]) -> None:
+    publisher = publisher_at()
+    publisher.send(publisher.build.status("cam1", STAMP, "online", captured=7, dropped={"buffer": 2}))
+    publisher.send(publisher.build.state("cam1", Stamp(epoch=3), State()))
+    publisher.send(publisher.build.state("cam2", Stamp(), State()))
+    publisher.send(publisher.build.status("cam3", Stamp(), "stopped", detail="removed"))
+    bare = connect(publisher.address, "")
+    assert len(receive(publisher, bare, 4)) == 4
+    publisher.close()
+    publisher.close()
+    received = [json.loads(receive_one(bare)) for _ in range(2)]
+    assert [(one["stream"], one["source"], one["seq"], one["epoch"]) for one in received] == [
+        ("cam1", "stopped", 1, 3),
+        ("cam2", "stopped", 0, 0),
+    ]
+    assert (received[0]["captured"], received[0]["dropped"]) == (7, {"buffer": 2})
+    assert not bare.poll(50)
+
+
+def test_closing_does_not_wait_for_a_context_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    released, ended, end = threading.Event(), threading.Event(), zmq.Context.term
+
+    def end_late(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        released.wait()
+        end(context)
+        ended.set()
+
+    publisher = publisher_at()
+    with monkeypatch.context() as patched:
+        patched.setattr(zmq.Context, "term", end_late)
+        publisher.close()
+    publisher_at(publisher.address).close()
+    released.set()
+    assert ended.wait(30)
+
+
+def receive_one(bare: zmq.Socket[bytes]) -> bytes:
+    assert bare.poll(30_000), "nothing arrived"
+    return bare.recv_multipart()[1]
+
+
+def test_the_bare_example_reads_the_stream(spawn: Callable[..., subprocess.Popen[str]]) -> None:
+    with publisher_at() as publisher:
+        example = spawn(str(EXAMPLE), publisher.address)
+        first = read_line(publisher, example, lambda: publisher.send(publisher.build.event("cam1", STAMP, START)))
+        assert first == "cam1 start wave 0.8125"
+        publisher.send(publisher.build.event("cam1", STAMP, END))
+        publisher.send(publisher.build.status("cam1", STAMP, "stopped"))
+        output, _ = example.communicate(timeout=30)
+        assert output.splitlines()[-1] == "cam1 end wave 0.9375"
+        assert example.returncode == 0
+
+
+STALLING = """
+import sys
+from streamer.subscriber import Subscriber
+with Subscriber(sys.argv[1], kinds=["state", "score"], timeout_s=60) as subscriber:
+    next(subscriber)
+    print("joined", flush=True)
+    while not subscriber.missed:
+        next(subscriber)
+    print("missed", flush=True)
+"""
+
+
+def test_a_stopped_subscriber_neither_blocks_the_publisher_nor_fills_its_memory(
+    spawn: Callable[..., subprocess.Popen[str]],
+) -> None:
+    with publisher_at() as publisher:
+        publisher.send(publisher.build.state("cam1", Stamp(), State()))
+        stalled = spawn("-c", STALLING, publisher.address)
+        assert read_line(publisher, stalled) == "joined"
+        stalled.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, stalled.pid, os.WSTOPPED | os.WNOWAIT)
+        long = [("a label " * 500, 0.5)]
+        before = resident_bytes()
+        for _ in range(30_000):
+            publisher.send(publisher.build.score("cam1", STAMP, long, WINDOW))
+        assert resident_bytes() - before < 60e6  # 120 MB were sent
+        stalled.send_signal(signal.SIGCONT)
+        line = read_line(publisher, stalled, lambda: publisher.send(publisher.build.score("cam1", STAMP, [], WINDOW)))
+        assert line == "missed"
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_publisher_may_restart_at_once_on_the_same_port() -> None:
+    with publisher_at(session="first") as first, Subscriber(first.address) as subscriber:
+        join(first, subscriber)
+        first.close()
+        with publisher_at(first.address, session="second") as second:
+            second.send(second.build.state("cam1", STAMP, State()))
+            messages = collect(second, subscriber, lambda got: any(message.session == "second" for message in got))
+    assert [message.kind for message in messages] == ["status", "state"]  # the first one's `stopped`
+    assert subscriber.missed == 0
+
+
+def test_a_flood_of_bytes_that_are_not_zeromq_does_no_harm() -> None:
+    with publisher_at() as publisher, Subscriber(publisher.address) as subscriber:
+        port = int(publisher.address.rpartition(":")[2])
+        greeting = b"\xff" + b"\x00" * 8 + b"\x01\x7f\x03\x00"
+        for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 4096, greeting + b"x" * 4096):
+            with socket.create_connection(("127.0.0.1", port)) as sender:
+                sender.sendall(garbage)
+        join(publisher, subscriber)
+
+
+def test_a_subscription_longer_than_any_topic_is_not_kept(connect: Callable[..., zmq.Socket[bytes]]) -> None:
+    with publisher_at() as publisher, Subscriber(publisher.address) as subscriber:
+        publisher.send(publisher.build.state("cam1", Stamp(), State()))
+        greedy = connect(publisher.address, "x" * 100_000)
+        greedy.setsockopt_string(zmq.SUBSCRIBE, "act/1/")
+        join(publisher, subscriber)
+        assert not greedy.poll(50)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "tcp://localhost:*"])
+def test_the_address_tells_the_port_that_was_found(address: str) -> None:
+    with publisher_at(address) as publisher:
+        assert publisher.address.startswith("tcp://127.0.0.1:")
+        assert int(publisher.address.rpartition(":")[2]) > 0
+
+
+def test_ipc_works_and_takes_over_what_a_dead_program_left(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with publisher_at(f"ipc://{path}") as publisher, Subscriber(publisher.address) as subscriber:
+        join(publisher, subscriber)
+
+
+def test_an_ipc_path_in_use_is_refused_and_stays_in_use(tmp_path: Path) -> None:
+    with publisher_at(f"ipc://{tmp_path}/labels.sock") as publisher:
+        with pytest.raises(ConfigError, match=r"labels\.sock: another program uses it"):
+            publisher_at(publisher.address)
+        with Subscriber(publisher.address) as subscriber:
+            join(publisher, subscriber)
+
+
+def test_an_ipc_path_of_a_file_is_refused_and_the_file_stays(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("precious")
+    with pytest.raises(ConfigError, match="exists and is not a socket"):
+        publisher_at(f"ipc://{file}")
+    assert file.read_text() == "precious"
+
+
+def test_an_address_in_use_is_an_error_that_says_which_and_what_to_do() -> None:
+    with (
+        publisher_at() as publisher,
+        pytest.raises(ConfigError, match=rf"{publisher.address}: another program uses it; .* publish\.address"),
+    ):
+        publisher_at(publisher.address)
+
+
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [
+        ("", "is not an address: use tcp://"),
+        ("5557", "is not an address: use tcp://"),
+        ("127.0.0.1:5557", "is not an address: use tcp://"),
+        ("http://127.0.0.1:5557", "is not an address: use tcp://"),
+        ("inproc://labels", "is not an address: use tcp://"),
+        ("tcp://127.0.0.1", "is not an address: use tcp://"),
+        ("tcp://127.0.0.1:abc", "is not an address: use tcp://"),
+        ("tcp://127.0.0.1:5557\0", "is not an address: use tcp://"),
+        ("ipc://", "is not an address: use tcp://"),
+        ("tcp://127.0.0.1:99999", "a port is at most 65535"),
+        ("tcp://192.0.2.1:5557", "this machine has no such address; set publish.address to one that it has"),
+        ("tcp://no-such-interface:5557", "this machine has no such address; set publish.address to one that it has"),
+        ("ipc:///no/such/folder/labels.sock", "No such file or directory"),
+        ("ipc:///" + "long" * 50, "set publish.address to another address"),
+    ],
+)
+def test_an_address_that_cannot_be_bound_is_an_error_that_helps(address: str, error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        publisher_at(address)
+
+
+def test_a_public_address_is_warned_about_and_a_local_one_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        publisher_at("tcp://127.0.0.1:*").close()
+        assert not caplog.records
+        publisher_at("tcp://0.0.0.0:*").close()
+    (record,) = caplog.records
+    assert "anyone who can reach this machine can read tcp://0.0.0.0:" in record.getMessage()

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import msgspec
+
+from streamer.events import Event, State
+from streamer.messages import Message, MessageBuilder, Stamp, decode
+from streamer.publisher import Publisher
+from streamer.subscriber import Subscriber
+from streamer.watch import watch
+from tests.streamer.label_peers import ANY_PORT, STAMP, START, join, one_of_each
+
+HOSTILE = "wave\x1b[2J\n\x9b31m\u202e\U000e0041é"
+
+
+def builder() -> MessageBuilder:
+    return MessageBuilder("net@1234", "stream", session="run")
+
+
+def printed(messages: list[Message], as_json: bool = False) -> list[str]:
+    out = io.StringIO()
+    watch(messages, out, as_json)
+    return out.getvalue().splitlines()
+
+
+def test_people_see_a_line_for_each_event_change_and_gap() -> None:
+    assert printed(one_of_each(builder())) == [
+        "22:13:20.000Z  cam1  start   wave 0.81",
+        "22:13:21.500Z  cam1  end     wave 0.94 after 1.50 s (score)",
+        "22:13:20.000Z  cam1  label   wave",
+        "00:00:00.000Z  cam1  label   -",
+        "22:13:20.000Z  cam1  source  online 640x480",
+        "00:00:00.000Z  cam1  source  connecting",
+        "22:13:22.000Z  cam1  gap     2.00 s lost (stalled)",
+    ]
+
+
+def test_what_did_not_change_is_not_printed_again() -> None:
+    build = builder()
+    messages: list[Message] = []
+    for stream in ("cam1", "cam2"):
+        for label in ("wave", "wave", None, None, "wave"):
+            messages.append(build.state(stream, STAMP, State(label)))
+            messages.append(build.status(stream, STAMP, "online", captured=len(messages)))
+    assert [line.split()[1:] for line in printed(messages) if "cam1" in line] == [
+        ["cam1", "label", "wave"],
+        ["cam1", "source", "online"],
+        ["cam1", "label", "-"],
+        ["cam1", "label", "wave"],
+    ]
+    assert len(printed(messages)) == 8
+
+
+def test_json_is_every_message_one_object_a_line() -> None:
+    sent = one_of_each(builder())
+    lines = printed(sent, as_json=True)
+    topics = [f"act/1/cam1/{message.kind}/".encode() for message in sent]
+    assert [decode(topic, line.encode()) for topic, line in zip(topics, lines, strict=True)] == sent
+
+
+def test_nothing_from_the_network_can_steer_the_terminal() -> None:
+    build = builder()
+    event = Event("start", HOSTILE, 0, 0.5, 0.5, 0)
+    hostile: list[Message] = [build.event("cam1", STAMP, event), build.status("cam1", STAMP, "offline", HOSTILE)]
+    escaped = r"wave\u001b[2J\u000a\u009b31m\u202e\udb40\udc41é"
+    for line in printed(hostile):
+        assert line.isprintable()
+        assert escaped in line
+    for line in printed(hostile, as_json=True):
+        assert line.isprintable()
+        fields = json.loads(line)
+        assert HOSTILE in (fields.get("label"), fields.get("detail"))
+
+
+def test_times_beyond_any_calendar_are_printed_too() -> None:
+    far = Event("start", "wave", 1, 0.5, 0.5, 2**63 - 1)
+    assert printed([builder().event("cam1", Stamp(), far)])[0].endswith("start   wave 0.50")
+
+
+def test_messages_of_a_publisher_are_printed_until_the_subscriber_closes() -> None:
+    class Out(io.StringIO):
+        def flush(self) -> None:
+            subscriber.close()  # the first line is out
+
+    out = Out()
+    with Publisher(ANY_PORT, "net@1234", "stream") as publisher:
+        subscriber = Subscriber(publisher.address)
+        join(publisher, subscriber)
+        publisher.send(publisher.build.event("cam1", STAMP, START))
+        watch(subscriber, out)
+    assert "start   wave" in out.getvalue()
+
+
+ENDLESS = """
+import sys
+from streamer.messages import MessageBuilder, Stamp
+from streamer.watch import watch
+build = MessageBuilder("net@1234", "stream")
+watch((build.gap("cam1", Stamp(), 0, 1, "stalled") for _ in iter(int, 1)), sys.stdout, as_json=True)
+"""
+
+
+def test_a_reader_that_goes_away_ends_it_quietly() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert msgspec.json.decode(process.stdout.readline())["kind"] == "gap"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=30) == 0
