@@ -23,9 +23,7 @@ class SourceConfig(Section):
 
     uri: str = Field(coerce_numbers_to_str=True)
     name: StreamName | None = None  # default: made from the URI
-    pace: Literal["realtime", "fast"] = (
-        "realtime"  # files only: by their timestamps like a camera, or as fast as it goes
-    )
+    pace: Literal["realtime", "fast"] = "realtime"  # files only; fast: as it goes, times count from the first frame
     transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
     open_s: PositiveSeconds = 5.0  # time limit of a connection attempt
     read_s: PositiveSeconds = 2.0  # time limit of one read; a connection that exceeds it is given up

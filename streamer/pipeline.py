@@ -171,7 +171,7 @@ class Pipeline:
         """One step of the engine, if any stream has a frame."""
         advanced = advance(self._batcher, self.streams, wall_us)
         for stream in advanced:
-            if stream.frame_us is not None:
+            if stream.frame_us is not None and stream.source.config.pace == "realtime":
                 self._age_ms.add((wall_us() - stream.frame_us) / 1e3)
         return bool(advanced)
 
@@ -190,11 +190,14 @@ class Pipeline:
                 if now >= self._state_due.get(stream.name, 0):
                     self._state_due[stream.name] = now + STATE_S
                     stream.repeat_state()
-            changed = before is None or (before.state, before.detail) != (health.state, health.detail)
+            changed = (
+                before is None or before.state != health.state
+            )  # its detail tells how long, and changes all the time
             if changed or now >= self._status_due.get(stream.name, 0):
                 self._status_due[stream.name] = now + STATUS_S
                 stream.status(health.state, health.detail, **self._counts(health))
-        return all(health.state == "ended" for health in self._health.values()) and bool(self._health)
+        ended = [health.state == "ended" for health in self._health.values()]
+        return len(ended) == len(self._captures) and all(ended)
 
     def _counts(self, health: Health) -> dict[str, Any]:
         step_ms = self._batcher.step_ms

@@ -89,8 +89,6 @@ class Publisher:
 
     def close(self) -> None:
         """Tell that every stream has stopped, give what is on its way 200 ms, and free the address."""
-        if self._socket.closed:
-            return
         for last in list(self._last.values()):
             status = self._last_status.get(last.stream)
             if status is None or status.source != "stopped":

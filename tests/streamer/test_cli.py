@@ -16,6 +16,7 @@ import pytest
 
 from engines import find_models
 from streamer.subscriber import Subscriber
+from tests.cameras import HttpCamera, RtspServer
 
 SCRIPTED = ("--backend", "scripted")  # plays every label in turn, so that events come whatever the network would say
 ANY_PORT = ("--publish", "tcp://127.0.0.1:*")
@@ -243,3 +244,31 @@ def test_importing_the_package_is_light_and_has_no_side_effects() -> None:
     code = f"import sys, threading, streamer; print({heavy} & set(sys.modules), threading.active_count())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "set() 1\n"
+
+
+def test_an_rtsp_camera_is_run_survives_its_server_and_keeps_its_password(
+    start: Callable[..., subprocess.Popen[str]], rtsp_server: Callable[..., RtspServer]
+) -> None:
+    server = rtsp_server("--user", "me", "--password", "secret")
+    uri = server.url("me:secret@")
+    limits = ("--set", "sources.0.open_s=2", "--set", "sources.0.read_s=0.5")
+    process = start("run", "--set", f"sources=[{{uri: '{uri}', name: door}}]", *limits, *SCRIPTED, *ANY_PORT)
+    said = [line_with(process, "source  online"), line_with(process, "start   still")]
+    server.kill()
+    said += [line_with(process, "(gap)"), line_with(process, "source  offline")]
+    rtsp_server("--user", "me", "--password", "secret", port=server.port)
+    said += [line_with(process, "gap     "), line_with(process, "start   still")]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "1 reconnects" in out
+    assert "secret" not in "".join(said) + out + err
+
+
+def test_an_http_camera_is_run(
+    start: Callable[..., subprocess.Popen[str]], http_camera: Callable[..., HttpCamera]
+) -> None:
+    camera = http_camera()
+    process = start("run", camera.url(), *SCRIPTED, "--no-publish")
+    assert line_with(process, "source  online")
+    assert line_with(process, "start   still")

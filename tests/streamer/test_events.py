@@ -149,6 +149,16 @@ CASES: dict[str, tuple[dict[str, Any], list[Segment], list[tuple[str, float, flo
         [(1, WAVE), (0.7, LEFT), (1, QUIET), (1, LEFT), (1.5, QUIET), (1, LEFT), (3, QUIET)],
         [("left", 2.7, 6.2, "score")],
     ),
+    "with a lead of zero a label does not take over from itself": (
+        {"switch_lead": 0},
+        [(2, WAVE), (1, QUIET)],
+        [("wave", 0, 2, "score")],
+    ),
+    "a label that was high all along starts where the one before it ends": (
+        {"enter": 0.3, "leave": 0.2},
+        [(1, {"wave": 0.5, "left": 0.35}), (1, {"wave": 0.35, "left": 0.5}), (1, QUIET)],
+        [("wave", 0, 1, "switch"), ("left", 1, 2, "score")],
+    ),
     "the best of two labels starts": (
         {"enter": 0.3, "leave": 0.2, "switch_lead": 0.5},
         [(1, {"wave": 0.35, "left": 0.45}), (1, QUIET)],
@@ -161,7 +171,9 @@ CASES: dict[str, tuple[dict[str, Any], list[Segment], list[tuple[str, float, flo
 def test_scores_become_events(case: str) -> None:
     values, segments, expected = CASES[case]
     decider = Decider(LABELS, config(**values))
-    assert spans(play(decider, segments)) == expected
+    told = play(decider, segments)
+    assert spans(told) == expected
+    assert all((event.t_end_us or event.t_start_us) / 1e6 <= second for second, event in told)
     assert decider.close("shutdown", 0) == []
 
 
@@ -271,6 +283,8 @@ thresholds = st.fixed_dictionaries(
     {},
     optional={
         "preset": st.sampled_from(["gesture", "activity"]),
+        "enter": st.sampled_from([0.4, 0.6]),
+        "leave": st.sampled_from([0.0, 0.3]),
         "smoothing_s": st.sampled_from([0.0, 0.3]),
         "enter_s": st.sampled_from([0.0, 0.15]),
         "leave_s": st.sampled_from([0.0, 0.3]),
@@ -319,18 +333,16 @@ def test_every_start_has_exactly_one_end_whatever_happens(values: dict[str, Any]
 
 
 @given(thresholds, st.lists(steps.map(lambda step: (step[0], step[1], True)), max_size=60))
-def test_events_of_one_epoch_do_not_overlap(values: dict[str, Any], actions: list[Any]) -> None:
+def test_events_do_not_overlap_nor_lie_in_the_future(values: dict[str, Any], actions: list[Any]) -> None:
     decider = Decider(LABELS, EventConfig.model_validate({"background": ["none"], **values}))
-    time_us, events = 0, []
+    time_us = ended_us = 0
     for step_us, numbers, _ in actions:
         time_us += step_us
-        events += decider.update(time_us, (np.array(numbers) / sum(numbers)).astype(np.float32), ready=True)
-    ended_us = 0
-    for event in events:
-        assert ended_us <= event.t_start_us <= time_us
-        if event.t_end_us is not None:
-            ended_us = event.t_end_us
-            assert ended_us <= time_us
+        for event in decider.update(time_us, (np.array(numbers) / sum(numbers)).astype(np.float32), ready=True):
+            assert ended_us <= event.t_start_us <= time_us
+            if event.t_end_us is not None:
+                ended_us = event.t_end_us
+                assert event.t_start_us <= ended_us <= time_us
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
