@@ -21,8 +21,8 @@ def publish(session: str = "run") -> Publisher:
 
 
 def subscribe(publisher: Publisher, **options: Any) -> Subscriber:
-    """A subscriber that has joined, and whose iteration gives up soon."""
-    subscriber = Subscriber(publisher.address, **{"timeout_s": 0.02, **options})
+    """A subscriber that misses nothing from now on."""
+    subscriber = Subscriber(publisher.address, **options)
     join(publisher, subscriber)
     return subscriber
 
@@ -168,7 +168,7 @@ def test_what_is_not_a_label_is_counted_and_logged_once(caplog: pytest.LogCaptur
 
 
 def test_an_iteration_that_waits_too_long_raises_and_may_go_on() -> None:
-    with publish() as publisher, subscribe(publisher) as subscriber:
+    with publish() as publisher, subscribe(publisher, timeout_s=0.02) as subscriber:
         with pytest.raises(TimeoutError, match=r"no message for 0\.02 s"):
             next(subscriber)
         publisher.send(score(publisher))
@@ -227,7 +227,7 @@ def test_an_async_iteration_that_waits_too_long_or_is_cancelled_loses_nothing() 
         with pytest.raises(asyncio.CancelledError):
             await waiting
 
-    with publish() as publisher, subscribe(publisher) as subscriber:
+    with publish() as publisher, subscribe(publisher, timeout_s=0.02) as subscriber:
         asyncio.run(scenario(publisher, subscriber))
         publisher.send(score(publisher))
         assert [message.seq for message in arrived(publisher, subscriber, 1)] == [0]
