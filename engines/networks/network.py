@@ -44,8 +44,11 @@ class Network(nn.Module):
         for name, stage in self.stages():
             x, stage_after = stage(x, part(state, name))
             after |= named(stage_after, name)
-        features = x.mean((3, 4))  # [B, T, C, H, W] -> [B, T, C]
-        return self.fc(self.dropout(features)), after
+        return self.head(x), after
+
+    def head(self, x: Tensor) -> Tensor:
+        """The last stage's maps [B, T, C, H, W] -> logits [B, T, K]."""
+        return self.fc(self.dropout(x.mean((3, 4))))
 
     def frame_logits(self, clip: Tensor) -> Tensor:
         """Clip [B, T, 3, H, W] (RGB, ImageNet-normalised), from the initial state -> logits [B, T, K]."""
