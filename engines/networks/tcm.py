@@ -150,17 +150,14 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> the same shape, state."""
         means = x.mean((3, 4))  # [B, T, C]
-        after: dict[str, Tensor] = {}
         if self.causal:
             before = state["means"] if state else means.new_zeros(means.shape[0], self.reach, means.shape[2])
-            seen = torch.cat([before, means], 1)  # [B, reach + T, C]
-            taps = self.conv.weight[0, 0, : self.reach + 1]
-            count = means.shape[1]
-            mixed = torch.stack([taps[j] * seen[:, j : j + count] for j in range(self.reach + 1)]).sum(0)
+            seen, weight = torch.cat([before, means], 1), self.conv.weight[..., : self.reach + 1]
             after = {"means": seen[:, -self.reach :]}
         else:
-            along_time = means.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B * C, 1, T]
-            mixed = self.conv(along_time).squeeze(1).unflatten(0, (-1, means.shape[2])).transpose(1, 2)
+            seen, weight, after = F.pad(means, (0, 0, self.reach, self.reach)), self.conv.weight, {}
+        along_time = seen.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B * C, 1, reach + T (+ reach)]
+        mixed = F.conv1d(along_time, weight).squeeze(1).unflatten(0, (-1, means.shape[2])).transpose(1, 2)
         return x * mixed.sigmoid()[..., None, None], after
 
 
