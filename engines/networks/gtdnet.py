@@ -1,5 +1,5 @@
-"""GTDNet: channels gated by how each frame differs from the whole clip, on a TSM-ResNet ("GTDNet: Global Temporal
-Difference Network"): in every bottleneck, on the shifted block input, before conv1.
+"""GTDNet: channels gated by how each frame differs from the whole clip ("Global Temporal Difference Network for Action
+Recognition"), on a TSM-ResNet: in every bottleneck, on the shifted block input, before conv1.
 
 With X [B, T, C, H, W] the shifted input and g its spatial means:
 
@@ -12,7 +12,8 @@ With X [B, T, C, H, W] the shifted input and g its spatial means:
     X      <- X * gate + X
 
 Choices, where the paper's text and figures are silent: r = 8; every Linear has a bias and none a norm; `mta`'s hidden
-width 2T; the LSTMs have one layer of width c, and the two final states of `bilstm` are averaged.
+width 2T; the LSTMs have one layer of width c, and the two final states of `bilstm` are averaged. With these, `bilstm`
+on ResNet-50 has 33.3 M parameters for 400 classes; the paper reports 33.9 M.
 Causal form: z_m[t] is the aggregate of the last T frames of the stream up to t: `avg` of those that are there,
 `mta` with zeros before the stream; `lstm` is its state after frame t, with no end to its memory; `bilstm` reads the
 clip backwards too and has no causal form.

@@ -1,0 +1,1 @@
+"""Offline jobs, run as `python -m tools.NAME`."""
