@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from .base import Engine, probabilities
 from .eager import EagerEngine
@@ -30,9 +30,9 @@ LIMITS = {"fp32": 1e-3, "bf16": 2e-2}  # of the difference in a probability
 
 
 def fold_batch_norms(network: Network) -> Network:
-    """A copy in eval mode whose batch norms are part of the convolutions before them; exact up to rounding.
+    """A copy in eval mode whose batch norms are part of the layers before them; exact up to rounding.
 
-    Pairs are told by their names: conv1 / bn1 side by side, and a convolution followed by a batch norm in a Sequential.
+    Pairs are told by their names: conv1 / bn1 side by side, and a layer followed by a batch norm in a Sequential.
     """
     folded = copy.deepcopy(network).eval()
     for parent in folded.modules():
@@ -45,8 +45,13 @@ def fold_batch_norms(network: Network) -> Network:
                 else name.replace("conv", "bn")
             )
             norm = children.get(follower)
-            if isinstance(module, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+                continue
+            if isinstance(module, nn.Conv1d | nn.Conv2d):
                 setattr(parent, name, fuse_conv_bn_eval(module, norm))
+                setattr(parent, follower, nn.Identity())
+            elif isinstance(module, nn.Linear):
+                setattr(parent, name, fuse_linear_bn_eval(module, norm))
                 setattr(parent, follower, nn.Identity())
     return folded
 
