@@ -3,7 +3,7 @@ Recognition"), on a TSM-ResNet: in every bottleneck, on the shifted block input,
 
 With X [B, T, C, H, W] the shifted input and g its spatial means:
 
-    z      = Linear(g), C -> c = C / r
+    z      = norm(Linear(g)), C -> c = C / r
     z_m    = aggregate(z over the window)       `avg`, `mta`, `lstm` or `bilstm`
     e_t    = z_m - z_t                          the global temporal difference
     z'_t   = sigmoid(Linear(e_t)) * z_t
@@ -11,9 +11,11 @@ With X [B, T, C, H, W] the shifted input and g its spatial means:
     gate_t = sigmoid(Linear(z''_t + z_t)), c -> C
     X      <- X * gate + X
 
-Choices, where the paper's text and figures are silent: r = 8; every Linear has a bias and none a norm; `mta`'s hidden
-width 2T; the LSTMs have one layer of width c, and the two final states of `bilstm` are averaged. With these, `bilstm`
-on ResNet-50 has 33.3 M parameters for 400 classes; the paper reports 33.9 M.
+Choices, where the paper's text and figures are silent: r = 8; every Linear has a bias; `mta`'s hidden width 2T; the
+LSTMs have one layer of width c, and the two final states of `bilstm` are averaged. With these, `bilstm` on ResNet-50
+has 33.3 M parameters for 400 classes; the paper reports 33.9 M. The norm is a choice, too: z is divided by its root
+mean square. The means of deep blocks are sums without a bound, and the logits of A are quadratic in them: unscaled they
+reach millions in a fresh ResNet-50, where float32 loses the answer and half precision overflows.
 Causal form: z_m[t] is the aggregate of the last T frames of the stream up to t: `avg` of those that are there,
 `mta` with zeros before the stream; `lstm` is its state after frame t, with no end to its memory; `bilstm` reads the
 clip backwards too and has no causal form.
@@ -125,7 +127,8 @@ class GlobalTemporalDifference(nn.Module):
 
     def forward(self, means: Tensor, state: State) -> tuple[Tensor, State]:
         """Means [B, T, C] -> gate [B, T, C], state."""
-        z = self.reduce(means)  # [B, T, c]
+        z = self.reduce(means).float()  # [B, T, c]
+        z = (z * torch.rsqrt(z.square().mean(-1, keepdim=True) + 1e-6)).to(means.dtype)
         overall, after = self.aggregate(z, part(state, "aggregate"))
         selected = torch.sigmoid(self.select(overall - z)) * z
         query, key, value = self.query(selected), self.key(selected), self.value(selected)

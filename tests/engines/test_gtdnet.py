@@ -18,9 +18,14 @@ def gate(aggregator: str, *, causal: bool) -> GlobalTemporalDifference:
     return made
 
 
+def squeezed(gtd: GlobalTemporalDifference, means: Tensor) -> Tensor:
+    z: Tensor = gtd.reduce(means)
+    return z / (z.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+
 def by_the_paper(gtd: GlobalTemporalDifference, means: Tensor, overall: Tensor) -> Tensor:
     """The gate of one frame's means [C] against the clip's vector [c]."""
-    z = gtd.reduce(means)
+    z = squeezed(gtd, means)
     selected = torch.sigmoid(gtd.select(overall - z)) * z
     attention = torch.outer(gtd.query(selected), gtd.key(selected)).softmax(1)
     return torch.sigmoid(gtd.expand(attention @ gtd.value(selected) + z))
@@ -31,9 +36,16 @@ def test_the_gate_is_the_papers() -> None:
     gtd, means = gate("avg", causal=False), 3 * torch.randn(2, 8, 32)
     found, _ = gtd(means, {})
     for row in range(2):
-        overall = gtd.reduce(means[row]).mean(0)
+        overall = squeezed(gtd, means[row]).mean(0)
         expected = torch.stack([by_the_paper(gtd, frame, overall) for frame in means[row]])
         torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_gate_keeps_its_precision_on_means_of_any_size() -> None:
+    gtd, means = gate("avg", causal=False), 3000 * torch.randn(2, 8, 32)
+    single = gtd(means, {})[0]
+    torch.testing.assert_close(single, gtd.double()(means.double(), {})[0].float(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("aggregator", CAUSAL)

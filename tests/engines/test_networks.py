@@ -58,6 +58,12 @@ def test_the_streaming_law_holds_at_sixteen_frames_too(name: str) -> None:
     check_streaming_law(small(name, "resnet26", causal=True, frames=16), torch.randn(1, 48, 3, 32, 32))
 
 
+@pytest.mark.parametrize("name", ["tanet", "stm", "gtdnet"])
+def test_the_streaming_law_holds_in_deep_networks_whose_features_grow(name: str) -> None:
+    network = build_network(name, "resnet50", 8, 5, causal=True, width=0.25).eval()
+    check_streaming_law(network, torch.randn(1, 12, 3, 48, 48))
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=called)
 def test_the_rows_of_a_step_are_streams_of_their_own(variant: Variant) -> None:
     name, backbone, options = variant
