@@ -12,15 +12,16 @@ from typing import Literal
 import cv2
 import msgspec
 import numpy as np
+import onnx
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from .base import Engine, probabilities
 from .eager import EagerEngine
 from .errors import EngineError
 from .networks import Network
-from .networks.stepper import StreamStepper
+from .networks.stepper import Stepper, make_stepper
 from .openvino import OpenVINOEngine, has_bf16
 from .spec import STATE_OUT, Certificate, EngineSpec, TensorSpec, sha256
 
@@ -29,9 +30,9 @@ LIMITS = {"fp32": 1e-3, "bf16": 2e-2}  # of the difference in a probability
 
 
 def fold_batch_norms(network: Network) -> Network:
-    """A copy in eval mode whose batch norms are part of the convolutions before them; exact up to rounding.
+    """A copy in eval mode whose batch norms are part of the layers before them; exact up to rounding.
 
-    Pairs are told by their names: conv1 / bn1 side by side, and a convolution followed by a batch norm in a Sequential.
+    Pairs are told by their names: conv1 / bn1 side by side, and a layer followed by a batch norm in a Sequential.
     """
     folded = copy.deepcopy(network).eval()
     for parent in folded.modules():
@@ -44,19 +45,25 @@ def fold_batch_norms(network: Network) -> Network:
                 else name.replace("conv", "bn")
             )
             norm = children.get(follower)
-            if isinstance(module, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+                continue
+            if isinstance(module, nn.Conv1d | nn.Conv2d):
                 setattr(parent, name, fuse_conv_bn_eval(module, norm))
+                setattr(parent, follower, nn.Identity())
+            elif isinstance(module, nn.Linear):
+                setattr(parent, name, fuse_linear_bn_eval(module, norm))
                 setattr(parent, follower, nn.Identity())
     return folded
 
 
-def export_onnx(network: Network, height: int, width: int, path: Path) -> StreamStepper:
-    """Write the step graph of a causal network, float32, with named states and a free number of rows.
+def export_onnx(network: Network, height: int, width: int, path: Path, hop: int = 1) -> Stepper:
+    """Write the step graph of a network (a stream or a window, by its form), float32, with named states and a free
+    number of rows.
 
     Inputs frames, active, fresh and the states by name; outputs logits, ready and the states by name + ".out".
     Returns the stepper that was exported (batch norms folded).
     """
-    stepper = StreamStepper(fold_batch_norms(network), height, width).eval()
+    stepper = make_stepper(fold_batch_norms(network), height, width, hop).eval()
     rows = 2  # any number but 1, which torch.export would take for a constant
     example = (
         torch.zeros(rows, height, width, 3, dtype=torch.uint8),
@@ -92,13 +99,16 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
     that differs, and in bf16 if this processor has it and the graph stays within its limit. Without a bf16
     certificate the engine's `auto` runs float32.
     """
+    if (spec.mode == "stream") != network.causal:
+        raise EngineError(f"{spec.name}: {spec.mode} mode needs the {'clip' if network.causal else 'causal'} form")
     folder.mkdir(parents=True, exist_ok=True)
     weights, graph = folder / f"{spec.name}.pt", folder / f"{spec.name}.onnx"
     torch.save({name: value.cpu() for name, value in network.state_dict().items()}, weights)
-    stepper = export_onnx(network, spec.height, spec.width, graph)
+    stepper = export_onnx(network, spec.height, spec.width, graph, spec.hop)
     state = zip(stepper.state_names, stepper.initial_state(1), strict=True)
     states = tuple(TensorSpec(name, tuple(value.shape[1:]), "float32") for name, value in state)
-    spec = msgspec.structs.replace(spec, states=states, files={path.name: sha256(path) for path in (weights, graph)})
+    files = {path.name: sha256(path) for path in (weights, graph)}
+    spec = msgspec.structs.replace(spec, states=states, files=files, nodes=node_count(graph))
     reference = EagerEngine(weights, spec)
     certificates = [certify(reference, OpenVINOEngine(graph, spec, precision="fp32"), "fp32", steps)]
     if has_bf16():
@@ -109,8 +119,18 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
     return spec
 
 
+def node_count(path: Path) -> int:
+    """How many operations an ONNX file has, those inside conditionals included."""
+
+    def count(graph: onnx.GraphProto) -> int:
+        inner = (attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g"))
+        return len(graph.node) + sum(map(count, inner))
+
+    return count(onnx.load(path).graph)
+
+
 def certify(reference: Engine, engine: Engine, precision: Literal["fp32", "bf16"], steps: int) -> Certificate:
-    """Run both over the same moving frames, one row, a reset every 67 steps.
+    """Run both over the same moving frames, one row, three starts, and compare (in window mode, what is `ready`).
 
     Raises EngineError if a probability differs by more than 1e-3 (fp32) or 2e-2 (bf16).
     """
@@ -120,13 +140,16 @@ def certify(reference: Engine, engine: Engine, precision: Literal["fp32", "bf16"
     texture = cv2.resize(coarse, (2 * spec.width, 2 * spec.height), interpolation=cv2.INTER_CUBIC)
     state, other = reference.new_state(1), engine.new_state(1)
     active = np.ones(1, np.bool_)
-    worst, agree = 0.0, 0
+    worst, agree, compared = 0.0, 0, 0
     for n in range(steps):
         y, x = (3 * n) % spec.height, (5 * (n // 16) + n) % spec.width  # drifts, and jumps now and then
         frame = np.ascontiguousarray(texture[None, y : y + spec.height, x : x + spec.width], np.uint8)
-        fresh = np.array([n % 67 == 0])
-        p, _ = reference.step(frame, active, fresh, state)
+        fresh = np.array([n % (steps // 3 + 1) == 0])
+        p, ready = reference.step(frame, active, fresh, state)
         q, _ = engine.step(frame, active, fresh, other)
+        if spec.mode == "window" and not ready[0]:
+            continue
+        compared += 1
         worst = max(worst, float(np.abs(probabilities(p) - probabilities(q)).max()))
         agree += int(p.argmax() == q.argmax())
     if worst > LIMITS[precision]:
@@ -134,4 +157,6 @@ def certify(reference: Engine, engine: Engine, precision: Literal["fp32", "bf16"
             f"{engine.backend} in {precision} differs from the eager network by {worst:.2g} in a probability, "
             f"more than the {LIMITS[precision]:g} that is allowed"
         )
-    return Certificate(engine.backend, precision, steps, worst, agree / steps)
+    if not compared:
+        raise ValueError(f"{steps} steps are too few: no window of {spec.frames} frames was full after a start")
+    return Certificate(engine.backend, precision, compared, worst, agree / compared)

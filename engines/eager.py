@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from .base import Engine, EngineState, Snapshot
 from .errors import EngineError
 from .networks import build_network
-from .networks.stepper import StreamStepper
+from .networks.stepper import Stepper, make_stepper
 from .spec import EngineSpec
 
 
 class EagerState(EngineState):
     """Torch tensors, replaced at each step."""
 
-    def __init__(self, spec: EngineSpec, stepper: StreamStepper, rows: int) -> None:
+    def __init__(self, spec: EngineSpec, stepper: Stepper, rows: int) -> None:
         super().__init__(spec, rows)
         self.names = stepper.state_names
         self.tensors = stepper.initial_state(rows)
@@ -41,13 +41,14 @@ class EagerEngine(Engine):
         if threads:
             torch.set_num_threads(threads)
         network = build_network(
-            spec.network, spec.backbone, spec.frames, len(spec.labels), causal=True, width=spec.channel_width
-        )
+            spec.network, spec.backbone, spec.frames, len(spec.labels), causal=spec.mode == "stream",
+            width=spec.channel_width, **spec.options,
+        )  # fmt: skip
         try:
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises half a dozen types for a file that is not a state dict
             raise EngineError(f"{path}: is not the state dict of {spec.network} on {spec.backbone}: {error}") from error
-        self.stepper = StreamStepper(network.eval(), spec.height, spec.width).to(device)
+        self.stepper = make_stepper(network.eval(), spec.height, spec.width, spec.hop).to(device)
 
     def new_state(self, rows: int) -> EagerState:
         """The initial state of `rows` streams."""

@@ -38,13 +38,15 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height, width   of the frames that go in, pixels
     rate_hz         the rate of frames that the network was trained at
     frames          T; `ready` holds from a stream's T-th frame on
-    mode            "stream": the causal form, one frame a step
+    mode            "stream": the causal form, one frame a step; "window": the clip form over the last T frames
+    hop             window mode: how many frames from one evaluation to the next; `ready` holds only at those
     fit             how a picture becomes a frame: "stretch" to the size, or "crop" (short side to 256/224 of it,
                     centre)
-    network, backbone, channel_width   what `build_network` needs to make it again
+    network, backbone, channel_width, options   what `build_network` needs to make it again
     states          the state table, in the order of the graph's inputs
     files           file name -> SHA-256 of every file that belongs to the model
     certificates    the precisions in which the graph was proven equal to the eager network
+    nodes           how many operations the graph has; None where there is no graph
     """
 
     name: str
@@ -53,7 +55,7 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int
     rate_hz: float
     frames: int
-    mode: Literal["stream"]
+    mode: Literal["stream", "window"]
     fit: Literal["stretch", "crop"]
     network: str
     backbone: str
@@ -61,6 +63,9 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     states: tuple[TensorSpec, ...]
     files: dict[str, str]
     certificates: tuple[Certificate, ...] = ()
+    hop: int = 1
+    options: dict[str, int | str] = {}
+    nodes: int | None = None
     format: Literal[1] = 1
 
     @property

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from engines import BACKENDS, EngineError, EngineSpec, find_models, load_engine
 from engines.loading import why_not
@@ -50,10 +53,12 @@ def model_lines(*, with_labels: bool) -> Iterator[str]:
 
 def describe(spec: EngineSpec) -> str:
     """What a model is, in a line."""
+    state_bytes = sum(math.prod(state.shape) * np.dtype(state.dtype).itemsize for state in spec.states)
+    hop = f" (every {spec.hop} frames)" if spec.hop > 1 else ""
     return (
         f"{spec.network} on {spec.backbone} (width {spec.channel_width:g}), {len(spec.labels)} labels, "
-        f"{spec.width}x{spec.height} at {spec.rate_hz:g} frames a second, {spec.frames} frames of memory, "
-        f"{spec.mode} mode"
+        f"{spec.width}x{spec.height} at {spec.rate_hz:g} frames a second, {spec.frames} frames of memory "
+        f"({state_bytes / 1024:.0f} KiB a stream), {spec.mode} mode{hop}"
     )
 
 

@@ -32,6 +32,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+models_app = typer.Typer(rich_markup_mode=None)
+app.add_typer(models_app, name="models")
 
 SourceArguments = Annotated[
     list[str] | None,
@@ -199,13 +201,51 @@ def check() -> None:
         raise typer.Exit(EngineError.exit_code)
 
 
-@app.command()
-def models(labels: Annotated[bool, typer.Option("--labels", help="List each model's labels, too.")] = False) -> None:
-    """List the models that can be named with --model."""
+@models_app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context,
+    labels: Annotated[bool, typer.Option("--labels", help="List each model's labels, too.")] = False,
+) -> None:
+    """List the models that can be named with --model, or import one."""
     from streamer.check import model_lines
 
-    for line in model_lines(with_labels=labels):
-        typer.echo(line)
+    if context.invoked_subcommand is None:
+        for line in model_lines(with_labels=labels):
+            typer.echo(line)
+
+
+@models_app.command(name="import")
+def import_model(
+    file: Annotated[Path, typer.Argument(help="A published checkpoint; docs/checkpoints.md lists them.")],
+    out: Annotated[Path, typer.Option(metavar="NAME", help="What to call the model; may begin with a folder.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="One label a line, in the order of the classes. Online TSM needs none."),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames of a clip, where the file does not tell. [default: 8]")
+    ] = None,
+    causal: Annotated[
+        bool, typer.Option("--causal", help="Run as a stream what was trained to see later frames. Costs accuracy.")
+    ] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HZ",
+            min=0.1,
+            help="Frames a second for the network. [default: 12 for online TSM, else a clip's frames in 4 s]",
+        ),
+    ] = None,
+    size: Annotated[int, typer.Option(min=32, help="Height and width of its frames, pixels.")] = 224,
+    hop: Annotated[int, typer.Option(min=1, help="Window mode: frames from one evaluation to the next.")] = 1,
+) -> None:
+    """Make a model of a published checkpoint: NAME.onnx, NAME.pt and NAME.json, for --model NAME.onnx."""
+    from engines.importing import import_model as write_model
+    from streamer.check import describe
+
+    spec = write_model(file, out, labels, frames=frames, causal=causal, rate_hz=rate, size=size, hop=hop)
+    typer.echo(f"{spec.name}: {describe(spec)}")
+    typer.echo(f"to run it: streamer run 0 --model {out}.onnx")
 
 
 @app.command(name="config")

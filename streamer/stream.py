@@ -85,11 +85,16 @@ class Stream:
         return False, False
 
     def decide(self, probabilities: Probabilities, ready: bool, infer_us: int | None) -> None:
-        """Tell what the network said of the frame taken last, probabilities [K]: score, events, label in force."""
+        """Tell what the network said of the frame taken last, probabilities [K]: score, events, label in force.
+
+        A model with a hop says nothing between two evaluations, and then there is nothing to tell.
+        """
         self.inferred += 1
-        self._ready = ready
         now_us = self._times[-1]
         self._infer_us = now_us if infer_us is None else infer_us
+        if self._spec.hop > 1 and not ready and len(self._times) == self._spec.frames:
+            return
+        self._ready = ready
         events = self._decider.update(now_us, probabilities, ready)
         if ready and self._publish.scores:
             window = Window(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from .checkpoints import import_checkpoint
 from .network import Network
-from .registry import NETWORKS, build_network
-from .resnet import BACKBONES
+from .registry import BACKBONES, NETWORKS, build_network
 
 __all__ = ["BACKBONES", "NETWORKS", "Network", "build_network", "import_checkpoint"]

@@ -3,36 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .temporal import State, named, part, per_frame
+from .temporal import Reach, Stage, State, named, part, per_frame
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every network is told, whatever its paper: see `build_network`."""
+
+    backbone: str
+    frames: int
+    classes: int
+    causal: bool
+    width: float = 1.0
+    dropout: float = 0.5
 
 
 class Network(nn.Module):
     """A video network: clip [B, T, 3, H, W] -> one row of logits for each frame, [B, T, K].
 
-    Subclasses give `stem` (one frame, no memory), `stages()` (in order, each `forward(x, state) -> (y, state)`) and
-    `fc`. The clip's score is the mean of its frames' logits (TSN's average consensus, Wang et al., ECCV 2016). In the
+    Subclasses give `stem` (one frame, no memory), `stages()` (in order, each `(x, state) -> (y, state)`) and `fc`.
+    The clip's score is the mean of its frames' logits (TSN's average consensus, Wang et al., ECCV 2016). In the
     causal form frame t sees frames up to t only, so that its logits are what a stream gets at that moment.
+
+    frames   T, the length of a clip; a stream's answers count from its T-th frame on
     """
 
     fc: nn.Linear
 
-    def __init__(self, *, frames: int, causal: bool, dropout: float) -> None:
+    def __init__(self, plan: Plan) -> None:
         super().__init__()
-        self.frames = frames
-        self.causal = causal
-        self.dropout = nn.Dropout(dropout)
+        self.frames = plan.frames
+        self.causal = plan.causal
+        self.dropout = nn.Dropout(plan.dropout)
 
     def stem(self, frames: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, C, H', W'], without memory."""
         raise NotImplementedError
 
-    def stages(self) -> Iterator[tuple[str, nn.Module]]:
+    def stages(self) -> Iterator[tuple[str, Stage]]:
         """The stages after the stem, in order, by their module paths."""
         raise NotImplementedError
+
+    @property
+    def reach(self) -> Reach:
+        """The frames before and after itself that a frame's logits can depend on (in the clip form, inside its clip).
+
+        A causal network looks `ahead` 0 frames, and remembers `behind` + 1 frames, the present one included.
+        """
+        behind, ahead = map(sum, zip(*(stage.reach for _, stage in self.stages()), strict=True))
+        return Reach(behind, ahead) if self.causal else Reach(min(behind, self.frames - 1), min(ahead, self.frames - 1))
 
     def forward(self, clip: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """Clip [B, T, 3, H, W] (RGB, ImageNet-normalised), state -> logits [B, T, K], state.
@@ -44,8 +68,11 @@ class Network(nn.Module):
         for name, stage in self.stages():
             x, stage_after = stage(x, part(state, name))
             after |= named(stage_after, name)
-        features = x.mean((3, 4))  # [B, T, C, H, W] -> [B, T, C]
-        return self.fc(self.dropout(features)), after
+        return self.head(x), after
+
+    def head(self, x: Tensor) -> Tensor:
+        """The last stage's maps [B, T, C, H, W] -> logits [B, T, K]."""
+        return self.fc(self.dropout(x.mean((3, 4))))
 
     def frame_logits(self, clip: Tensor) -> Tensor:
         """Clip [B, T, 3, H, W] (RGB, ImageNet-normalised), from the initial state -> logits [B, T, K]."""
@@ -54,6 +81,8 @@ class Network(nn.Module):
     @torch.no_grad()
     def initial_state(self, rows: int, height: int, width: int) -> dict[str, Tensor]:
         """Zeros of the shapes that the ops themselves return for one frame; empty for a clip network."""
+        if not self.causal:
+            return {}
         training = self.training
         self.eval()
         reference = next(self.parameters())

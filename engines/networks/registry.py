@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import EngineError
-from .network import Network
-from .resnet import BACKBONES, ResNet
+from ..errors import EngineError, unknown
+from . import resnet
+from .gtdnet import GTDNet
+from .mobilenet import MobileTSM, MobileTSN
+from .network import Network, Plan
+from .stm import STM
+from .tanet import TANet
 from .tcm import TCM
+from .tsm import TSM, TSN
 
 NETWORKS: dict[str, Callable[..., Network]] = {
-    "tsn": lambda backbone, **options: ResNet(backbone, shifted=False, **options),
-    "tsm": ResNet,
+    "tsn": TSN,
+    "tsm": TSM,
     "tcm": TCM,
+    "tanet": TANet,
+    "stm": STM,
+    "gtdnet": GTDNet,
 }
+MOBILE: dict[str, Callable[..., Network]] = {"tsn": MobileTSN, "tsm": MobileTSM}
+BACKBONES = (*resnet.BACKBONES, "mobilenet_v2")
 
 
 def build_network(
@@ -23,21 +33,31 @@ def build_network(
 ) -> Network:
     """A network with fresh weights, in training mode.
 
-    name      tsn, tsm or tcm
-    backbone  resnet18, resnet34, resnet50 or resnet101
+    name      tsn, tsm, tcm, tanet, stm or gtdnet
+    backbone  resnet18, resnet26, resnet34, resnet50 or resnet101; tanet, stm and gtdnet live in bottlenecks and need
+              26, 50 or 101; for tsn and tsm also mobilenet_v2
     frames    T, the frames of a clip; in the causal form, the length of the longest memory
     causal    the streaming form (True) or the papers' clip form (False); the parameters are the same
     width     factor of the backbone's channels
-    options   `dropout` (default 0.5); for tsm also `shift_every`
+    options   `dropout` (0.5); tsm on a ResNet: `shift_every` (1); gtdnet: `aggregator` (avg, mta, lstm or bilstm)
 
-    Raises EngineError for an unknown name or backbone and for a combination that the network does not allow.
+    Raises EngineError for an unknown name, backbone or option, told with the nearest known one, and for a combination
+    that the network does not allow.
     """
     for what, value, known in (("network", name, NETWORKS), ("backbone", backbone, BACKBONES)):
         if value not in known:
-            near = difflib.get_close_matches(value, known, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise EngineError(f"unknown {what} {value!r}: {hint}known are {', '.join(known)}")
+            raise unknown(what, value, known)
+    makers = MOBILE if backbone == "mobilenet_v2" else NETWORKS
+    if name not in makers:
+        raise EngineError(f"{name} needs a ResNet; on {backbone} there are {' and '.join(makers)}")
+    _plan, *own = inspect.signature(makers[name]).parameters
+    for option in options:
+        if option not in ("dropout", *own):
+            raise unknown(f"option of {name} on {backbone}", option, ("dropout", *own))
+    if min(frames, classes) < 1:
+        raise EngineError(f"cannot build {name}: frames and classes are 1 or more, not {frames} and {classes}")
+    plan = Plan(backbone, frames, classes, causal, width, options.pop("dropout", 0.5))
     try:
-        return NETWORKS[name](backbone, frames=frames, classes=classes, causal=causal, width=width, **options)
-    except (TypeError, ValueError) as error:
+        return makers[name](plan, **options)
+    except ValueError as error:
         raise EngineError(f"cannot build {name} on {backbone}: {error}") from error

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .resnet import ResNet
-from .temporal import State, named, part, per_frame
+from .network import Plan
+from .temporal import Reach, Stage, State, named, part, per_frame
+from .tsm import ShiftResNet
 
 REACH = 7  # displacements from -7 to 7 on both axes, a patch of 15 x 15
 PATCH = 2 * REACH + 1
@@ -86,10 +87,9 @@ class MTDM(nn.Module):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> [B, T, 6, H, W], state."""
         reduced = per_frame(self.chnl_reduction, x).float()
-        autocast_off = (
-            torch.autocast(x.device.type, enabled=False) if torch.is_autocast_enabled(x.device.type) else nullcontext()
-        )
-        with autocast_off:
+        device = x.device.type
+        mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False) if mixed else nullcontext():
             maps = reduced * torch.rsqrt(reduced.square().sum(2, keepdim=True) + 1e-6)
             motion, after = self.causal_motion(maps, state) if self.causal else (self.clip_motion(maps), {})
         return motion.to(x.dtype), after
@@ -126,18 +126,23 @@ def conv_bn_relu(inplanes: int, planes: int, kernel: int, groups: int = 1) -> li
     return [conv, nn.BatchNorm2d(planes), nn.ReLU()]
 
 
+def attention_kernel(frames: int) -> int:
+    """The kernel of the attention over time of a clip of T frames: int(log2 T), made odd upwards."""
+    kernel = int(math.log2(frames))
+    return kernel + 1 - kernel % 2
+
+
 class TemporalAttention(nn.Module):
     """Efficient channel attention over time (the paper's ETA): w = sigmoid(conv along T of the spatial means), one
     kernel for all channels.
 
-    k = int(log2 T), made odd upwards. Causal form: without the (k - 1) / 2 taps that look ahead.
+    k is `attention_kernel(T)`. Causal form: without the (k - 1) / 2 taps that look ahead.
     State of the causal form: `means` [B, (k - 1) / 2, C], the last spatial means.
     """
 
     def __init__(self, *, frames: int, causal: bool) -> None:
         super().__init__()
-        kernel = int(math.log2(frames))
-        kernel += 1 - kernel % 2
+        kernel = attention_kernel(frames)
         self.reach = kernel // 2
         self.causal = causal
         self.conv = nn.Conv1d(1, 1, kernel, padding=self.reach, bias=False)
@@ -145,17 +150,14 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> the same shape, state."""
         means = x.mean((3, 4))  # [B, T, C]
-        after: dict[str, Tensor] = {}
         if self.causal:
             before = state["means"] if state else means.new_zeros(means.shape[0], self.reach, means.shape[2])
-            seen = torch.cat([before, means], 1)  # [B, reach + T, C]
-            taps = self.conv.weight[0, 0, : self.reach + 1]
-            count = means.shape[1]
-            mixed = torch.stack([taps[j] * seen[:, j : j + count] for j in range(self.reach + 1)]).sum(0)
+            seen, weight = torch.cat([before, means], 1), self.conv.weight[..., : self.reach + 1]
             after = {"means": seen[:, -self.reach :]}
         else:
-            along_time = means.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B * C, 1, T]
-            mixed = self.conv(along_time).squeeze(1).unflatten(0, (-1, means.shape[2])).transpose(1, 2)
+            seen, weight, after = F.pad(means, (0, 0, self.reach, self.reach)), self.conv.weight, {}
+        along_time = seen.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B * C, 1, reach + T (+ reach)]
+        mixed = F.conv1d(along_time, weight).squeeze(1).unflatten(0, (-1, means.shape[2])).transpose(1, 2)
         return x * mixed.sigmoid()[..., None, None], after
 
 
@@ -185,6 +187,8 @@ class TemporalCorrelation(nn.Module):
         super().__init__()
         self.mtdm = MTDM(channels, frames=frames, causal=causal)
         self.tam = TAM(channels, frames=frames, causal=causal)
+        seen = self.tam.eta.reach  # frames that the attention adds on either side of the motion's own
+        self.reach = Reach(frames - 1 + seen, 0) if causal else Reach(frames - 1 + seen, 1 + seen)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> the same shape, state."""
@@ -193,20 +197,18 @@ class TemporalCorrelation(nn.Module):
         return x + y, named(after_mtdm, "mtdm") | named(after_tam, "tam")
 
 
-class TCM(ResNet):
+class TCM(ShiftResNet):
     """TSM-ResNet with the TCM layer after layer2; every block shifts, on ResNet-101 too."""
 
-    def __init__(
-        self, backbone: str, *, frames: int, classes: int, causal: bool, width: float = 1.0, dropout: float = 0.5
-    ) -> None:
-        if frames < 4:
+    def __init__(self, plan: Plan) -> None:
+        if plan.frames < 4:
             raise ValueError(
-                f"TCM needs at least 4 frames, below that its attention over time sees no neighbour; got {frames}"
+                f"TCM needs at least 4 frames, below that its attention over time sees no neighbour; got {plan.frames}"
             )
-        super().__init__(backbone, frames=frames, classes=classes, causal=causal, width=width, dropout=dropout)
-        self.tcm = TemporalCorrelation(self.channels_after("layer2"), frames=frames, causal=causal)
+        super().__init__(plan, shift_every=1)
+        self.tcm = TemporalCorrelation(self.channels["layer2"], frames=plan.frames, causal=plan.causal)
 
-    def stages(self) -> Iterator[tuple[str, nn.Module]]:
+    def stages(self) -> Iterator[tuple[str, Stage]]:
         """The blocks, with the TCM layer before the first block of layer3."""
         for name, stage in super().stages():
             if name == "layer3.0":

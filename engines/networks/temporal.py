@@ -13,12 +13,36 @@ that look ahead.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 State = Mapping[str, Tensor]
 """Names (module paths, "layer1.0.shift") to tensors [B, ...]."""
+
+
+class Reach(NamedTuple):
+    """How many frames before and after itself an output frame can depend on; `inf` for a memory without an end."""
+
+    behind: float
+    ahead: float
+
+
+ITSELF = Reach(0, 0)
+
+
+class Stage(Protocol):
+    """A part of a network between stem and head: one block, or one layer with memory."""
+
+    @property
+    def reach(self) -> Reach:
+        """What a frame of the output depends on."""
+        ...
+
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """x [B, T, C, H, W], state -> [B, T, P, H', W'], state."""
+        ...
 
 
 def part(state: State, name: str) -> dict[str, Tensor]:
@@ -51,8 +75,20 @@ def advance(x: Tensor) -> Tensor:
     return torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], 1)
 
 
+def windows(x: Tensor, before: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
+    """The last `length` entries up to each frame: x [B, T, ...] -> [B, T, length, ...], oldest first, and the ring that
+    the next call takes as `before` [B, length - 1, ...] (zeros if None).
+    """
+    if before is None:
+        before = x.new_zeros(x.shape[0], length - 1, *x.shape[2:])
+    count, seen = x.shape[1], torch.cat([before, x], 1)
+    return torch.stack([seen[:, t : t + length] for t in range(count)], 1), seen[:, count:]
+
+
 class NoShift(nn.Module):
     """TSN's place for a shift: the convolution alone, no time, no state."""
+
+    reach = ITSELF
 
     def forward(self, x: Tensor, state: State, conv: nn.Conv2d) -> tuple[Tensor, State]:  # noqa: ARG002
         """x [B, T, C, H, W] -> conv(x), {}."""
@@ -66,27 +102,38 @@ class TemporalShift(nn.Module):
     frame's. Causal form (online TSM): of the first C // 8 channels each frame takes the previous frame's. State:
     `last` [B, C // 8, H, W], those channels of the last frame.
 
-    The shifted map is never built. A convolution is linear, so with s the shifted part and x[:n] what it replaces,
-    conv(cat(s, x[n:])) = conv(x) + conv_of_the_first_n_channels(s - x[:n]): exact, and no copy of the full map.
+    The causal form never builds the shifted map. A convolution is linear, so with s the shifted part and x[:n] what
+    it replaces, conv(cat(s, x[n:])) = conv(x) + conv_of_the_first_n_channels(s - x[:n]): exact, and no copy of the
+    full map. In the clip form twice as many channels move, and the copy is cheaper than the second convolution.
     """
 
     def __init__(self, channels: int, *, causal: bool) -> None:
         super().__init__()
         self.fold = channels // 8
         self.causal = causal
+        self.reach = Reach(1, 0) if causal else Reach(1, 1)
 
     def forward(self, x: Tensor, state: State, conv: nn.Conv2d) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> conv(shift(x)) [B, T, P, H', W'], state."""
-        part_of_x = x[:, :, : self.fold if self.causal else 2 * self.fold]
+        moved, after = self.moved(x, state)
+        return self.convolve(conv, x, moved), after
+
+    def moved(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """x [B, T, C, H, W] -> the first n channels of shift(x), those that come from other frames, and the state."""
         if self.causal:
-            shifted = delay(part_of_x, state.get("last"))
-        else:
-            ahead, behind = part_of_x.split(self.fold, 2)
-            shifted = torch.cat([advance(ahead), delay(behind, None)], 2)
-        weight = conv.weight[:, : part_of_x.shape[2]]
+            part_of_x = x[:, :, : self.fold]
+            return delay(part_of_x, state.get("last")), {"last": part_of_x[:, -1]}
+        ahead, behind = x[:, :, : 2 * self.fold].split(self.fold, 2)
+        return torch.cat([advance(ahead), delay(behind, None)], 2), {}
+
+    def convolve(self, conv: nn.Conv2d, x: Tensor, moved: Tensor) -> Tensor:
+        """conv(x with its first n channels replaced by `moved` [B, T, n, H, W])."""
+        count = moved.shape[2]
+        if not self.causal:
+            return per_frame(conv, torch.cat([moved, x[:, :, count:]], 2))
+        weight = conv.weight[:, :count]
 
         def partial_conv(difference: Tensor) -> Tensor:
             return nn.functional.conv2d(difference, weight, None, conv.stride, conv.padding)
 
-        y = per_frame(conv, x) + per_frame(partial_conv, shifted - part_of_x)
-        return y, {"last": part_of_x[:, -1]} if self.causal else {}
+        return per_frame(conv, x) + per_frame(partial_conv, moved - x[:, :, :count])

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import logging
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from engines import EngineError
-from engines.networks import build_network, import_checkpoint
+from engines.networks import Network, build_network, import_checkpoint
+from engines.networks.checkpoints import JESTER_LABELS, read_checkpoint
+from engines.networks.temporal import per_frame
 from tests.golden import load_case
 
-CASES = ["tsm_resnet50_t8_s1", "tcm_resnet50_t8_s1"]
+CASES = ["tsm_resnet50_t8_s1", "tcm_resnet50_t8_s1", "tanet_resnet50_t8_s1", "tsm_online_mobilenetv2_s1"]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -18,35 +22,91 @@ CASES = ["tsm_resnet50_t8_s1", "tcm_resnet50_t8_s1"]
 def test_a_published_checkpoint_gives_the_reference_logits(name: str) -> None:
     case = load_case(name)
     network = import_checkpoint(case.state_dict)
-    logits = network.frame_logits(case.clip)
-    reference = case.outputs["frame_logits"]
+    assert network.causal == case.meta.get("causal", False)
+    logits = network.frame_logits(case.clip[:1])
+    reference = case.outputs["frame_logits"].view(-1, *logits.shape[1:])[:1]
     assert (logits - reference).abs().max() <= 1e-3 * reference.abs().max()
-    assert (logits.mean(1) - case.outputs["logits"]).abs().max() <= 1e-3 * case.outputs["logits"].abs().max()
 
 
 @torch.no_grad()
 def test_the_motion_module_gives_the_reference_maps() -> None:
     case = load_case("tcm_resnet50_t8_s1")
     network = import_checkpoint(case.state_dict)
-    seen: list[torch.Tensor] = []
-    network.get_submodule("tcm.mtdm").register_forward_hook(lambda _module, _inputs, output: seen.append(output[0]))
-    network.frame_logits(case.clip[:1])
-    torch.testing.assert_close(seen[0][0, :, :, ::4, ::4], case.outputs["mtdm"], rtol=1e-3, atol=1e-3)
+    x = per_frame(network.stem, case.clip[:1])
+    for name, stage in network.stages():
+        if name == "tcm":
+            break
+        x, _ = stage(x, {})
+    motion, _ = network.get_submodule("tcm.mtdm")(x, {})
+    torch.testing.assert_close(motion[0, :, :, ::4, ::4], case.outputs["mtdm"], rtol=1e-3, atol=1e-3)
 
 
 def published(
-    network: str = "tsm", backbone: str = "resnet18", width: float = 1.0, **options: int
+    network: str = "tsm", backbone: str = "resnet18", frames: int = 8, **options: int
 ) -> dict[str, torch.Tensor]:
     """A state dict under the names of the official files."""
-    state = build_network(network, backbone, 8, 6, causal=False, width=width, **options).state_dict()
+    state = build_network(network, backbone, frames, 6, causal=False, **options).state_dict()
     renamed = {}
     for key, value in state.items():
-        index = int(key.split(".")[1]) if key.startswith("layer") else 0
-        shifted = network == "tsm" and key.startswith("layer") and ".conv1." in key
-        shifted = shifted and index % options.get("shift_every", 1) == 0
+        block = re.match(r"(layer\d)\.(\d+)\.", key)
+        shifted = network == "tsm" and block and int(block[2]) % options.get("shift_every", 1) == 0
         name = key.replace(".conv1.", ".conv1.net.") if shifted else key
+        if network == "tcm":
+            name = name.replace("tcm.", "tcm_layer.").replace(".eta.", ".ETA.")
+        if network == "tanet" and ".tam." not in name:
+            name = re.sub(r"(layer\d\.\d+)\.", r"\1.net.", name)
         renamed[("new_" if key.startswith("fc") else "base_model.") + name] = value
     return renamed
+
+
+def of_mmaction2(state: dict[str, torch.Tensor], network: str) -> dict[str, torch.Tensor]:
+    """A ResNet's state dict under the names of mmaction2."""
+    renamed = {}
+    for key, value in state.items():
+        name = re.sub(r"\bconv(\d)\.", r"conv\1.conv.", re.sub(r"\bbn(\d)\.", r"conv\1.bn.", key))
+        name = name.replace(".downsample.0.", ".downsample.conv.").replace(".downsample.1.", ".downsample.bn.")
+        if network == "tsm":
+            name = re.sub(r"(layer.*\.conv1\.conv\.)", r"\1net.", name)
+        if network == "tanet" and ".tam." not in name:
+            name = re.sub(r"(layer\d\.\d+)\.", r"\1.block.", name)
+        renamed[name.replace("fc.", "cls_head.fc_cls.") if key.startswith("fc") else f"backbone.{name}"] = value
+    return renamed
+
+
+def nested(state: dict[str, torch.Tensor], *, mmaction2: bool) -> dict[str, torch.Tensor]:
+    """MobileNetV2's state dict under the names of torchvision, or of mmaction2's TSM."""
+    renamed = {}
+    first = (0, 1, 2, 4, 7, 11, 14, 17)
+    for key, value in state.items():
+        kind, *rest = key.split(".")
+        if kind == "fc":
+            name = ("cls_head.fc_cls." if mmaction2 else "classifier.1.") + rest[0]
+        elif rest[1] != "conv":
+            name = key
+            if mmaction2:
+                outer = "conv1" if rest[0] == "0" else "conv2"
+                name = f"backbone.{outer}.{'bn' if rest[1] == '1' else 'conv'}.{rest[2]}"
+        else:
+            index, place = int(rest[0]), int(rest[2])
+            last = 3 if index == 1 else 6
+            if mmaction2:
+                layer = max(number for number in range(1, 8) if first[number] <= index)
+                wrapped = ".net" if index not in first and place < 3 else ""
+                part = "bn" if place % 3 else "conv"
+                if place >= last:  # the projection, a convolution module without activation
+                    wrapped = ""
+                name = f"backbone.layer{layer}.{index - first[layer]}.conv.{place // 3}{wrapped}.{part}.{rest[3]}"
+            else:
+                inner = f"{place // 3}.{place % 3}" if place < last else str(last // 3 + place - last)
+                name = f"features.{index}.conv.{inner}.{rest[3]}"
+        renamed[name] = value
+    return renamed
+
+
+def same(network: Network, state: dict[str, torch.Tensor]) -> bool:
+    """Whether the network has exactly these parameters."""
+    own = network.state_dict()
+    return own.keys() == state.keys() and all(torch.equal(own[key], value) for key, value in state.items())
 
 
 def test_a_file_is_read_bare_or_under_state_dict(tmp_path: Path) -> None:
@@ -97,7 +157,7 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path, capsys: p
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [({}, "holds no state dict"), ({"a": 1}, "holds no state dict"), ({"a": torch.zeros(1)}, "has no head")],
+    [({}, "holds no state dict"), ({"a": 1}, "holds no state dict"), ({"a": torch.zeros(1)}, "none of the projects")],
 )
 def test_what_is_no_checkpoint_is_told_so(content: dict[str, object], message: str) -> None:
     with pytest.raises(EngineError, match=message):
@@ -115,3 +175,79 @@ def test_a_missing_file_and_a_text_file_are_told_apart(tmp_path: Path) -> None:
 def test_a_network_that_contradicts_the_file_is_refused() -> None:
     with pytest.raises(EngineError, match="holds a tsm network, not tcm"):
         import_checkpoint(published(), network="tcm")
+
+
+@pytest.mark.parametrize(("network", "backbone"), [("tanet", "resnet26"), ("tsm", "resnet26"), ("tsn", "resnet18")])
+def test_files_of_mmaction2_are_recognised(network: str, backbone: str) -> None:
+    state = build_network(network, backbone, 8, 6, causal=False).state_dict()
+    found = read_checkpoint({"meta": {}, "state_dict": of_mmaction2(state, network)})
+    assert (found.network, found.backbone, found.classes, found.causal) == (network, backbone, 6, False)
+    assert same(found.build(), state)
+
+
+def test_mobilenet_files_are_recognised() -> None:
+    state = build_network("tsm", "mobilenet_v2", 8, 6, causal=False).state_dict()
+    for content, network, causal in (
+        (nested(state, mmaction2=True), "tsm", False),
+        (nested(state, mmaction2=False), "tsn", False),
+        ({key.replace("fc.", "classifier."): value for key, value in state.items()}, "tsm", True),
+    ):
+        found = read_checkpoint(content)
+        assert (found.network, found.backbone, found.causal) == (network, "mobilenet_v2", causal)
+        assert same(found.build(), state)
+
+
+def test_the_first_names_of_tanet_and_its_frames_are_recognised() -> None:
+    state = published("tanet", "resnet26", frames=16)
+    old = {
+        k.replace(".tam.G.", ".self_conv.conv_f.").replace(".tam.L.", ".self_conv.conv_g."): v for k, v in state.items()
+    }
+    for content in (state, old):
+        network = import_checkpoint(content)
+        assert network.frames == 16
+        assert torch.equal(network.state_dict()["layer2.0.tam.L.0.weight"], state["base_model.layer2.0.tam.L.0.weight"])
+    with pytest.raises(EngineError, match="is made for 16 frames, not 8"):
+        import_checkpoint(state, frames=8)
+
+
+def test_the_attention_of_tcm_tells_which_frames_are_possible() -> None:
+    state = published("tcm", frames=16)
+    assert import_checkpoint(state, frames=16).frames == 16
+    with pytest.raises(EngineError, match="has 5 taps, and 8 frames need 3; say how many frames it was trained with"):
+        import_checkpoint(state)
+
+
+def test_a_file_without_a_shift_is_tsn_and_one_that_shifts_elsewhere_is_refused() -> None:
+    plain = published("tsn")
+    assert read_checkpoint(plain).network == "tsn"
+    wrapped = {key.replace("layer3.0.conv1.", "layer3.0.conv1.net."): value for key, value in plain.items()}
+    with pytest.raises(EngineError, match=r"shifts in other blocks than TSM, .*layer1\.0"):
+        import_checkpoint(wrapped)
+
+
+def test_an_imagenet_file_is_a_backbone_whose_new_parts_are_asked_for_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state = build_network("tsn", "resnet18", 8, 1000, causal=False).state_dict()
+    assert same(import_checkpoint(state), state)
+    with pytest.raises(EngineError, match=r"missing tcm\..*to train it as a backbone, give the number of classes"):
+        import_checkpoint(state, network="tcm")
+    with caplog.at_level(logging.INFO):
+        network = import_checkpoint(state, network="tcm", classes=5)
+    assert network.fc.out_features == 5
+    assert torch.equal(network.state_dict()["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
+    assert "new and untrained are fc.bias, fc.weight, tcm.mtdm" in caplog.text
+    del state["layer1.0.bn1.weight"]
+    with pytest.raises(EngineError, match=r"1 keys differ: missing layer1\.0\.bn1\.weight"):
+        import_checkpoint(state, network="tcm", classes=5)
+
+
+def test_a_file_from_before_the_counters_of_batch_norms_is_read() -> None:
+    state = build_network("tsn", "resnet18", 8, 1000, causal=False).state_dict()
+    old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    assert same(import_checkpoint(old), state)
+
+
+def test_jester_has_27_labels() -> None:
+    assert len(set(JESTER_LABELS)) == 27
+    assert JESTER_LABELS[2] == "No gesture"

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,10 +29,12 @@ def picture(label: int) -> Image:
 
 
 class SeeingEngine(Engine):
-    """Says which of four greys it sees; `ready` from the fourth frame on. `seen` are the frames' means, row by row."""
+    """Says which of four greys it sees; `ready` at the fourth frame and at every `hop`-th after it. `seen` are the
+    frames' means, row by row.
+    """
 
-    def __init__(self) -> None:
-        super().__init__(SPEC, "seeing", "test")
+    def __init__(self, hop: int = 1) -> None:
+        super().__init__(msgspec.structs.replace(SPEC, hop=hop), "seeing", "test")
         self.seen: list[list[int]] = []
         self.fresh: list[list[bool]] = []
 
@@ -47,7 +50,8 @@ class SeeingEngine(Engine):
         state.steps[fresh] = 0
         state.steps[active] += 1
         labels = (means // 64).astype(int)
-        return np.eye(4, dtype=np.float32)[labels] * 6, state.steps >= SPEC.frames
+        beyond = state.steps - SPEC.frames
+        return np.eye(4, dtype=np.float32)[labels] * 6, (beyond >= 0) & (beyond % self.spec.hop == 0)
 
     def close(self) -> None:
         pass

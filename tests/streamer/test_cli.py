@@ -129,6 +129,7 @@ def test_ctrl_c_closes_open_events_and_ends_cleanly(
         (["replay", "nothing.mp4", "--out", "-"], 3, "nothing.mp4"),
         (["run", "pattern://swipe", "--model", "defualt"], 4, "no model is called 'defualt'"),
         (["run", "pattern://swipe", "--model", "nothing.onnx"], 4, "no such model file"),
+        (["models", "import", "nothing.pth", "--out", "x"], 4, "nothing.pth: cannot be read"),
         (["watch", "localhost"], 2, "is not an address"),
         (["watch", "tcp://127.0.0.1:5557", "--kind", "evnt"], 2, "there is no such kind"),
     ],
@@ -224,6 +225,23 @@ def test_models_lists_the_shipped_model_and_its_labels() -> None:
     assert "    turning counterclockwise" in done.stdout
 
 
+def test_a_published_checkpoint_is_imported_and_runs(tmp_path: Path) -> None:
+    import torch
+
+    from engines.networks import build_network
+
+    online = build_network("tsm", "mobilenet_v2", 8, 27, causal=True).state_dict()
+    torch.save({key.replace("fc.", "classifier."): value for key, value in online.items()}, tmp_path / "online.pth")
+    model = tmp_path / "models" / "gestures"
+    done = streamer("models", "import", tmp_path / "online.pth", "--out", model, "--size", 32)
+    assert done.returncode == 0, done.stderr
+    assert "gestures: tsm on mobilenet_v2 (width 1), 27 labels, 32x32 at 12 frames a second" in done.stdout
+    assert f"streamer run 0 --model {model}.onnx" in done.stdout
+    done = streamer("run", "pattern://swipe", "--duration", 1, "--no-publish", "--model", f"{model}.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "model   gestures@" in done.stdout
+
+
 def test_config_tells_where_a_value_came_from() -> None:
     done = streamer("config", "-c", "configs/webcam.yaml", "--set", "events.enter=0.7", STREAMER_BUFFER="4")
     assert "events.enter: 0.7  # command line --set events.enter" in done.stdout
@@ -233,8 +251,8 @@ def test_config_tells_where_a_value_came_from() -> None:
 
 
 def test_help_is_there_for_every_command() -> None:
-    for name in ("run", "watch", "replay", "check", "models", "config"):
-        done = streamer(name, "--help")
+    for name in ("run", "watch", "replay", "check", "models", "models import", "config"):
+        done = streamer(*name.split(), "--help")
         assert done.returncode == 0
         assert "Usage: " in done.stdout
 

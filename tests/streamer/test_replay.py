@@ -57,6 +57,17 @@ def test_the_network_sees_its_own_rate_whatever_the_camera_does() -> None:
         assert stream.dropped["above_rate"] == int(LENGTH_S * fps) - stream.inferred
 
 
+def test_between_the_evaluations_of_a_model_with_a_hop_events_stay_open_and_nothing_is_told() -> None:
+    messages: list[Message] = []
+    replay(Film(scene, steady(30)), SeeingEngine(hop=3), Config(), messages.append)
+    assert [label for label, _ in starts(messages)] == [label for label, _ in EXPECTED]
+    ends = [message.reason for message in messages if isinstance(message, EventMessage) and message.type == "end"]
+    assert "reset" not in ends
+    scores = [message for message in messages if isinstance(message, ScoreMessage)]
+    assert len(scores) == (10 * LENGTH_S - 4) // 3 + 1
+    assert all(message.ready for message in scores)
+
+
 def test_a_jump_of_the_clock_is_a_gap_and_the_labels_go_on() -> None:
     jumping = [t if t < 4 else t + 3600 for t in steady(30)]
     messages = messages_of(Film(lambda t: scene(t if t < 4 else t - 3600), jumping))

@@ -1,0 +1,105 @@
+"""A published checkpoint -> the files of a model that runs. Needs the extra `train`; running the model does not."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from pathlib import Path
+
+from .errors import EngineError
+from .spec import EngineSpec
+
+LOGGER = logging.getLogger(__name__)
+NEEDS = ("torch", "onnx", "onnxscript")
+CLIP_S = 4.0  # what the T frames of a clip are spread over: Something-Something's clips last about so long
+ONLINE_HZ = 12.0  # online TSM learnt from Jester, which was recorded at 12 frames a second
+
+
+def import_model(
+    source: Path,
+    out: Path,
+    labels: Path | None = None,
+    *,
+    frames: int | None = None,
+    causal: bool = False,
+    rate_hz: float | None = None,
+    size: int = 224,
+    hop: int = 1,
+) -> EngineSpec:
+    """Write `OUT.pt`, `OUT.onnx` and `OUT.json` for a published checkpoint; returns the sidecar.
+
+    source    the checkpoint: see `engines.networks.checkpoints`
+    out       where to, without a suffix; its last part names the model
+    labels    a text file with one label a line, in the order of the classes; not needed for online TSM on Jester
+    frames    T, where the checkpoint does not tell it (default 8)
+    causal    stream mode also for weights that were trained in the clip form; default: the form that they were
+              trained in, which is window mode for all but online TSM
+    rate_hz   frames a second that the network is to see; default: 12 for online TSM, else T frames in 4 seconds
+    size      height and width of the frames, pixels; 224 is what the published networks were trained at
+    hop       window mode: frames from one evaluation to the next
+
+    Raises EngineError for what cannot be read, does not fit or is not installed.
+    """
+    missing = [library for library in NEEDS if importlib.util.find_spec(library) is None]
+    if missing:
+        raise EngineError(
+            f"a checkpoint can only be imported with {', '.join(missing)}; pip install 'action-streamer[train]'"
+        )
+    from .build import build_model
+    from .networks.checkpoints import JESTER_LABELS, read_checkpoint
+
+    if not re.fullmatch(r"[\w.-]+", out.name) or out.suffix in (".onnx", ".pt", ".json"):
+        raise EngineError(f"{out}: give a name of letters, digits, - and _ without a suffix, such as models/gestures")
+    checkpoint = read_checkpoint(source, frames=frames)
+    if labels is not None:
+        names = read_labels(labels, checkpoint.classes)
+    elif checkpoint.causal and checkpoint.classes == len(JESTER_LABELS):
+        names = JESTER_LABELS
+    else:
+        raise EngineError(f"{source}: has {checkpoint.classes} classes without names; give --labels, one label a line")
+    streams = causal or checkpoint.causal
+    if streams and not checkpoint.causal:
+        LOGGER.warning(
+            "%s was trained to see later frames, and runs without those connections now (--causal): it loses accuracy, "
+            "nobody has measured how much, and should be trained further in this form",
+            source,
+        )
+    spec = EngineSpec(
+        name=out.name,
+        labels=names,
+        height=size,
+        width=size,
+        rate_hz=rate_hz or (ONLINE_HZ if checkpoint.causal else checkpoint.frames / CLIP_S),
+        frames=checkpoint.frames,
+        mode="stream" if streams else "window",
+        fit="crop",
+        network=checkpoint.network,
+        backbone=checkpoint.backbone,
+        channel_width=1.0,
+        states=(),
+        files={},
+        hop=hop,
+        options=checkpoint.options,
+    )
+    steps = 200 if streams else 4 * checkpoint.frames * hop
+    return build_model(checkpoint.build(causal=streams), spec, out.parent, steps=steps)
+
+
+def read_labels(path: Path, classes: int) -> tuple[str, ...]:
+    """The labels of a text file, one a line; raises EngineError unless there are `classes` different ones."""
+    try:
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines())
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise EngineError(f"{path}: is not a text file in UTF-8: {error}") from error
+    if len(labels) != classes:
+        raise EngineError(
+            f"{path}: has {len(labels)} labels, but the checkpoint has {classes} classes; one label a line"
+        )
+    for number, label in enumerate(labels, start=1):
+        if not label or label in labels[: number - 1]:
+            what = f"has {label!r} for the second time" if label else "is empty"
+            raise EngineError(f"{path}: line {number} {what}; every class needs a name of its own")
+    return labels
