@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,19 +20,30 @@ torch.set_num_threads(1)  # small networks: two threads wait for each other long
 LABELS = ("still", "left", "right", "up", "down")
 
 
+def make_model(folder: Path, name: str, network: str, backbone: str, **options: Any) -> EngineSpec:
+    """Build a model with random weights whose logits are neither flat nor extreme; options: mode, hop, steps, and those
+    of the network.
+    """
+    mode, hop, steps = options.pop("mode", "stream"), options.pop("hop", 1), options.pop("steps", 24)
+    net = build_network(network, backbone, 8, len(LABELS), mode == "stream", width=0.25, **options)
+    settle(net)
+    with torch.no_grad():
+        net.fc.weight.mul_(2 / net.frame_logits(torch.randn(1, 8, 3, 48, 64)).std())
+    spec = EngineSpec(
+        name=name, labels=LABELS, height=48, width=64, rate_hz=10.0, frames=8, mode=mode, fit="stretch",
+        network=network, backbone=backbone, channel_width=0.25, states=(), files={}, hop=hop, options=options,
+    )  # fmt: skip
+    return build_model(net, spec, folder, steps=steps)
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A built model `small` (TCM, random weights): small.pt, small.onnx, small.json. Copy before changing."""
-    torch.manual_seed(0)
-    network = build_network("tcm", "resnet18", 8, len(LABELS), causal=True, width=0.25)
-    settle(network)
-    torch.nn.init.normal_(network.fc.weight, 0, 0.3)
-    spec = EngineSpec(
-        name="small", labels=LABELS, height=48, width=64, rate_hz=10.0, frames=8, mode="stream", fit="stretch",
-        network="tcm", backbone="resnet18", channel_width=0.25, states=(), files={},
-    )  # fmt: skip
+    """Two built models with random weights, each .pt, .onnx and .json: `small` (TCM, a stream) and `window` (TSM). Copy
+    before changing.
+    """
     folder = tmp_path_factory.mktemp("model")
-    build_model(network, spec, folder, steps=20)
+    make_model(folder, "small", "tcm", "resnet18")
+    make_model(folder, "window", "tsm", "resnet18", mode="window")
     return folder
 
 

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from engines import EngineError, EngineSpec, load_engine
-from engines.build import LIMITS, build_model, certify, fold_batch_norms
+from engines.build import LIMITS, build_model, certify, fold_batch_norms, node_count
 from engines.networks import build_network
 from engines.openvino import has_bf16
 from engines.scripted import ScriptedEngine, each_label_in_turn
 from engines.spec import read_spec
 
+from .conftest import make_model
 from .contract import settle
 
 
@@ -68,14 +70,39 @@ def test_a_graph_takes_any_number_of_rows(model_folder: Path) -> None:
 
 
 @pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16 arithmetic")
-def test_a_shift_network_is_certified_in_bf16_too_and_then_runs_in_it(tmp_path: Path) -> None:
-    network = build_network("tsm", "resnet18", 8, 5, causal=True, width=0.25)
-    settle(network)
-    spec = EngineSpec(
-        name="shifts", labels=("a", "b", "c", "d", "e"), height=48, width=64, rate_hz=10.0, frames=8, mode="stream",
-        fit="stretch", network="tsm", backbone="resnet18", channel_width=0.25, states=(), files={},
-    )  # fmt: skip
-    built = build_model(network, spec, tmp_path, steps=200)
-    assert [c.precision for c in built.certificates] == ["fp32", "bf16"]
-    assert "bf16" in load_engine(tmp_path / "shifts.onnx").device
-    assert "fp32" in load_engine(tmp_path / "shifts.onnx", precision="fp32").device
+def test_a_shift_network_is_certified_in_bf16_too_and_then_runs_in_it(model_folder: Path) -> None:
+    assert [c.precision for c in read_spec(model_folder / "window.onnx").certificates] == ["fp32", "bf16"]
+    assert "bf16" in load_engine(model_folder / "window.onnx").device
+    assert "fp32" in load_engine(model_folder / "window.onnx", precision="fp32").device
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("tanet", {}),
+        ("stm", {}),
+        ("gtdnet", {}),
+        ("tcm", {"mode": "window", "hop": 3, "steps": 48}),
+    ],
+)
+def test_every_network_is_built_and_equals_itself_in_openvino(
+    tmp_path: Path, network: str, options: dict[str, Any]
+) -> None:
+    built = make_model(tmp_path, "it", network, "resnet26", **options)
+    assert built.certificates[0].precision == "fp32"
+    assert built.certificates[0].max_probability_difference <= LIMITS["fp32"]
+    assert load_engine(tmp_path / "it.pt").spec == built
+    assert built.nodes == node_count(tmp_path / "it.onnx")
+
+
+def test_a_mode_that_the_network_is_not_made_for_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    spec = read_spec(model_folder / "small.onnx")
+    clip = build_network("tcm", "resnet18", 8, 5, causal=False, width=0.25)
+    with pytest.raises(EngineError, match="small: stream mode needs the causal form"):
+        build_model(clip, spec, tmp_path)
+
+
+def test_steps_that_are_too_few_for_a_window_give_no_certificate(model_folder: Path) -> None:
+    engine = load_engine(model_folder / "window.pt")
+    with pytest.raises(ValueError, match="20 steps are too few"):
+        certify(engine, engine, "fp32", steps=20)

@@ -13,14 +13,17 @@ from engines import Engine, EngineError, load_engine, probabilities
 
 from .conftest import moving_frames
 
-BACKENDS = [("small.onnx", "fp32"), ("small.onnx", "auto"), ("small.pt", "auto")]
+BACKENDS = [
+    ("small.onnx", "fp32"), ("small.onnx", "auto"), ("small.pt", "auto"),
+    ("window.onnx", "fp32"), ("window.pt", "auto"),
+]  # fmt: skip
 
 
 def flags(*values: bool) -> NDArray[np.bool_]:
     return np.array(values)
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda p: f"{p[0].split('.')[1]}-{p[1]}")
+@pytest.fixture(params=BACKENDS, ids="-".join)
 def engine(request: pytest.FixtureRequest, model_folder: Path) -> Iterator[Engine]:
     name, precision = request.param
     engine = load_engine(model_folder / name, precision=precision, threads=1)
@@ -28,12 +31,14 @@ def engine(request: pytest.FixtureRequest, model_folder: Path) -> Iterator[Engin
     engine.close()
 
 
-@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-3), ("auto", 2e-2)])
+@pytest.mark.parametrize(
+    ("name", "precision", "limit"), [("small", "fp32", 1e-3), ("small", "auto", 2e-2), ("window", "fp32", 1e-3)]
+)
 def test_the_exported_graph_equals_the_eager_network_over_200_steps(
-    model_folder: Path, precision: str, limit: float
+    model_folder: Path, name: str, precision: str, limit: float
 ) -> None:
-    reference = load_engine(model_folder / "small.pt", threads=1)
-    exported = load_engine(model_folder / "small.onnx", precision=precision, threads=2)
+    reference = load_engine(model_folder / f"{name}.pt", threads=1)
+    exported = load_engine(model_folder / f"{name}.onnx", precision=precision, threads=2)
     state, other = reference.new_state(2), exported.new_state(2)
     rng = np.random.default_rng(1)
     for n, frames in enumerate(moving_frames(200, 2)):
@@ -84,7 +89,7 @@ def test_ready_comes_with_the_last_frame_of_the_window_and_again_after_a_fresh_s
 @pytest.mark.parametrize(
     ("frames", "active", "message"),
     [
-        (np.zeros((1, 48, 48, 3), np.uint8), flags(True), r"frames is uint8 \[1, 48, 48, 3\], but small takes uint8"),
+        (np.zeros((1, 48, 48, 3), np.uint8), flags(True), r"frames is uint8 \[1, 48, 48, 3\], but \w+ takes uint8"),
         (np.zeros((1, 48, 64, 3), np.float32), flags(True), "frames is float32"),
         (np.zeros((2, 48, 64, 3), np.uint8), flags(True), r"takes uint8 \[1, 48, 64, 3\]"),
         (np.zeros((1, 48, 64, 3), np.uint8), flags(True, True), r"active is bool \[2\]"),
