@@ -21,6 +21,7 @@ from .base import Engine, probabilities
 from .eager import EagerEngine
 from .errors import EngineError
 from .networks import Network
+from .networks.measure import cost
 from .networks.stepper import Stepper, make_stepper
 from .openvino import OpenVINOEngine, has_bf16
 from .spec import STATE_OUT, Certificate, EngineSpec, TensorSpec, sha256
@@ -108,7 +109,16 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
     state = zip(stepper.state_names, stepper.initial_state(1), strict=True)
     states = tuple(TensorSpec(name, tuple(value.shape[1:]), "float32") for name, value in state)
     files = {path.name: sha256(path) for path in (weights, graph)}
-    spec = msgspec.structs.replace(spec, states=states, files=files, nodes=node_count(graph))
+    figures = cost(network.eval(), spec.height, spec.width)
+    spec = msgspec.structs.replace(
+        spec,
+        states=states,
+        files=files,
+        nodes=node_count(graph),
+        parameters=sum(value.numel() for value in network.parameters()),
+        step_macs=figures.step_macs,
+        latency=int(figures.reach.ahead),
+    )
     reference = EagerEngine(weights, spec)
     certificates = [certify(reference, OpenVINOEngine(graph, spec, precision="fp32"), "fp32", steps)]
     if has_bf16():

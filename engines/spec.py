@@ -47,6 +47,8 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files           file name -> SHA-256 of every file that belongs to the model
     certificates    the precisions in which the graph was proven equal to the eager network
     nodes           how many operations the graph has; None where there is no graph
+    parameters, step_macs   of the network: trained numbers, multiply-adds of one step; None where there is none
+    latency         frames that an answer is behind: those after itself that a frame's logits depend on
     """
 
     name: str
@@ -66,6 +68,9 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hop: int = 1
     options: dict[str, int | str] = {}
     nodes: int | None = None
+    parameters: int | None = None
+    step_macs: int | None = None
+    latency: int = 0
     format: Literal[1] = 1
 
     @property

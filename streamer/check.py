@@ -9,8 +9,6 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from engines import BACKENDS, EngineError, EngineSpec, find_models, load_engine
 from engines.loading import why_not
 from engines.spec import check_file, read_spec
@@ -52,13 +50,15 @@ def model_lines(*, with_labels: bool) -> Iterator[str]:
 
 
 def describe(spec: EngineSpec) -> str:
-    """What a model is, in a line."""
-    state_bytes = sum(math.prod(state.shape) * np.dtype(state.dtype).itemsize for state in spec.states)
+    """What a model is and what it costs, in a line; the state as fp16 keeps it."""
+    state_kib = 2 * sum(math.prod(state.shape) for state in spec.states) / 1024
     hop = f" (every {spec.hop} frames)" if spec.hop > 1 else ""
     return (
         f"{spec.network} on {spec.backbone} (width {spec.channel_width:g}), {len(spec.labels)} labels, "
-        f"{spec.width}x{spec.height} at {spec.rate_hz:g} frames a second, {spec.frames} frames of memory "
-        f"({state_bytes / 1024:.0f} KiB a stream), {spec.mode} mode{hop}"
+        f"{spec.width}x{spec.height} at {spec.rate_hz:g} frames a second, {spec.frames} frames of memory, "
+        f"{spec.mode} mode{hop}; {(spec.parameters or 0) / 1e6:.2f} M parameters, "
+        f"{(spec.step_macs or 0) / 1e6:.0f} M multiply-adds a step, {state_kib:.0f} KiB of state a stream (fp16), "
+        f"latency {spec.latency} frames"
     )
 
 

@@ -184,7 +184,8 @@ def replay(
 
         for source in sources:
             stream = replay_source(source, engine, settings, write)
-            typer.echo(f"{source.uri}: {stream.inferred} frames inferred, {stream.started} events", err=True)
+            damage = f", {source.corrupt} damaged" if source.corrupt else ""
+            typer.echo(f"{source.uri}: {stream.inferred} frames inferred, {stream.started} events{damage}", err=True)
         target.flush()
 
 

@@ -58,11 +58,11 @@ def count_macs(module: nn.Module, *inputs: Any) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def cost(network: Network, size: int) -> Cost:
-    """The cost of a network in eval mode on the current device, for pictures of `size` x `size` px."""
-    stepper = make_stepper(network, size, size)
+def cost(network: Network, height: int, width: int) -> Cost:
+    """The cost of a network in eval mode on the current device, for pictures of `height` x `width` px."""
+    stepper = make_stepper(network, height, width)
     state = stepper.initial_state(1)
-    mask, picture = torch.ones(1, dtype=torch.bool), torch.zeros(1, size, size, 3, dtype=torch.uint8)
+    mask, picture = torch.ones(1, dtype=torch.bool), torch.zeros(1, height, width, 3, dtype=torch.uint8)
     shapes = {name: tuple(value.shape[1:]) for name, value in zip(stepper.state_names, state, strict=True)}
     return Cost(count_macs(stepper, picture, mask, mask, *state), shapes, network.reach)
 
@@ -82,6 +82,6 @@ def describe(
         return Description(
             parameters=sum(value.numel() for value in clip_form.parameters()),
             clip_macs=count_macs(clip_form, torch.zeros(1, frames, 3, size, size), {}),
-            stream=cost(causal_form, size) if causal_form is not None else None,
-            window=cost(clip_form, size),
+            stream=cost(causal_form, size, size) if causal_form is not None else None,
+            window=cost(clip_form, size, size),
         )
