@@ -89,7 +89,25 @@ def export_onnx(network: Network, height: int, width: int, path: Path, hop: int 
         )
     assert program is not None
     program.save(path, external_data=False)
+    forget_origin(path)
     return stepper
+
+
+def forget_origin(path: Path) -> None:
+    """Take out of an ONNX file where each node came from: stack traces, with the paths of the machine that made it."""
+    model = onnx.load(path)
+
+    def forget(graph: onnx.GraphProto) -> None:
+        for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            part.ClearField("metadata_props")
+            part.ClearField("doc_string")
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    forget(attribute.g)
+
+    forget(model.graph)
+    onnx.save(model, path)
 
 
 def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int = 200) -> EngineSpec:

@@ -261,8 +261,8 @@ def read_state_dict(source: str | Path | Mapping[str, Any], name: str) -> dict[s
             raise EngineError(f"{name}: cannot be read: {error.strerror}") from error
         except Exception as error:  # torch raises half a dozen types for what is not a file of tensors
             raise EngineError(
-                f"{name}: is not a plain checkpoint of tensors (a file that carries code is refused): "
-                f"{str(error).splitlines()[0]}"
+                f"{name}: is not a plain checkpoint of tensors: it is no PyTorch file, or a damaged one, or one that "
+                "carries code, which is refused"
             ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from engines import EngineError, EngineSpec, load_engine
+from engines import EngineError, EngineSpec, find_models, load_engine
 from engines.build import LIMITS, build_model, certify, fold_batch_norms, node_count
 from engines.networks import build_network
 from engines.openvino import has_bf16
@@ -82,6 +82,11 @@ def test_a_shift_network_is_certified_in_bf16_too_and_then_runs_in_it(model_fold
         ("tanet", {}),
         ("stm", {}),
         ("gtdnet", {}),
+        ("gtdnet", {"aggregator": "mta"}),
+        ("gtdnet", {"aggregator": "lstm"}),
+        ("gtdnet", {"aggregator": "bilstm", "mode": "window"}),
+        ("tanet", {"mode": "window"}),
+        ("stm", {"mode": "window"}),
         ("tcm", {"mode": "window", "hop": 3, "steps": 48}),
     ],
 )
@@ -93,6 +98,14 @@ def test_every_network_is_built_and_equals_itself_in_openvino(
     assert built.certificates[0].max_probability_difference <= LIMITS["fp32"]
     assert load_engine(tmp_path / "it.pt").spec == built
     assert built.nodes == node_count(tmp_path / "it.onnx")
+
+
+def test_the_graph_does_not_tell_whose_machine_made_it(model_folder: Path) -> None:
+    shipped = find_models()["default"].with_suffix(".onnx")
+    for graph in (*model_folder.glob("*.onnx"), shipped):
+        content = graph.read_bytes()
+        assert b".py" not in content
+        assert b"/engines/" not in content
 
 
 def test_a_mode_that_the_network_is_not_made_for_is_refused(model_folder: Path, tmp_path: Path) -> None:

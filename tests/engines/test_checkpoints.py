@@ -150,7 +150,7 @@ class Code:
 def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "evil.pth"
     path.write_bytes(pickle.dumps({"state_dict": Code()}))
-    with pytest.raises(EngineError, match="carries code is refused"):
+    with pytest.raises(EngineError, match="carries code, which is refused"):
         import_checkpoint(path)
     assert "never run" not in capsys.readouterr().out
 
