@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -88,26 +89,27 @@ def export_onnx(network: Network, height: int, width: int, path: Path, hop: int 
             verbose=False,
         )
     assert program is not None
-    program.save(path, external_data=False)
-    forget_origin(path)
+    model = program.model_proto
+    forget_origin(model)
+    onnx.save(model, path)
     return stepper
 
 
-def forget_origin(path: Path) -> None:
-    """Take out of an ONNX file where each node came from: stack traces, with the paths of the machine that made it."""
-    model = onnx.load(path)
-
-    def forget(graph: onnx.GraphProto) -> None:
+def forget_origin(model: onnx.ModelProto) -> None:
+    """Take out of a graph where each node came from: stack traces, with the paths of the machine that made it."""
+    for graph in graphs(model.graph):
         for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
             part.ClearField("metadata_props")
             part.ClearField("doc_string")
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    forget(attribute.g)
 
-    forget(model.graph)
-    onnx.save(model, path)
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and those inside its conditionals."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs(attribute.g)
 
 
 def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int = 200) -> EngineSpec:
@@ -149,12 +151,7 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
 
 def node_count(path: Path) -> int:
     """How many operations an ONNX file has, those inside conditionals included."""
-
-    def count(graph: onnx.GraphProto) -> int:
-        inner = (attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g"))
-        return len(graph.node) + sum(map(count, inner))
-
-    return count(onnx.load(path).graph)
+    return sum(len(graph.node) for graph in graphs(onnx.load(path).graph))
 
 
 def certify(reference: Engine, engine: Engine, precision: Literal["fp32", "bf16"], steps: int) -> Certificate:

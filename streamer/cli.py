@@ -121,8 +121,8 @@ def run(
         console.print(f"model   {engine.spec.version}: {engine.device}", highlight=False)
         told = f"{publisher.address} (to see them elsewhere: streamer watch {publisher.address})" if publisher else "-"
         console.print(f"labels  {told}", highlight=False, soft_wrap=True)
-        view = stack.enter_context(TerminalView(console, sources))
-        pipeline = Pipeline(settings, engine, sources, publisher, [] if headless else [view])
+        views = [] if headless else [stack.enter_context(TerminalView(console, sources))]
+        pipeline = Pipeline(settings, engine, sources, publisher, views)
         summary = pipeline.run(stop)
     for line in summary.lines():
         console.print(line, highlight=False)

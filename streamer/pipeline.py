@@ -61,9 +61,9 @@ class Summary:
 class Capture:
     """One source's thread. A thread that hangs in a driver or a library is abandoned, counted and replaced."""
 
-    def __init__(self, source: Source, stream: Stream, wake: Callable[[], None]) -> None:
-        self.source = source
+    def __init__(self, stream: Stream, wake: Callable[[], None]) -> None:
         self.stream = stream
+        self.source = stream.source
         self.error: BaseException | None = None
         self._wake = wake
         self._done_captured = self._done_reconnects = 0  # by readers that were replaced
@@ -92,17 +92,21 @@ class Capture:
         self.thread = threading.Thread(target=run, name=f"capture {self.stream.name}", daemon=True)
         self.thread.start()
 
-    def health(self, now: float) -> Health:
-        """The source's condition over all of its readers; replaces a reader that hangs."""
+    def replace_if_hung(self, now: float) -> None:
+        """Abandon a reader that hangs, at `now` by the monotonic clock, and start another."""
+        if not self.reader.hangs(now):
+            return
         health = self.reader.health(now)
-        if self.reader.hangs(now):
-            self._stop.set()
-            self.abandoned += 1
-            log.warning("%s: the capture thread hangs in %s; replaced it", self.stream.name, self.source.uri)
-            self._done_captured += health.captured
-            self._done_reconnects += health.reconnects
-            self._begin(self.reader.connections)
-            health = self.reader.health(now)
+        self._stop.set()
+        self.abandoned += 1
+        log.warning("%s: the capture thread hangs in %s; replaced it", self.stream.name, self.source.uri)
+        self._done_captured += health.captured
+        self._done_reconnects += health.reconnects
+        self._begin(self.reader.connections)
+
+    def health(self, now: float) -> Health:
+        """The source's condition over all of its readers, at `now` by the monotonic clock."""
+        health = self.reader.health(now)
         return replace(
             health,
             captured=self._done_captured + health.captured,
@@ -151,7 +155,7 @@ class Pipeline:
         started = time.monotonic()
         ends = started + (self._config.duration_s or float("inf"))
         watch_due = started
-        self._captures = [Capture(stream.source, stream, self._wake.set) for stream in self.streams]
+        self._captures = [Capture(stream, self._wake.set) for stream in self.streams]
         try:
             while not stop.is_set() and (now := time.monotonic()) < ends:
                 self._wake.clear()
@@ -178,9 +182,10 @@ class Pipeline:
     def _watch(self, now: float) -> bool:
         """Look at the sources, tell what changed; True when all have ended."""
         for capture in self._captures:
-            stream, health = capture.stream, capture.health(now)
             if capture.error:
                 raise capture.error
+            capture.replace_if_hung(now)
+            stream, health = capture.stream, capture.health(now)
             if health.state == "ended" and len(stream.ring):
                 continue  # not before its last frame has been seen
             before = self._health.get(stream.name)
@@ -190,9 +195,8 @@ class Pipeline:
                 if now >= self._state_due.get(stream.name, 0):
                     self._state_due[stream.name] = now + STATE_S
                     stream.repeat_state()
-            changed = (
-                before is None or before.state != health.state
-            )  # its detail tells how long, and changes all the time
+            # the detail may tell for how long, and would be news all the time
+            changed = before is None or before.state != health.state
             if changed or now >= self._status_due.get(stream.name, 0):
                 self._status_due[stream.name] = now + STATUS_S
                 stream.status(health.state, health.detail, **self._counts(health))
@@ -203,7 +207,6 @@ class Pipeline:
         step_ms = self._batcher.step_ms
         return {
             "captured": health.captured,
-            "dropped": {"corrupt": health.corrupt},
             "reconnects": health.reconnects,
             "fps_in": round(health.fps_in, 2) or None,
             "step_ms_p50": step_ms.percentile(50),
@@ -225,9 +228,8 @@ class Pipeline:
             if capture.thread.is_alive():
                 log.warning("%s: the capture thread still hangs in %s", capture.stream.name, capture.source.uri)
         for capture in self._captures:
-            health = capture.reader.health(time.monotonic())
             capture.stream.interrupt("shutdown")
-            capture.stream.status("stopped", **self._counts(health))
+            capture.stream.status("stopped", **self._counts(capture.health(time.monotonic())))
         if self._publisher:
             self._publisher.close()
 
@@ -239,7 +241,7 @@ class Pipeline:
         """What the run did so far."""
         dropped: Counter[str] = Counter()
         for capture in self._captures:
-            dropped.update(capture.stream.dropped, corrupt=capture.source.corrupt)
+            dropped.update(capture.stream.dropped)
         health = [capture.health(time.monotonic()) for capture in self._captures]
         return Summary(
             captured=sum(one.captured for one in health),

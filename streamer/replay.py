@@ -32,5 +32,5 @@ def replay(source: Source, engine: Engine, config: Config, send: Callable[[Messa
         stream.offer(frame)
         advance(batcher, [stream])
     stream.interrupt("shutdown")
-    stream.status("ended", captured=captured, dropped={"corrupt": source.corrupt})
+    stream.status("ended", captured=captured)
     return stream

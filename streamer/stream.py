@@ -24,8 +24,8 @@ class Stream:
 
     epoch     how often the temporal state has been reset
     inferred  frames that the network has seen
-    started   events that have begun
     frame_us  time of the last of them, microseconds UTC
+    started   events that have begun
     """
 
     def __init__(
@@ -114,17 +114,22 @@ class Stream:
         """Frames that the network did not see, by reason.
 
         above_rate: the camera is faster than the model, as it should be. ring_full: the engine is too slow.
-        out_of_step: what came after a drop was not due.
+        out_of_step: what came after a drop was not due. corrupt: the source could not decode it.
         """
-        return {"above_rate": self._above_rate, **self.ring.dropped, "out_of_step": self._passed_over}
+        return {
+            "above_rate": self._above_rate,
+            **self.ring.dropped,
+            "out_of_step": self._passed_over,
+            "corrupt": self.source.corrupt,
+        }
 
     def repeat_state(self) -> None:
         """Tell the label in force once more: what a silent source's subscribers get every second."""
         self._send(self._build.state(self.name, self._stamp(), self._decider.state))
 
     def status(self, source: Any, detail: str = "", **counts: Any) -> None:
-        """Tell how the stream is doing; `counts` as in `MessageBuilder.status`."""
-        dropped = {reason: count for reason, count in (self.dropped | counts.pop("dropped", {})).items() if count}
+        """Tell how the stream is doing; `counts` are the others of `MessageBuilder.status`."""
+        dropped = {reason: count for reason, count in self.dropped.items() if count}
         message = self._build.status(
             self.name, self._stamp(), source, detail, dropped=dropped, inferred=self.inferred, **counts
         )

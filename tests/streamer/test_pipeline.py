@@ -28,7 +28,7 @@ class Camera(Source):
         self.label = 0
         self.silent = threading.Event()
         self.broken = threading.Event()
-        self.hung = threading.Event()
+        self.hung, self.hangs = threading.Event(), threading.Event()  # told to, and does
         self.opened: list[int] = []
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
@@ -36,6 +36,7 @@ class Camera(Source):
         index = 0
         while not stop.wait(1 / 30):
             if self.hung.is_set():
+                self.hangs.set()
                 threading.Event().wait()  # as a driver does: for ever, whatever it is told
             if self.broken.is_set():
                 raise SourceError("test://camera: the plug was pulled", retry="soon")
@@ -221,6 +222,18 @@ def test_stopping_is_prompt_even_while_a_thread_hangs() -> None:
     camera.hung.set()
     run = Run([camera])
     run.finish()  # fails when the pipeline waits for the thread
+
+
+def test_asking_for_the_summary_starts_no_thread_in_the_place_of_one_that_hangs(wait_for: WaitFor) -> None:
+    camera = Camera()
+    camera.hung.set()
+    run = Run([camera])
+    wait_for(camera.hangs.is_set)
+    run.finish()
+    camera.patience_s = 0
+    before = set(threading.enumerate())
+    assert run.pipeline.summary().captured == 0
+    assert set(threading.enumerate()) == before
 
 
 def test_a_slow_engine_drops_the_oldest_frames_and_counts_them() -> None:
