@@ -18,51 +18,50 @@ from .network import Plan
 from .temporal import Reach, Stage, State, named, part, per_frame
 from .tsm import ShiftResNet
 
-REACH = 7  # displacements from -7 to 7 on both axes, a patch of 15 x 15
+REACH = 7  # displacements from -7 to 7 on both axes
 PATCH = 2 * REACH + 1
+SIGMA = 5.0  # of the gate
+SHARPNESS = 100.0  # of the softmax
 
 
-def band(x: Tensor) -> Tensor:
-    """The band around the diagonal of the last two axes, [..., n, n] -> [..., n, 15]: out[i, j] = x[i, i + j - 7].
+def displacement(earlier: Tensor, later: Tensor) -> Tensor:
+    """Gated soft-argmax of the correlation of two maps >= 0, [N, C, H, W] twice -> [N, 3, H, W]: u, v and m.
 
-    Zero outside. Without a gather: with rows padded to L = n + 14, row i of the flat rows seen as [n, L + 1] starts at
-    its own i-th entry.
+    The correlation of position p with q = p + (dy, dx) is c(p, q) = sum_c earlier[c, p] * later[c, q]; a patch of
+    15 x 15 displacements counts, with zeros outside the image. m is its maximum. A Gaussian (sigma 5) around the
+    strongest displacement gates it; u and v, in units of the reach, are the expectations of dx and dy under
+    softmax(100 * gated).
+
+    The correlation stays what one matrix product makes of it, all pairs of positions [N, H * W, H * W], and never
+    becomes patches: a gate around the strongest displacement is one around the strongest position, and the
+    expectation of q needs no displacement either. Both sets have zeros that the other lacks: the patch those outside
+    the image, the pairs those outside the patch. Each weighs e^0 in the softmax, and `missing` sets that right.
     """
-    n = x.shape[-1]
-    rows = F.pad(x, (REACH, REACH)).flatten(-2)  # [..., n * (n + 14)]
-    return F.pad(rows, (0, n)).unflatten(-1, (n, n + PATCH))[..., :PATCH]
+    height, width = earlier.shape[-2:]
+    rows, columns = (torch.arange(n, device=earlier.device, dtype=earlier.dtype) for n in (height, width))
+    near = torch.kron(_near(rows), _near(columns))  # [H * W, H * W]
+    gates = torch.kron(_gate(rows), _gate(columns))
+    ones = torch.ones(height, width, device=earlier.device, dtype=earlier.dtype)
+    places = torch.stack([columns * ones, rows.unsqueeze(1) * ones, ones], -1).flatten(0, 1)  # [H * W, 3]: x, y, 1
+    missing = PATCH**2 * places - places.sum(0)  # the sums over a whole patch, less those over all pairs
+
+    c = earlier.flatten(2).transpose(1, 2) @ later.flatten(2) * near
+    m, strongest = c.max(-1, keepdim=True)
+    weights = (SHARPNESS * gates[strongest.squeeze(-1)] * c).softmax(-1)
+    zero = weights.gather(-1, strongest) * torch.exp(-SHARPNESS * m)  # weight of c = 0: at the strongest the gate is 1
+    sums = weights @ places + zero * missing  # [N, H * W, 3]: of x, of y, of the weights
+    uv = (sums[..., :2] / sums[..., 2:] - places[:, :2]) / REACH
+    return torch.cat([uv, m], -1).transpose(1, 2).unflatten(2, (height, width))
 
 
-def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Correlation of an earlier map with a later one, [N, C, H, W] twice -> [N, H, W, 15, 15] (dy slow, dx fast).
-
-    c(dy, dx; y, x) = ReLU(sum_c a[c, y, x] * b[c, y + dy, x + dx]), zero outside the image, as one matrix product
-    over all pairs of positions and the band |dy|, |dx| <= 7 of it.
-    """
-    h, w = a.shape[-2:]
-    product = a.flatten(2).transpose(1, 2) @ b.flatten(2)  # [N, H * W, H * W]
-    product = product.unflatten(2, (h, w)).unflatten(1, (h, w))  # [N, y, x, y', x']
-    columns = band(product.permute(0, 1, 3, 2, 4))  # [N, y, y', x, dx]
-    return band(columns.permute(0, 3, 4, 1, 2)).permute(0, 3, 1, 4, 2).relu()  # [N, x, dx, y, dy] -> [N, y, x, dy, dx]
+def _near(axis: Tensor) -> Tensor:
+    """1 where two places of an axis [n] are within the reach of each other, [n, n]."""
+    return ((axis - axis.unsqueeze(1)).abs() <= REACH).to(axis.dtype)
 
 
-def displacement(c: Tensor) -> Tensor:
-    """Gated soft-argmax of a correlation, [N, H, W, 15, 15] -> [N, 3, H, W]: u, v and the confidence m.
-
-    A Gaussian (sigma 5) around the strongest displacement gates the volume; u and v, in units of the reach, are
-    expectations under softmax(100 * gated).
-    """
-    flat = c.flatten(3)
-    confidence, strongest = flat.max(-1, keepdim=True)  # [N, H, W, 1]
-    axis = torch.arange(PATCH, device=c.device)
-    row = strongest // PATCH
-    column = strongest - PATCH * row
-    gate_y = torch.exp(-((axis - row).to(c.dtype) ** 2) / 50.0).unsqueeze(-1)
-    gate_x = torch.exp(-((axis - column).to(c.dtype) ** 2) / 50.0).unsqueeze(-2)
-    p = (100.0 * c * gate_y * gate_x).flatten(3).softmax(-1).unflatten(-1, (PATCH, PATCH))
-    steps = (axis - REACH).to(c.dtype) / REACH
-    u, v = (p.sum(-2) * steps).sum(-1), (p.sum(-1) * steps).sum(-1)
-    return torch.stack([u, v, confidence.squeeze(-1)], 1)
+def _gate(axis: Tensor) -> Tensor:
+    """The Gaussian of the distance of two places of an axis [n], [n, n]."""
+    return torch.exp(-((axis - axis.unsqueeze(1)) ** 2) / (2 * SIGMA**2))
 
 
 class MTDM(nn.Module):
@@ -116,7 +115,7 @@ class MTDM(nn.Module):
 def two_tempos(fast: Tensor, slow: Tensor, now: Tensor) -> Tensor:
     """Motion from the fast and from the slow reference to the present map, each [B, n, 64, H, W] -> [B, n, 6, H, W]."""
     earlier, later = torch.stack([fast, slow], 2), torch.stack([now, now], 2)  # [B, n, 2, 64, H, W]
-    motion = displacement(correlation(earlier.flatten(0, 2), later.flatten(0, 2)))  # [B * n * 2, 3, H, W]
+    motion = displacement(earlier.flatten(0, 2), later.flatten(0, 2))  # [B * n * 2, 3, H, W]
     return motion.unflatten(0, (-1, now.shape[1], 2)).flatten(2, 3)
 
 

@@ -6,41 +6,54 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engines.networks import build_network
-from engines.networks.tcm import MTDM, TAM, TemporalAttention, band, correlation, displacement
+from engines.networks.tcm import MTDM, TAM, TemporalAttention, displacement
 
 from .contract import check_streaming_law, settle
 
 
-def correlation_by_definition(a: Tensor, b: Tensor) -> Tensor:
-    """The sum over 225 shifted products, [N, C, H, W] -> [N, H, W, 15, 15]."""
+def displacement_by_definition(a: Tensor, b: Tensor) -> Tensor:
+    """Patches of 225 shifted products, the gate in patch indices, the softmax: [N, C, H, W] twice -> [N, 3, H, W]."""
     h, w = a.shape[-2:]
     padded = F.pad(b, (7, 7, 7, 7))
     rows = [
         torch.stack([(a * padded[:, :, dy : dy + h, dx : dx + w]).sum(1) for dx in range(15)], -1) for dy in range(15)
     ]
-    return torch.stack(rows, -2).relu()
+    c = torch.stack(rows, -2).relu()  # [N, H, W, 15, 15]
+    m, strongest = c.flatten(3).max(-1)
+    axis = torch.arange(15, dtype=a.dtype)
+    row, column = strongest[..., None] // 15, strongest[..., None] % 15
+    squared = ((axis - row) ** 2)[..., None] + ((axis - column) ** 2)[..., None, :]
+    p = (100 * c * torch.exp(-squared / 50)).flatten(3).softmax(-1).unflatten(-1, (15, 15))
+    steps = (axis - 7) / 7
+    return torch.stack([(p * steps).sum((-2, -1)), (p * steps[:, None]).sum((-2, -1)), m], 1)
 
 
-def test_the_band_takes_the_entries_around_the_diagonal() -> None:
-    x = torch.randn(3, 20, 20)
-    y = band(x)
-    for i in range(20):
-        for j in range(15):
-            column = i + j - 7
-            expected = x[:, i, column] if 0 <= column < 20 else torch.zeros(3)
-            torch.testing.assert_close(y[:, i, j], expected)
+@pytest.mark.parametrize("size", [(28, 28), (14, 14), (5, 9), (20, 7)])
+@pytest.mark.parametrize("likeness", [0.0, 4.0])
+def test_the_displacement_over_all_pairs_equals_its_definition(size: tuple[int, int], likeness: float) -> None:
+    a = F.normalize(torch.randn(2, 16, *size).relu(), dim=1)
+    b = F.normalize((torch.randn(2, 16, *size) + likeness * a.roll((1, 2), (2, 3))).relu(), dim=1)
+    torch.testing.assert_close(displacement(a, b), displacement_by_definition(a, b), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(28, 28), (5, 9)])
-def test_the_correlation_as_one_product_equals_its_definition(size: tuple[int, int]) -> None:
-    a, b = torch.randn(2, 16, *size), torch.randn(2, 16, *size)
-    torch.testing.assert_close(correlation(a, b), correlation_by_definition(a, b), rtol=1e-5, atol=1e-5)
+def test_maps_without_content_show_no_displacement() -> None:
+    nothing = torch.zeros(1, 8, 9, 20)
+    torch.testing.assert_close(displacement(nothing, nothing), torch.zeros(1, 3, 9, 20), atol=1e-5, rtol=0)
+
+
+def test_the_gradient_of_the_displacement_equals_that_of_its_definition() -> None:
+    a, b = (F.normalize(torch.rand(1, 8, 9, 16, dtype=torch.double), dim=1).requires_grad_() for _ in range(2))
+    weights = torch.randn(1, 3, 9, 16, dtype=torch.double)
+    gradients = torch.autograd.grad((displacement(a, b) * weights).sum(), (a, b))
+    torch.testing.assert_close(
+        gradients, torch.autograd.grad((displacement_by_definition(a, b) * weights).sum(), (a, b))
+    )
 
 
 def test_a_moved_map_is_found_where_it_went() -> None:
-    texture = F.normalize(torch.randn(1, 64, 40, 40), dim=1)
+    texture = F.normalize(torch.randn(1, 64, 40, 40).relu(), dim=1)
     before, after = texture[:, :, 10:30, 10:30], texture[:, :, 13:33, 8:28]  # content moved 3 up and 2 right
-    u, v, m = displacement(correlation(before, after))[0, :, 8:12, 8:12]
+    u, v, m = displacement(before, after)[0, :, 8:12, 8:12]
     torch.testing.assert_close(u, torch.full_like(u, 2 / 7), atol=1e-3, rtol=0)
     torch.testing.assert_close(v, torch.full_like(v, -3 / 7), atol=1e-3, rtol=0)
     torch.testing.assert_close(m, torch.ones_like(m), atol=1e-3, rtol=0)
