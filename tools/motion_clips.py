@@ -29,7 +29,6 @@ from tools.motion_paths import (
     COUNTERCLOCKWISE,
     IGNORE,
     LABELS,
-    RECEDING,
     SHAKING,
     Doubles,
     Rng,
@@ -76,25 +75,26 @@ def _compose_camera(rng: Rng, frames: int, size: int, fps: float, motions: int, 
 
 def _compose_object(rng: Rng, frames: int, size: int, fps: float, motions: int, first: int) -> _Clip:
     """An object, or a group, moves before a still scene."""
-    radius = np.exp(rng.uniform(np.log(0.16), np.log(0.7)))
-    if first in (
-        APPROACHING,
-        RECEDING,
-        CLOCKWISE,
-        COUNTERCLOCKWISE,
-    ):  # a turn or a growth of something tiny cannot be seen
-        radius = max(radius, 0.28)
+    spins = first >= APPROACHING and first != SHAKING  # a turn or a growth of something tiny cannot be seen
+    radius = np.exp(rng.uniform(np.log(0.3 if spins else 0.14), np.log(0.65)))
     path = draw_path(rng, frames, fps, radius, rng.uniform(0.5, 1.7), motions, first)
     low, high = path.poses.min(axis=0), path.poses.max(axis=0)
-    slack = np.maximum(0.1, 0.8 - (high - low)[:2] / 2)
-    place = rng.uniform(-slack, slack) + (rng.uniform(-0.7, 0.7, 2) if rng.random() < 0.15 else 0)
+    slack = np.maximum(0.1, (0.9 - 0.5 * radius if spins else 0.8) - (high - low)[:2] / 2)
+    place = rng.uniform(-slack, slack)
+    if not spins and rng.random() < 0.15:  # at the rim of the picture
+        place += rng.uniform(-0.7, 0.7, 2)
     poses = path.poses - (low + high) / 2 * [1, 1, 1, 0] + [*place, np.log(radius), 0]
     out = (np.abs(poses[:, :2]) > 1 + 0.3 * radius).any(axis=1)
     labels = np.where(out, IGNORE, path.labels)
     scene = (draw.room, draw.texture, draw.plain)[rng.choice(3, p=[0.5, 0.3, 0.2])](rng, size)
     surface = draw.texture if first in (CLOCKWISE, COUNTERCLOCKWISE) or rng.random() < 0.6 else draw.plain
     shapes = int(rng.integers(2, 4)) if rng.random() < 0.2 else 1
-    return _Clip(scene, 1.0, _still(frames), [(draw.sprite(rng, size, shapes, surface), poses)], labels)
+    thing = draw.sprite(rng, size, shapes, surface)
+    for _ in range(4):
+        if draw.contrast(thing, scene) > 0.15:
+            break
+        thing = draw.sprite(rng, size, shapes, surface)
+    return _Clip(scene, 1.0, _still(frames), [(thing, poses)], labels)
 
 
 def _compose(rng: Rng, frames: int, size: int, fps: float, motions: int, first: int, whole: float) -> _Clip:

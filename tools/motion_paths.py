@@ -34,7 +34,8 @@ Rng = np.random.Generator
 SLOWEST, FASTEST = 0.02, 0.16
 """Speed of the moving thing's rim per frame at 10 frames/s: 1.1 to 9 px of 112."""
 
-_SEEN = 0.035  # a motion has its name once the rim went this far: 2 px of 112
+_SEEN = 0.05  # a motion has its name where the rim went this far within the last frames: 2.8 px of 112
+_REMEMBERED_S = 0.7  # the time between the first and the last frame that a network with T = 8 at 10 frames/s sees
 _SETTLED = 3  # frames without motion after which a scene is still
 _LONGEST_ZOOM = 1.2  # in natural logarithms of the size
 _SHORTEST = 6  # frames of one motion
@@ -50,10 +51,10 @@ class Path:
 
 @dataclass(frozen=True)
 class _Motion:
-    """One motion's steps between frames, [n, 4], and the number of its frames at which it has no name yet."""
+    """One motion's steps between frames, [n, 4], and after which of them a viewer can name it, [n]."""
 
     steps: Doubles
-    unnamed: int
+    named: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,11 @@ def _speeds(rng: Rng, count: int, speed: float) -> Doubles:
     return np.asarray(speed * ramp * rng.normal(1, rng.uniform(0, 0.15), count).clip(0.5, 1.5))
 
 
-def _named_after(travel: Doubles) -> int:
-    """Frames until the accumulated travel can be seen, at least 2."""
-    return max(2, int(np.searchsorted(np.cumsum(travel), _SEEN)) + 1)
+def _named(travel: Doubles, fps: float) -> NDArray[np.bool_]:
+    """At which steps of a motion, [n], a viewer who remembers the last frames sees enough of it; never at the first."""
+    total = np.cumsum(travel)
+    before = np.concatenate([np.zeros(round(_REMEMBERED_S * fps)), total])[: len(total)]
+    return np.asarray((total - before >= _SEEN) & (np.arange(len(total)) > 0))
 
 
 def _drift(rng: Rng, order: _Order) -> Doubles:
@@ -93,7 +96,7 @@ def _translation(heading: float) -> Callable[[Rng, _Order], _Motion]:
         angles = heading + rng.uniform(-0.35, 0.35) + np.linspace(-bend, bend, order.count)
         steps = _drift(rng, order)
         steps[:, 0], steps[:, 1] = speeds * np.cos(angles), speeds * np.sin(angles)
-        return _Motion(steps, _named_after(speeds))
+        return _Motion(steps, _named(speeds, order.fps))
 
     return motion
 
@@ -105,13 +108,13 @@ def _change(column: int, sign: int, fastest: float) -> Callable[[Rng, _Order], _
         speeds = _speeds(rng, order.count, min(order.speed, fastest * order.radius))
         steps = _drift(rng, order)
         steps[:, column] = sign * speeds / order.radius
-        return _Motion(steps, _named_after(speeds))
+        return _Motion(steps, _named(speeds, order.fps))
 
     return motion
 
 
 def _stillness(_rng: Rng, order: _Order) -> _Motion:
-    return _Motion(np.zeros((order.count, 4)), _SETTLED)
+    return _Motion(np.zeros((order.count, 4)), np.arange(order.count) >= _SETTLED)
 
 
 def _oscillation(rng: Rng, order: _Order) -> _Motion:
@@ -125,7 +128,7 @@ def _oscillation(rng: Rng, order: _Order) -> _Motion:
         steps[:, 3] = swing / max(order.radius, amplitude / 0.6)
     else:
         steps[:, 0], steps[:, 1] = swing * np.cos(heading), swing * np.sin(heading)
-    return _Motion(steps, int(np.ceil(0.75 * order.fps / hertz)) + 1)
+    return _Motion(steps, np.arange(order.count) > np.ceil(0.75 * order.fps / hertz))
 
 
 _MOTIONS: tuple[Callable[[Rng, _Order], _Motion], ...] = (
@@ -173,7 +176,7 @@ def draw_path(rng: Rng, frames: int, fps: float, radius: float, roam: float, mot
         moving = int(min(count, max(4, limit / speed)))
         motion = _MOTIONS[label](rng, _Order(moving, speed, radius, fps))
         steps[start : start + moving] = motion.steps
-        labels[start + motion.unnamed : start + moving] = label
+        labels[start : start + moving][motion.named] = label
         labels[start + moving + _SETTLED : end] = STILL
     steps[0] = 0
     labels[:2] = IGNORE

@@ -190,6 +190,16 @@ def _box(rng: Rng, canvas: Floats) -> None:
 _SHAPES = (_ellipse, _polygon, _box, _person, _hand)
 
 
+def _filling(coverage: Floats) -> Floats:
+    """The square part of a coverage [S, S] that holds all of its shape, enlarged to [S, S]."""
+    x, y, width, height = cv2.boundingRect((coverage > 0.5).astype(np.uint8))
+    half = max(width, height, 8) * 0.53  # a little room for the rim
+    middle = np.array([x + width / 2, y + height / 2])
+    scale = len(coverage) / (2 * half)
+    onto = np.array([[scale, 0, scale * (half - middle[0])], [0, scale, scale * (half - middle[1])]])
+    return np.asarray(cv2.warpAffine(coverage, onto, coverage.shape, flags=cv2.INTER_LINEAR), np.float32)
+
+
 def sprite(rng: Rng, size: int, shapes: int = 1, surface: Surface = texture) -> Floats:
     """One object or a group that moves as one, [S, S, 4]: RGB already multiplied by the coverage, then the coverage."""
     coverage = np.zeros((size, size), np.float32)
@@ -200,6 +210,7 @@ def sprite(rng: Rng, size: int, shapes: int = 1, surface: Surface = texture) -> 
         y, x = rng.integers(0, size - part + 1, 2)
         region = coverage[y : y + part, x : x + part]
         np.maximum(region, canvas, out=region)
+    coverage = _filling(coverage)
     if rng.random() < 0.4:  # out of focus
         coverage = blurred(coverage, size * rng.uniform(0.005, 0.04))
     coverage[0] = coverage[-1] = coverage[:, 0] = coverage[:, -1] = 0  # the outside continues the rim
@@ -216,3 +227,9 @@ def paste(picture: Floats, thing: Floats, centre: Doubles) -> None:
     region = picture[top:bottom, left:right]
     region *= 1 - cut[..., 3:]
     region += cut[..., :3]
+
+
+def contrast(thing: Floats, scene: Floats) -> float:
+    """How a sprite [s, s, 4] stands out from a scene [S, S, 3]: by its mean colour, and by the texture of the scene."""
+    colour = thing[..., :3].sum((0, 1)) / max(1.0, float(thing[..., 3].sum()))
+    return float(np.abs(colour - scene.mean((0, 1))).mean() + scene.std((0, 1)).mean())

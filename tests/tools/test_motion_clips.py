@@ -135,8 +135,8 @@ def test_the_same_seed_gives_the_same_clips_and_another_seed_others() -> None:
 
 
 def test_clips_are_bytes_and_their_labels_are_known_numbers() -> None:
-    clips, labels = motion_clips(30, 20, 32, seed=8)
-    assert clips.shape == (30, 20, 3, 32, 32)
+    clips, labels = motion_clips(60, 20, 32, seed=8)
+    assert clips.shape == (60, 20, 3, 32, 32)
     assert clips.dtype == torch.uint8
     assert labels.shape == (30, 20)
     assert set(labels.unique().tolist()) == {IGNORE, *range(len(LABELS))}
