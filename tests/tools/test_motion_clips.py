@@ -138,7 +138,7 @@ def test_clips_are_bytes_and_their_labels_are_known_numbers() -> None:
     clips, labels = motion_clips(60, 20, 32, seed=8)
     assert clips.shape == (60, 20, 3, 32, 32)
     assert clips.dtype == torch.uint8
-    assert labels.shape == (30, 20)
+    assert labels.shape == (60, 20)
     assert set(labels.unique().tolist()) == {IGNORE, *range(len(LABELS))}
     assert (labels[:, :2] == IGNORE).all()
     assert 0.5 < (labels != IGNORE).float().mean() < 0.9
