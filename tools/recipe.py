@@ -1,27 +1,21 @@
-"""What a training recipe says (configs/train/*.yaml), and the network that it asks for."""
+"""What a training recipe says (configs/train/*.yaml)."""
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from torch import nn
 
-from engines.errors import EngineError
-from engines.networks import Network, build_network
-from engines.networks.tcm import TAM, TCM
-from tools.motion_paths import LABELS
+from tools.augment import Augment
+from tools.datasets import LAYOUTS
+from tools.errors import ToolError
 
 Count = Annotated[int, Field(ge=1)]
-Size = Annotated[int, Field(ge=32, multiple_of=8)]
-
-
-class TrainError(Exception):
-    """A recipe or a file that training cannot use; the message says what, where and what to do."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class _Keys(BaseModel):
@@ -29,14 +23,44 @@ class _Keys(BaseModel):
 
 
 class Part(_Keys):
-    """One part of a run: a warm-up and a cosine, on clips of one kind; the next part begins with its average."""
+    """One part of a run, on clips of one kind; the next part begins with its average."""
 
-    steps: Count
+    steps: Count | None = None  # updates of the weights, or
+    epochs: Count | None = None  # walks through the data set
     batch: Count  # clips of a step, over all processes
-    size: Size  # pixels: small pictures train many times faster, and most of the task can be learned on them
-    learning_rate: Annotated[float, Field(gt=0)]
-    clip_frames: Annotated[int, Field(ge=8)] = 20
-    whole: Annotated[float, Field(ge=0, le=1)] = 0.4  # share of clips in which the whole picture moves: the easy ones
+    size: Annotated[int, Field(ge=32, multiple_of=8)]  # pixels: small pictures train many times faster
+    learning_rate: Positive  # of the whole batch
+    drops: tuple[Count, ...] = ()  # after so many steps (or epochs) a tenth of it; without drops a cosine to zero
+    clip_frames: Annotated[int, Field(ge=4)]  # more than T: every frame from the T-th on is asked, as in a stream
+    whole: Share = 0.4  # of the synthetic clips, those in which the whole picture moves: the easy ones
+    motions: Count = 3  # the most successive motions in a synthetic clip
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Part:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+
+class Data(_Keys):
+    """A data set of labelled videos, and how clips are cut from them: see tools/datasets.py and tools/clips.py."""
+
+    layout: str
+    root: Path | None = None  # or --data
+    annotations: Path | None = None
+    train: str = "train"  # split
+    held_out: str = "validation"
+    sampling: Literal["uniform", "dense", "steady"] = "uniform"
+    resize: tuple[Count, Count] | None = None  # height and width of the whole picture before the crop
+    augment: Augment = Augment()
+    repeats: Count = 1  # so often an epoch shows each video: for small sets
+    workers: Annotated[int, Field(ge=0)] = 0  # processes that decode, for each process that trains
+
+    @model_validator(mode="after")
+    def _layout_is_known(self) -> Data:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"no layout {self.layout!r}; there are {', '.join(LAYOUTS)}")
+        return self
 
 
 class Recipe(_Keys):
@@ -44,104 +68,69 @@ class Recipe(_Keys):
 
     network: str
     backbone: str
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Positive = 1.0
     frames: Count = 8  # T, the network's memory
-    size: Size = 112  # pixels, of the pictures that the trained network will get
-    fps: Annotated[float, Field(gt=0)] = 10.0  # frames per second that it will get
+    causal: bool = True  # the streaming form
+    options: dict[str, int | str] = {}  # of the network, as for build_network
+    size: Annotated[int, Field(ge=32, multiple_of=8)] = 112  # pixels, of the pictures that the trained network gets
+    fps: Positive = 10.0  # frames per second that it gets
+    fit: Literal["stretch", "crop"] = "stretch"  # how a picture becomes a square
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    start_from: Path | None = None  # a state dict to begin with; what it lacks (the TCM layer, say) begins fresh
+    data: Data | None = None  # none: synthetic motion clips
     seed: Annotated[int, Field(ge=0)] = 0
-    processes: Count = 1
-    precision: Literal["fp32", "bf16"] = "fp32"  # of the convolutions, by autocast
-    warmup_steps: Annotated[int, Field(ge=0)] = 20
+
+    init: str | None = None  # weights to begin with, or --init: see tools/initial.py
+    freeze: tuple[str, ...] = ()  # modules that keep them, or --freeze
+    distill_weight: Share = 0.5  # of the teacher's word against the label's, with --distill-from
+    temperature: Positive = 2.0  # softens both when they are compared
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
+    nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 0.05  # of matrices and kernels, not of biases and norms
-    clip_norm: Annotated[float, Field(gt=0)] = 5.0
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.98  # decay of the weights' exponential average
+    bias_rate: Positive = 1.0  # factors of the learning rate: of all biases,
+    head_rate: Positive = 1.0  # of the last layer's matrix,
+    head_bias_rate: Positive = 1.0  # and of its bias
+    clip_norm: Positive | None = 5.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 20  # of each part
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.98  # decay of the weights' exponential average; 0: the last ones
+
+    processes: Count = 1  # on this machine; torchrun has its own say
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the convolutions, by autocast
+    workers: Annotated[int, Field(ge=0)] = 0  # processes that draw synthetic clips, for each process that trains
     checkpoint_steps: Count = 100
-    held_out: Count = 200  # clips at each checkpoint
+    held_out: Count = 200  # synthetic clips at each checkpoint
     held_out_at_end: Count = 2000
     parts: Annotated[tuple[Part, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _batches_can_be_shared(self) -> Recipe:
+    def _parts_can_be_run(self) -> Recipe:
         for part in self.parts:
             if part.batch % self.processes:
                 raise ValueError(f"a batch of {part.batch} cannot be shared evenly by {self.processes} processes")
+            if part.clip_frames < self.frames:
+                raise ValueError(f"clips of {part.clip_frames} frames are too short for T = {self.frames}")
+            if part.clip_frames > self.frames and not self.causal:
+                raise ValueError(f"the clip form takes clips of T = {self.frames} frames, not {part.clip_frames}")
+            if self.data is None and (part.epochs is not None or part.clip_frames < 8):
+                raise ValueError("synthetic clips have no epochs, give steps; and they have at least 8 frames")
         return self
 
-    @property
-    def steps(self) -> int:
-        """Steps of all parts."""
-        return sum(part.steps for part in self.parts)
 
-    def part_at(self, step: int) -> tuple[Part, int]:
-        """The part that step number `step` (from 0) belongs to, and its number within that part."""
-        for part in self.parts:
-            if step < part.steps:
-                return part, step
-            step -= part.steps
-        raise IndexError("the recipe has fewer steps")
-
-
-def read_recipe(path: Path) -> Recipe:
-    """The recipe in a YAML file. Raises TrainError with one sentence that names the file, the key and the fault."""
+def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in a YAML file, some of its keys changed. Raises ToolError with one sentence that names the file, the
+    key and the fault.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TrainError(f"cannot read the recipe {path}: {error}") from error
+        raise ToolError(f"cannot read the recipe {path}: {error}") from error
     if not isinstance(content, dict):
-        raise TrainError(f"the recipe {path} must be a mapping of keys to values, see configs/train/default.yaml")
+        raise ToolError(f"the recipe {path} must be a mapping of keys to values, see configs/train/default.yaml")
     try:
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(content | dict(changes or {}))
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'] or ['parts']))}: {fault['msg']}" for fault in error.errors()
         )
-        raise TrainError(f"the recipe {path} cannot be used: {faults}") from error
-
-
-def load(path: Path) -> dict[str, Any]:
-    """What torch.save wrote there, tensors and plain values only. Raises TrainError where it is not that."""
-    try:
-        content = torch.load(path, weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise TrainError(f"cannot load {path}: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict):
-        raise TrainError(f"cannot load {path}: it holds a {type(content).__name__} instead of a dict")
-    return content
-
-
-def build(recipe: Recipe) -> Network:
-    """The recipe's causal network, with the weights of `start_from`. Raises TrainError where these do not fit."""
-    torch.manual_seed(recipe.seed)
-    try:
-        net = build_network(
-            recipe.network,
-            recipe.backbone,
-            frames=recipe.frames,
-            classes=len(LABELS),
-            causal=True,
-            width=recipe.width,
-            dropout=recipe.dropout,
-        )
-        if recipe.start_from is not None:
-            left_over = net.load_state_dict(load(recipe.start_from), strict=False).unexpected_keys
-            if left_over:
-                raise TrainError(f"{recipe.start_from} is of another network: it has {', '.join(left_over)} too many")
-        elif isinstance(net, TCM):
-            _open(net.tcm.tam)
-    except (EngineError, RuntimeError) as error:
-        raise TrainError(f"cannot build the network of the recipe: {error}") from error
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-@torch.no_grad()
-def _open(tam: TAM) -> None:
-    """Let a fresh TAM pass its motion maps on: at random, its narrow first layers lose the signs of u and v."""
-    convs = [layer for layer in tam.conv1 if isinstance(layer, nn.Conv2d)][:3]
-    norms = [layer for layer in tam.conv1 if isinstance(layer, nn.BatchNorm2d)][:3]
-    for conv, norm in zip(convs, norms, strict=True):
-        conv.weight.normal_(0, 0.05)
-        for plane in range(6):
-            conv.weight[plane, plane % 2] += 1 / 9  # the mean of its own 3x3 neighbourhood
-        norm.bias.fill_(2.0)
+        raise ToolError(f"the recipe {path} cannot be used: {faults}") from error

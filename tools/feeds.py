@@ -1,0 +1,243 @@
+"""Where training gets its clips: drawn on the fly, or cut from the videos of a data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from engines.networks import Network
+from tools.clips import Batch, TestClips, TrainClips, View, batches_per_epoch, loader
+from tools.datasets import read_dataset
+from tools.errors import ToolError
+from tools.motion_clips import motion_clips
+from tools.motion_paths import IGNORE, LABELS
+from tools.recipe import Data, Part, Recipe
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB
+
+
+def normalise(clips: Tensor) -> Tensor:
+    """uint8 RGB [..., 3, H, W] -> float, ImageNet-normalised."""
+    mean, std = (torch.tensor(values, device=clips.device).view(3, 1, 1) * 255 for values in (MEAN, STD))
+    return (clips.float() - mean) / std
+
+
+class HeldOut(Protocol):
+    """Results on clips that training never sees; `str` of it is for people."""
+
+    @property
+    def accuracy(self) -> float:
+        """0 to 1."""
+
+
+class Feed(Protocol):
+    """A source of clips for a recipe, shared by processes. Labels are [B], or [B, T] where each frame counts."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of the logits."""
+
+    def steps(self, part: Part) -> int:
+        """How many steps a part has."""
+
+    def batches(self, part: Part, begin: int, before: int, rank: int) -> Iterator[Batch]:
+        """One process's shares of the batches of a part, from its step `begin` on; the parts before had `before`."""
+
+    def held_out(self, net: Network, *, last: bool) -> HeldOut:
+        """Results; `last` asks for the thorough ones."""
+
+
+# ------------------------------------------------------------------------------------------------ synthetic motion
+
+
+@dataclass(frozen=True)
+class MotionReport:
+    """Held-out results. `confusion` [K, K] counts frames: true label by row, given label by column.
+
+    accuracy       over `frames` labelled frames from the T-th of a clip on: what a running stream gives
+    clip_accuracy  at the last frame of `clips` clips of one motion
+    """
+
+    accuracy: float
+    frames: int
+    clip_accuracy: float
+    clips: int
+    confusion: Tensor
+
+    def __str__(self) -> str:
+        """Two figures and the confusion matrix in percent of each true label."""
+        lines = [f"frames {self.accuracy:.1%} of {self.frames}, clips {self.clip_accuracy:.1%} of {self.clips}"]
+        shares = 100 * self.confusion / self.confusion.sum(1, keepdim=True).clamp(min=1)
+        for label, row in zip(LABELS, shares.tolist(), strict=True):
+            lines.append(f"{label:>24} " + " ".join(f"{share:5.1f}" for share in row))
+        return "\n".join(lines)
+
+
+class _Drawn(Dataset[Batch]):
+    """One process's share of the batch of each step of a run."""
+
+    def __init__(self, recipe: Recipe, part: Part, share: int, rank: int) -> None:
+        self.recipe, self.part, self.share, self.rank = recipe, part, share, rank
+
+    def __getitem__(self, step: int) -> Batch:
+        part = self.part
+        seed = (self.recipe.seed, 0, step, self.rank)
+        clips, labels = motion_clips(
+            self.share, part.clip_frames, part.size, seed, self.recipe.fps, motions=part.motions, whole=part.whole
+        )
+        if not self.recipe.causal:
+            labels = labels[:, -1]
+        return Batch(clips, labels, torch.arange(self.share), (), ())
+
+
+class Motions:
+    """Synthetic motion: every frame has its label, or, for the clip form, a clip has its last frame's."""
+
+    labels = LABELS
+
+    def __init__(self, recipe: Recipe, world: int) -> None:
+        self.recipe, self.world = recipe, world
+
+    def steps(self, part: Part) -> int:
+        """What the recipe says: there are no epochs."""
+        assert part.steps is not None
+        return part.steps
+
+    def batches(self, part: Part, begin: int, before: int, rank: int) -> Iterator[Batch]:
+        """Clips by the number of the step in the run: no other has the same."""
+        drawn = _Drawn(self.recipe, part, part.batch // self.world, rank)
+        steps = range(before + begin, before + self.steps(part))
+        yield from DataLoader(drawn, batch_size=None, sampler=steps, num_workers=self.recipe.workers)
+
+    @torch.no_grad()
+    def held_out(self, net: Network, *, last: bool) -> MotionReport:
+        """Half clips of one motion, half of up to three (in the clip form: all of one), all labels alike."""
+        net.eval()
+        recipe, classes = self.recipe, len(LABELS)
+        length = recipe.parts[-1].clip_frames
+        confusion = torch.zeros(classes, classes, dtype=torch.int64)
+        right = asked = 0
+        rounds = math.ceil((recipe.held_out_at_end if last else recipe.held_out) / (4 * 2 * classes))
+        for index, motions, only in product(range(rounds), (1, 3 if recipe.causal else 1), range(classes)):
+            seed = (recipe.seed, 1, index, motions, only)
+            clips, labels = motion_clips(4, length, recipe.size, seed, recipe.fps, motions=motions, only=only)
+            logits = net.frame_logits(normalise(clips.to(next(net.parameters()).device))).cpu()
+            given = logits.argmax(2) if recipe.causal else logits.mean(1).argmax(1, keepdim=True)
+            labels = labels[:, recipe.frames - 1 :] if recipe.causal else labels[:, -1:]
+            given = given[:, -labels.shape[1] :]
+            known = labels != IGNORE
+            pairs = labels[known] * classes + given[known]
+            confusion += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+            if motions == 1:
+                known = labels[:, -1] != IGNORE
+                right += int((given[:, -1] == labels[:, -1])[known].sum())
+                asked += int(known.sum())
+        counted = int(confusion.sum())
+        return MotionReport(int(confusion.trace()) / max(1, counted), counted, right / max(1, asked), asked, confusion)
+
+
+# ------------------------------------------------------------------------------------------------ videos of a set
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """Held-out results: top-1 (`accuracy`) and top-5 over `videos`; one sentence for each that could not be used."""
+
+    accuracy: float
+    top5: float
+    videos: int
+    faults: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One line, and one more for each fault."""
+        line = f"top-1 {self.accuracy:.1%}, top-5 {self.top5:.1%} of {self.videos} videos"
+        return "\n".join([line, *(f"left out: {fault}" for fault in self.faults)])
+
+
+class Videos:
+    """A data set. Clips of T frames have one label; longer ones one at each frame from the T-th on, as in a stream."""
+
+    def __init__(self, recipe: Recipe, data: Data, world: int) -> None:
+        if data.root is None:
+            raise ToolError("where is the data set? give --data FOLDER, or data.root in the recipe")
+        self.recipe, self.data, self.world = recipe, data, world
+        videos = read_dataset(data.layout, data.root, data.train, data.annotations)
+        self.test = read_dataset(data.layout, data.root, data.held_out, data.annotations).in_order(videos.labels)
+        self.labels = videos.labels
+        self.missing = videos.missing + self.test.missing
+        self.videos = replace(videos, videos=videos.videos * data.repeats)
+
+    def steps(self, part: Part) -> int:
+        """As many as the epochs have, or the recipe says."""
+        return part.steps or part.epochs * self._each(part)  # type: ignore[operator]
+
+    def batches(self, part: Part, begin: int, before: int, rank: int) -> Iterator[Batch]:
+        """Clips by epoch and number of the video; each part draws others."""
+        epoch, start = divmod(begin, self._each(part))
+        steps = self.steps(part)
+        batches = loader(
+            self._clips(part, before), part.batch // self.world, self.data.workers,
+            epoch, start, until=-(-steps // self._each(part)), rank=rank, world=self.world,
+        )  # fmt: skip
+        for batch in islice(batches, steps - begin):
+            yield batch._replace(labels=self._each_frame(batch.labels, part))
+
+    @torch.no_grad()
+    def held_out(self, net: Network, *, last: bool) -> VideoReport:  # noqa: ARG002
+        """One centre clip of each video; with steady sampling all of it."""
+        net.eval()
+        view, device = self._view(self.recipe.parts[-1], self.recipe.size), next(net.parameters()).device
+        right = top5 = asked = 0
+        faults: list[str] = []
+        size = 1 if view.sampling == "steady" else 8
+        for batch in loader(TestClips(self.test, view), size, self.data.workers):
+            faults += batch.faults
+            if not len(batch.labels):
+                continue
+            logits = net.frame_logits(normalise(batch.clips[:, 0].to(device))).cpu()  # [B, T, K]
+            if view.sampling == "steady":
+                logits = logits[:, self.recipe.frames - 1 :]
+            ranked = logits.mean(1).argsort(1, descending=True)[:, :5]
+            hits = ranked == batch.labels[:, None]
+            right, top5 = right + int(hits[:, 0].sum()), top5 + int(hits.sum())
+            asked += len(hits)
+        if asked == 0:
+            raise ToolError(f"none of the {len(self.test.videos)} held-out videos can be used: {faults[0]}")
+        return VideoReport(right / asked, top5 / asked, asked, tuple(faults))
+
+    def _each(self, part: Part) -> int:
+        return batches_per_epoch(self._clips(part, 0), part.batch // self.world, self.world)
+
+    def _clips(self, part: Part, before: int) -> TrainClips:
+        return TrainClips(self.videos, self._view(part, part.size), self.data.augment, self.recipe.seed + before)
+
+    def _view(self, part: Part, size: int) -> View:
+        """How clips are cut for pictures of a size; a stretched picture is seen whole."""
+        data, stretched = self.data, self.recipe.fit == "stretch"
+        return View(
+            data.sampling,
+            part.clip_frames,
+            size,
+            self.recipe.fps if data.sampling == "steady" else None,
+            (size, size) if stretched else data.resize,
+            short_side=size if stretched else None,
+        )
+
+    def _each_frame(self, labels: Tensor, part: Part) -> Tensor:
+        if part.clip_frames == self.recipe.frames:
+            return labels
+        asked = labels[:, None].repeat(1, part.clip_frames)
+        asked[:, : self.recipe.frames - 1] = IGNORE
+        return asked
+
+
+def open_feed(recipe: Recipe, world: int) -> Feed:
+    """The feed that a recipe asks for. Raises ToolError for a data set that cannot be used."""
+    return Motions(recipe, world) if recipe.data is None else Videos(recipe, recipe.data, world)
