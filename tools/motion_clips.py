@@ -24,15 +24,16 @@ from torch import Tensor
 
 from tools import motion_textures as draw
 from tools.motion_paths import (
-    APPROACHING,
     CLOCKWISE,
     COUNTERCLOCKWISE,
     IGNORE,
     LABELS,
     SHAKING,
+    SPINS,
     Doubles,
     Rng,
     draw_path,
+    draw_plan,
 )
 
 _CHANCES = [0.0925] * SHAKING + [0.1675]  # of the first motion: a shaking takes longer to see, so labels fewer frames
@@ -63,7 +64,7 @@ def _still(frames: int, x: float = 0, y: float = 0, radius: float = 1) -> Double
 
 def _compose_camera(rng: Rng, frames: int, size: int, fps: float, motions: int, first: int) -> _Clip:
     """The whole picture moves, and everything in it."""
-    path = draw_path(rng, frames, fps, 1.0, 2.5, motions, first)
+    path = draw_path(rng, draw_plan(rng, frames, motions, first), fps, 1.0, 2.5)
     span = 1.5
     big = int(size * span)
     scene = draw.room(rng, big) if rng.random() < 0.5 else draw.texture(rng, big)
@@ -75,9 +76,11 @@ def _compose_camera(rng: Rng, frames: int, size: int, fps: float, motions: int, 
 
 def _compose_object(rng: Rng, frames: int, size: int, fps: float, motions: int, first: int) -> _Clip:
     """An object, or a group, moves before a still scene."""
-    spins = first >= APPROACHING and first != SHAKING  # a turn or a growth of something tiny cannot be seen
+    plan = draw_plan(rng, frames, motions, first)
+    planned = {motion.label for motion in plan}
+    spins = not planned.isdisjoint(SPINS)
     radius = np.exp(rng.uniform(np.log(0.3 if spins else 0.14), np.log(0.65)))
-    path = draw_path(rng, frames, fps, radius, rng.uniform(0.5, 1.7), motions, first)
+    path = draw_path(rng, plan, fps, radius, rng.uniform(0.5, 1.7))
     low, high = path.poses.min(axis=0), path.poses.max(axis=0)
     slack = np.maximum(0.1, (0.9 - 0.5 * radius if spins else 0.8) - (high - low)[:2] / 2)
     place = rng.uniform(-slack, slack)
@@ -85,9 +88,12 @@ def _compose_object(rng: Rng, frames: int, size: int, fps: float, motions: int, 
         place += rng.uniform(-0.7, 0.7, 2)
     poses = path.poses - (low + high) / 2 * [1, 1, 1, 0] + [*place, np.log(radius), 0]
     out = (np.abs(poses[:, :2]) > 1 + 0.3 * radius).any(axis=1)
-    labels = np.where(out, IGNORE, path.labels)
+    size_now = np.exp(poses[:, 2])
+    tiny = size_now < np.where(np.isin(path.labels, SPINS), 0.2, 0.08)
+    labels = np.where(out | tiny | (size_now > 2), IGNORE, path.labels)
     scene = (draw.room, draw.texture, draw.plain)[rng.choice(3, p=[0.5, 0.3, 0.2])](rng, size)
-    surface = draw.texture if first in (CLOCKWISE, COUNTERCLOCKWISE) or rng.random() < 0.6 else draw.plain
+    turns = not planned.isdisjoint((CLOCKWISE, COUNTERCLOCKWISE))
+    surface = draw.texture if turns or rng.random() < 0.6 else draw.plain
     shapes = int(rng.integers(2, 4)) if rng.random() < 0.2 else 1
     thing = draw.sprite(rng, size, shapes, surface)
     for _ in range(4):

@@ -5,7 +5,7 @@ Lengths are in half picture widths (the picture spans -1 to 1, y down), angles i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ IGNORE = -100
 """The label of a frame at which nobody could tell yet; the value that torch's cross entropy ignores."""
 
 STILL, LEFT, RIGHT, UP, DOWN, APPROACHING, RECEDING, CLOCKWISE, COUNTERCLOCKWISE, SHAKING = range(len(LABELS))
+SPINS = (APPROACHING, RECEDING, CLOCKWISE, COUNTERCLOCKWISE)  # what nobody sees of something tiny
 
 Doubles = NDArray[np.float64]
 Rng = np.random.Generator
@@ -145,25 +146,35 @@ _MOTIONS: tuple[Callable[[Rng, _Order], _Motion], ...] = (
 )
 
 
-def _plan(rng: Rng, frames: int, most: int, first: int) -> list[tuple[int, int, int]]:
-    """(label, first frame, end) of each successive motion; neighbours differ."""
+@dataclass(frozen=True)
+class Planned:
+    """One motion of a plan: its label, its first frame, and the frame after its last one."""
+
+    label: int
+    start: int
+    end: int
+
+
+def draw_plan(rng: Rng, frames: int, most: int, first: int) -> list[Planned]:
+    """Up to `most` successive motions that fill the frames, beginning with label number `first`; neighbours differ."""
     count = int(rng.integers(1, max(1, min(most, frames // _SHORTEST)) + 1))
     ends = np.cumsum(_SHORTEST + rng.multinomial(frames - count * _SHORTEST, np.full(count, 1 / count)))
     labels = [first]
     while len(labels) < count:
         labels.append(int((labels[-1] + rng.integers(1, len(LABELS))) % len(LABELS)))
-    starts = [0, *ends[:-1]]
-    return [(label, int(start), int(end)) for label, start, end in zip(labels, starts, ends, strict=True)]
+    return [Planned(*one) for one in zip(labels, [0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
 
 
-def draw_path(rng: Rng, frames: int, fps: float, radius: float, roam: float, motions: int, first: int) -> Path:
-    """A path of up to `motions` successive motions, beginning with label number `first`.
+def draw_path(rng: Rng, plan: Sequence[Planned], fps: float, radius: float, roam: float) -> Path:
+    """A path of the planned motions.
 
     radius is the size of the moving thing and roam how far it may travel, both in half picture widths. A motion that
     has gone as far as it may ends early and the scene rests; a path of one motion goes slower instead and lasts.
     """
+    frames = plan[-1].end
     steps, labels = np.zeros((frames, 4)), np.full(frames, IGNORE, np.int64)
-    for label, start, end in _plan(rng, frames, motions, first):
+    for planned in plan:
+        label, start, end = planned.label, planned.start, planned.end
         speed = np.exp(rng.uniform(np.log(SLOWEST), np.log(FASTEST))) * 10 / fps
         count = end - start
         limit = np.inf
@@ -171,7 +182,7 @@ def draw_path(rng: Rng, frames: int, fps: float, radius: float, roam: float, mot
             limit = roam
         elif label in (APPROACHING, RECEDING):
             limit = _LONGEST_ZOOM * radius
-        if motions == 1:
+        if len(plan) == 1:
             speed = min(speed, limit / count)
         moving = int(min(count, max(4, limit / speed)))
         motion = _MOTIONS[label](rng, _Order(moving, speed, radius, fps))

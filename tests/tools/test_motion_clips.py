@@ -27,10 +27,19 @@ from tools.motion_paths import (
     STILL,
     UP,
     draw_path,
+    draw_plan,
+)
+from tools.motion_paths import (
+    Path as Poses,
 )
 
 SIZE = 64
 AXES = np.mgrid[0:SIZE, 0:SIZE] / (SIZE / 2) - 1  # y, x of each pixel
+
+
+def path_of(seed: int, frames: int, label: int, motions: int, radius: float, roam: float) -> Poses:
+    rng = np.random.default_rng(seed)
+    return draw_path(rng, draw_plan(rng, frames, motions, label), 10.0, radius, roam)
 
 
 def flow_of(clip: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -95,9 +104,7 @@ def test_a_still_scene_changes_less_than_any_motion() -> None:
 
 def test_shaking_comes_back_and_a_translation_does_not() -> None:
     def net_over_gross(label: int) -> float:
-        poses = [
-            draw_path(np.random.default_rng(seed), 20, 10.0, 0.5, 1.5, 1, label).poses[:, :2] for seed in range(30)
-        ]
+        poses = [path_of(seed, 20, label, motions=1, radius=0.5, roam=1.5).poses[:, :2] for seed in range(30)]
         steps = [np.linalg.norm(np.diff(p, axis=0), axis=1).sum() for p in poses]
         ways = [np.linalg.norm(p[-1] - p[0]) for p in poses]
         return float(np.sum(ways) / np.sum(steps))
@@ -147,7 +154,7 @@ def test_clips_are_bytes_and_their_labels_are_known_numbers() -> None:
 def test_a_path_of_several_motions_names_none_right_after_a_change() -> None:
     changed = 0
     for seed in range(40):
-        labels = draw_path(np.random.default_rng(seed), 24, 10.0, 0.4, 1.2, 3, seed % 10).labels
+        labels = path_of(seed, 24, seed % 10, motions=3, radius=0.4, roam=1.2).labels
         known = [int(label) for label in labels]
         changed += len(set(known) - {IGNORE}) > 1
         for before, after in pairwise(known):
