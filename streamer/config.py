@@ -13,9 +13,9 @@ PositiveSeconds = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and an unknown key is an error."""
+    """Base of all sections: frozen, and an unknown key is an error. Errors hide the input: it may have passwords."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class SourceConfig(Section):

@@ -15,6 +15,7 @@ from typing import Any
 
 from streamer.errors import ConfigError
 from streamer.sources import redact
+from streamer.watch import printable
 
 _CAPTURE = "capture "  # begins the names of the capture threads; the stream's name follows
 
@@ -44,10 +45,14 @@ def set_up(style: str) -> None:
 class TextFormatter(logging.Formatter):
     """`LEVEL logger: message`, and the traceback below it; `streamer: message` when the command itself speaks."""
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name in logging)
+        """The record's first line."""
+        speaker = "streamer" if record.name == "streamer" else f"{record.levelname} {record.name}"
+        return f"{speaker}: {printable(record.message)}"
+
     def format(self, record: logging.LogRecord) -> str:
         """The record's lines."""
-        speaker = "streamer" if record.name == "streamer" else f"{record.levelname} {record.name}"
-        return redact(f"{speaker}: {super().format(record)}")
+        return redact(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):

@@ -32,7 +32,7 @@ class Metrics(Probe, Collector):
     """The metrics of one pipeline; before `watch` there are none but the empty histograms."""
 
     def __init__(self) -> None:
-        self._stage = Histogram(
+        stages = Histogram(
             "streamer_stage_seconds",
             "How long it took to convert a frame, to run the engine, to decide on events, to publish a message.",
             ["stage"],
@@ -49,6 +49,8 @@ class Metrics(Probe, Collector):
         self._rows = Histogram(
             "streamer_batch_rows", "Streams that took part in a step of the engine.", buckets=_ROWS, registry=None
         )
+        self._stages: dict[Stage, Histogram] = {stage: stages.labels(stage) for stage in get_args(Stage)}
+        self._histograms = stages, self._age, self._rows
         self._watched: tuple[Pipeline, Engine, Publisher | None] | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -59,7 +61,7 @@ class Metrics(Probe, Collector):
 
     def stage(self, stage: Stage) -> AbstractContextManager[object]:
         """Measure a piece of work."""
-        return self._stage.labels(stage).time()
+        return self._stages[stage].time()
 
     def stepped(self, rows: int) -> None:
         """Count the rows of a step."""
@@ -75,7 +77,7 @@ class Metrics(Probe, Collector):
 
     def collect(self) -> Iterator[Metric]:
         """What is known now."""
-        for histogram in (self._stage, self._age, self._rows):
+        for histogram in self._histograms:
             for family in histogram.collect():
                 family.samples = [one for one in family.samples if not one.name.endswith("_created")]
                 yield family

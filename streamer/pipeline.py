@@ -218,7 +218,7 @@ class Pipeline:
             if changed or now >= self._status_due.get(stream.name, 0):
                 self._status_due[stream.name] = now + STATUS_S
                 if changed:
-                    log.info("%s", f"source {health.state} {health.detail}".rstrip(), extra={"stream": stream.name})
+                    log.info(f"source {health.state} {health.detail}".rstrip(), extra={"stream": stream.name})
                 stream.status(health.state, health.detail, **self._counts(health))
         ended = [health.state == "ended" for health in self._health.values()]
         return len(ended) == len(self._captures) and all(ended)

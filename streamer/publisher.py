@@ -36,8 +36,8 @@ class Publisher:
         publisher.send(publisher.build.state("cam1", stamp, decider.state))
         publisher.poll()  # often: it answers new subscriptions
 
-    address  where it is bound, with the port that was found when `*` or 0 was asked for
-    build    completes and numbers the messages; each one that it builds must be sent
+    address        where it is bound, with the port that was found when `*` or 0 was asked for
+    build          completes and numbers the messages; each one that it builds must be sent
     subscriptions  how many there are; most programs have one, those that ask for some streams one for each
 
     The other arguments are those of MessageBuilder. Raises ConfigError when the address cannot be bound.
