@@ -36,9 +36,9 @@ def bind(sock: zmq.Socket[bytes], address: str, key: str) -> str:
     try:
         sock.bind(address)
     except zmq.ZMQError as error:
-        raise ConfigError(f"cannot bind {address}: {_advice(error, key)}") from error
+        raise ConfigError(f"cannot bind {address}: {advice(error, key)}") from error
     bound = sock.getsockopt_string(zmq.LAST_ENDPOINT)
-    if host and _is_public(host):
+    if host and is_public(host):
         _log.warning("anyone who can reach this machine can read %s; bind 127.0.0.1 if that is not intended", bound)
     return bound
 
@@ -82,7 +82,8 @@ def _check_path(address: str) -> None:
             raise ConfigError(f"cannot bind {address}: another program uses it; stop that one or choose another path")
 
 
-def _is_public(host: str) -> bool:
+def is_public(host: str) -> bool:
+    """Whether other machines can reach what listens on this host: an IP address or a name."""
     if host in ("localhost", "lo"):
         return False
     try:
@@ -91,7 +92,8 @@ def _is_public(host: str) -> bool:
         return True
 
 
-def _advice(error: zmq.ZMQError, key: str) -> str:
+def advice(error: zmq.ZMQError | OSError, key: str) -> str:
+    """Why an address cannot be bound, and what to do; `key` is the configuration's key of the address."""
     if error.errno == errno.EADDRINUSE:
         return f"another program uses it; stop that one (another `streamer run`?) or set {key} to another port"
     if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):

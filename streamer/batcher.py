@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import Engine, probabilities
-from streamer.meters import Meter
+from streamer.meters import Meter, Probe
 from streamer.types import Image, Probabilities
 
 
@@ -18,7 +18,7 @@ class Batcher:
     step_ms  how long the steps took, milliseconds
     """
 
-    def __init__(self, engine: Engine, rows: int) -> None:
+    def __init__(self, engine: Engine, rows: int, probe: Probe | None = None) -> None:
         spec = engine.spec
         self._engine = engine
         self._state = engine.new_state(rows)
@@ -26,6 +26,7 @@ class Batcher:
         self._active: NDArray[np.bool_] = np.zeros(rows, np.bool_)
         self._fresh: NDArray[np.bool_] = np.zeros(rows, np.bool_)
         self.step_ms = Meter()
+        self._probe = probe or Probe()
 
     def row(self, index: int) -> Image:
         """Where the next frame of a stream goes, [H, W, 3] uint8."""
@@ -40,7 +41,8 @@ class Batcher:
     def step(self) -> tuple[Probabilities, NDArray[np.bool_]]:
         """Run the filled rows: probabilities [B, K] float32 and ready [B]; the other rows' values mean nothing."""
         started = time.perf_counter()
-        logits, ready = self._engine.step(self._frames, self._active, self._fresh, self._state)
+        with self._probe.stage("step"):
+            logits, ready = self._engine.step(self._frames, self._active, self._fresh, self._state)
         self.step_ms.add((time.perf_counter() - started) * 1e3)
         self._active[:] = self._fresh[:] = False
         return probabilities(logits), ready

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -19,11 +18,12 @@ import typer
 from rich.console import Console
 
 from engines import Engine, EngineError, load_engine
+from streamer import logs
 from streamer.config import Config
 from streamer.errors import ConfigError, SourceError, StreamerError
 from streamer.messages import KINDS, Kind, Message, encode
 from streamer.settings import Settings, load_settings
-from streamer.sources import Source, open_source, redact
+from streamer.sources import Source, open_source
 
 app = typer.Typer(
     help="Action labels from live video: a camera, a stream or a file goes in, labels come out over ZeroMQ.",
@@ -100,30 +100,47 @@ def run(
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Publish nothing.")] = False,
     headless: Annotated[bool, typer.Option("--headless", help="Show nothing but warnings and errors.")] = False,
     duration: Annotated[float | None, typer.Option(metavar="S", help="Stop after this many seconds.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve /metrics and /healthz, such as at 127.0.0.1:9464.")
+    ] = None,
+    log: Annotated[str, typer.Option(metavar="STYLE", help="text, or json: one object a line, for machines.")] = "text",
 ) -> None:
     """Recognise actions in live video and publish labels, until Ctrl-C, the end of all files or --duration."""
     from streamer.pipeline import Pipeline
     from streamer.publisher import Publisher
+    from streamer.systemd import ServiceManager
     from streamer.terminal import TerminalView
 
+    logs.set_up(log)
     stop = stop_on_signals()
     if publish and no_publish:
         raise ConfigError("--publish and --no-publish exclude each other; give one of them")
     options = {"sources": source or None, "model": model, "backend": backend, "publish__address": publish}
-    settings = make_settings(config, set_, duration_s=duration, **options).config
+    settings = make_settings(config, set_, duration_s=duration, metrics=metrics, **options).config
     sources = make_sources(settings)
-    engine = make_engine(settings)
     console = Console(quiet=headless)
     address = None if no_publish else settings.publish.address
     with ExitStack() as stack:
+        monitor = None
+        if settings.metrics:
+            from streamer.monitor import Monitor
+
+            monitor = stack.enter_context(Monitor(settings.metrics, sources))
+            console.print(f"metrics http://{monitor.address}/metrics and /healthz", highlight=False, soft_wrap=True)
+        engine = make_engine(settings)
         stack.callback(engine.close)
         publisher = Publisher(address, engine.spec.version, engine.spec.mode) if address else None
         console.print(f"model   {engine.spec.version}: {engine.device}", highlight=False)
         told = f"{publisher.address} (to see them elsewhere: streamer watch {publisher.address})" if publisher else "-"
         console.print(f"labels  {told}", highlight=False, soft_wrap=True)
         views = [] if headless else [stack.enter_context(TerminalView(console, sources))]
-        pipeline = Pipeline(settings, engine, sources, publisher, views)
+        probe = monitor.metrics if monitor else None
+        pipeline = Pipeline(settings, engine, sources, publisher, views, probe, ServiceManager(os.environ))
+        if monitor:
+            monitor.watch(pipeline, engine, publisher)
+        logs.log.info("model %s: %s; labels at %s", engine.spec.version, engine.device, told.partition(" ")[0])
         summary = pipeline.run(stop)
+        logs.log.info("stopped: %s", "; ".join(" ".join(line.split()) for line in summary.lines()))
     for line in summary.lines():
         console.print(line, highlight=False)
     if not summary.captured and not stop.is_set():
@@ -279,9 +296,12 @@ def stop_on_signals() -> threading.Event:
 
 def main() -> None:
     """Run the command line; expected errors are one line on stderr and an exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logs.set_up("text")
     try:
         app()
     except (StreamerError, EngineError) as error:
-        typer.echo(f"streamer: {redact(str(error))}", err=True)
+        logs.log.error("%s", error)
         sys.exit(error.exit_code)
+    except Exception:
+        logs.log.critical("an error that was not expected; please report it", exc_info=True)
+        sys.exit(1)

@@ -13,9 +13,9 @@ PositiveSeconds = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and an unknown key is an error."""
+    """Base of all sections: frozen, and an unknown key is an error. Errors hide the input: it may have passwords."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class SourceConfig(Section):
@@ -23,6 +23,7 @@ class SourceConfig(Section):
 
     uri: str = Field(coerce_numbers_to_str=True)
     name: StreamName | None = None  # default: made from the URI
+    required: bool = True  # /healthz answers 503 while this source is not online
     pace: Literal["realtime", "fast"] = "realtime"  # files only; fast: as it goes, times count from the first frame
     transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
     open_s: PositiveSeconds = 5.0  # time limit of a connection attempt
@@ -99,6 +100,7 @@ class Config(Section):
     )
     buffer: Annotated[int, Field(ge=1)] = 8  # network-size frames that wait per stream before the oldest is dropped
     duration_s: PositiveSeconds | None = None  # stop after this time; null: run until stopped
+    metrics: str | None = None  # HOST:PORT for /metrics (Prometheus) and /healthz, such as 127.0.0.1:9464; null: off
     engine: EngineConfig = EngineConfig()
     events: EventConfig = EventConfig()
     publish: PublishConfig = PublishConfig()

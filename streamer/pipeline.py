@@ -18,11 +18,12 @@ from engines import Engine
 from streamer.batcher import Batcher
 from streamer.config import Config
 from streamer.messages import Message, MessageBuilder
-from streamer.meters import Meter
+from streamer.meters import Meter, Probe
 from streamer.publisher import Publisher, wall_us
 from streamer.sources import Source
 from streamer.sources.reader import Health, Reader
 from streamer.stream import Stream, advance
+from streamer.systemd import ServiceManager
 from streamer.types import Frame
 
 IDLE_S = 0.05  # how long the engine's thread sleeps when nothing comes
@@ -99,7 +100,8 @@ class Capture:
         health = self.reader.health(now)
         self._stop.set()
         self.abandoned += 1
-        log.warning("%s: the capture thread hangs in %s; replaced it", self.stream.name, self.source.uri)
+        told = {"stream": self.stream.name}
+        log.warning("%s: the capture thread hangs in %s; replaced it", self.stream.name, self.source.uri, extra=told)
         self._done_captured += health.captured
         self._done_reconnects += health.reconnects
         self._begin(self.reader.connections)
@@ -122,6 +124,9 @@ class Pipeline:
     """Sources -> engine -> label stream, until the sources end, `stop` is set or `config.duration_s` is over.
 
     listeners  called in the engine's thread with every message, after it was published
+    probe      is told of the work as it goes on
+    manager    is told that the loop is alive
+    turned     when the loop of `run` last began a turn, by the monotonic clock; None before the first
     """
 
     def __init__(
@@ -131,15 +136,22 @@ class Pipeline:
         sources: Sequence[Source],
         publisher: Publisher | None = None,
         listeners: Sequence[Callable[[Message], None]] = (),
+        probe: Probe | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._config = config
         self._publisher = publisher
         self._listeners = listeners
+        self._probe = probe or Probe()
+        self._manager = manager or ServiceManager({})
+        self.turned: float | None = None
         self._wake = threading.Event()
         spec = engine.spec
         build = publisher.build if publisher else MessageBuilder(spec.version, spec.mode, now_us=wall_us)
-        self.streams = [Stream(source, spec, config, build, self._send, self._wake.set) for source in sources]
-        self._batcher = Batcher(engine, len(self.streams))
+        self.streams = [
+            Stream(source, spec, config, build, self._send, self._wake.set, self._probe) for source in sources
+        ]
+        self._batcher = Batcher(engine, len(self.streams), self._probe)
         self._age_ms = Meter()
         self._captures: list[Capture] = []
         self._health: dict[str, Health] = {}
@@ -158,6 +170,8 @@ class Pipeline:
         self._captures = [Capture(stream, self._wake.set) for stream in self.streams]
         try:
             while not stop.is_set() and (now := time.monotonic()) < ends:
+                self.turned = now
+                self._manager.alive()
                 self._wake.clear()
                 if not self._advance():
                     self._wake.wait(min(IDLE_S, ends - now))
@@ -174,9 +188,13 @@ class Pipeline:
     def _advance(self) -> bool:
         """One step of the engine, if any stream has a frame."""
         advanced = advance(self._batcher, self.streams, wall_us)
+        if advanced:
+            self._probe.stepped(len(advanced))
         for stream in advanced:
             if stream.frame_us is not None and stream.source.config.pace == "realtime":
-                self._age_ms.add((wall_us() - stream.frame_us) / 1e3)
+                age_us = wall_us() - stream.frame_us
+                self._age_ms.add(age_us / 1e3)
+                self._probe.published(stream.name, age_us / 1e6)
         return bool(advanced)
 
     def _watch(self, now: float) -> bool:
@@ -199,6 +217,8 @@ class Pipeline:
             changed = before is None or before.state != health.state
             if changed or now >= self._status_due.get(stream.name, 0):
                 self._status_due[stream.name] = now + STATUS_S
+                if changed:
+                    log.info(f"source {health.state} {health.detail}".rstrip(), extra={"stream": stream.name})
                 stream.status(health.state, health.detail, **self._counts(health))
         ended = [health.state == "ended" for health in self._health.values()]
         return len(ended) == len(self._captures) and all(ended)
@@ -215,23 +235,32 @@ class Pipeline:
 
     def _send(self, message: Message) -> None:
         if self._publisher:
-            self._publisher.send(message)
+            with self._probe.stage("publish"):
+                self._publisher.send(message)
         for listener in self._listeners:
             listener(message)
 
     def _shut_down(self) -> None:
+        self._manager.stopping()
         for capture in self._captures:
             capture.stop()
         deadline = time.monotonic() + JOIN_S
         for capture in self._captures:
             capture.thread.join(max(0.0, deadline - time.monotonic()))
             if capture.thread.is_alive():
-                log.warning("%s: the capture thread still hangs in %s", capture.stream.name, capture.source.uri)
+                name = capture.stream.name
+                told = {"stream": name}
+                log.warning("%s: the capture thread still hangs in %s", name, capture.source.uri, extra=told)
         for capture in self._captures:
             capture.stream.interrupt("shutdown")
             capture.stream.status("stopped", **self._counts(capture.health(time.monotonic())))
         if self._publisher:
             self._publisher.close()
+
+    def conditions(self) -> list[tuple[Stream, Health]]:
+        """Every stream with its source's condition now; any thread may ask."""
+        now = time.monotonic()
+        return [(capture.stream, capture.health(now)) for capture in tuple(self._captures)]
 
     def details(self) -> list[str]:
         """What is wrong with the sources, each in a sentence."""
@@ -240,9 +269,10 @@ class Pipeline:
     def summary(self) -> Summary:
         """What the run did so far."""
         dropped: Counter[str] = Counter()
-        for capture in self._captures:
-            dropped.update(capture.stream.dropped)
-        health = [capture.health(time.monotonic()) for capture in self._captures]
+        conditions = self.conditions()
+        for stream, _ in conditions:
+            dropped.update(stream.dropped)
+        health = [health for _, health in conditions]
         return Summary(
             captured=sum(one.captured for one in health),
             inferred=sum(stream.inferred for stream in self.streams),

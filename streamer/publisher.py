@@ -19,7 +19,7 @@ from streamer.messages import Message, MessageBuilder, Mode, Stamp, StatusMessag
 
 SEND_QUEUE = 1000  # messages that wait for one slow subscriber before it loses some
 LINGER_MS = 200  # how long closing waits for messages that are still on their way
-_SUBSCRIBE = 1  # first byte of a subscription; the topic's prefix follows
+_SUBSCRIBE, _UNSUBSCRIBE = 1, 0  # first byte of a subscription and of its end; the topic's prefix follows
 _SUBSCRIPTION_BYTES = 1024  # longer ones are no prefix of a topic of ours; their sender is disconnected
 _SUBSCRIPTIONS_PER_POLL = 1000  # the rest waits for the next poll
 _COUNTS = ("captured", "dropped", "inferred", "reconnects", "step_ms_p50", "step_ms_p99")  # kept in the last status
@@ -36,8 +36,9 @@ class Publisher:
         publisher.send(publisher.build.state("cam1", stamp, decider.state))
         publisher.poll()  # often: it answers new subscriptions
 
-    address  where it is bound, with the port that was found when `*` or 0 was asked for
-    build    completes and numbers the messages; each one that it builds must be sent
+    address        where it is bound, with the port that was found when `*` or 0 was asked for
+    build          completes and numbers the messages; each one that it builds must be sent
+    subscriptions  how many there are; most programs have one, those that ask for some streams one for each
 
     The other arguments are those of MessageBuilder. Raises ConfigError when the address cannot be bound.
     """
@@ -51,6 +52,7 @@ class Publisher:
         now_us: Callable[[], int] = wall_us,
     ) -> None:
         self.build = MessageBuilder(model, mode, session, now_us)
+        self.subscriptions = 0
         self._last: dict[str, Message] = {}  # the last message of each stream
         self._retained: dict[bytes, bytes] = {}  # topic -> payload, for late joiners
         self._last_status: dict[str, StatusMessage] = {}
@@ -82,6 +84,9 @@ class Publisher:
                 break
             if request and request[0] == _SUBSCRIBE:
                 prefixes.add(request[1:])
+                self.subscriptions += 1
+            elif request and request[0] == _UNSUBSCRIBE:
+                self.subscriptions = max(0, self.subscriptions - 1)  # a broken client may end what it never began
         if prefixes:
             for name, payload in self._retained.items():
                 if name.startswith(tuple(prefixes)):
@@ -118,7 +123,7 @@ class Publisher:
 def _socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     """An XPUB socket, not yet bound. What protects it (encryption, authentication) has to be set here too."""
     socket = context.socket(zmq.XPUB)
-    socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # tells every subscription, not only the first of its prefix
+    socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tells every subscription and its end, not only the first of its prefix
     socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
     socket.setsockopt(zmq.MAXMSGSIZE, _SUBSCRIPTION_BYTES)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # notices, and forgets, a subscriber whose machine is gone

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from engines import EngineSpec
 from streamer.batcher import Batcher
 from streamer.config import Config
 from streamer.events import CloseReason, Decider, Event
 from streamer.messages import Message, MessageBuilder, Stamp, Window, topk
+from streamer.meters import Probe
 from streamer.ring import Ring, fit
-from streamer.sampler import Gap, Sampler
+from streamer.sampler import Gap, GapReason, Sampler
 from streamer.sources import Source
 from streamer.types import Frame, Image, Probabilities
 
@@ -26,6 +27,7 @@ class Stream:
     inferred  frames that the network has seen
     frame_us  time of the last of them, microseconds UTC
     started   events that have begun
+    gaps      how often time was lost, by reason; lost_us: how much, microseconds
     """
 
     def __init__(
@@ -36,17 +38,21 @@ class Stream:
         build: MessageBuilder,
         send: Callable[[Message], None],
         wake: Callable[[], None] = lambda: None,
+        probe: Probe | None = None,
     ) -> None:
         self.source = source
         self.name = source.name
         self.ring = Ring(config.buffer, spec.height, spec.width, wake)
         self.epoch = 0
         self.inferred = self.started = 0
+        self.gaps: dict[GapReason, int] = dict.fromkeys(get_args(GapReason), 0)
+        self.lost_us = self.gaps.copy()
         self.frame_us: int | None = None
         self._spec = spec
         self._publish = config.publish
         self._build = build
         self._send = send
+        self._probe = probe or Probe()
         self._wanted = Sampler(spec.rate_hz, config.max_gap)  # before the ring: which frames are worth converting
         self._sampler = Sampler(spec.rate_hz, config.max_gap)  # behind it: what the network is told
         self._decider = Decider(spec.labels, config.events)
@@ -63,7 +69,8 @@ class Stream:
         if not self._wanted.offer(frame.time_us, frame.connection).take:
             self._above_rate += 1
             return
-        image = fit(frame.bgr(), self._spec.height, self._spec.width, self._spec.fit)
+        with self._probe.stage("convert"):
+            image = fit(frame.bgr(), self._spec.height, self._spec.width, self._spec.fit)
         self.ring.push(frame.time_us, frame.index, frame.connection, image, wait)
 
     def take(self, row: Image) -> tuple[bool, bool]:
@@ -95,7 +102,8 @@ class Stream:
         if self._spec.hop > 1 and not ready and len(self._times) == self._spec.frames:
             return
         self._ready = ready
-        events = self._decider.update(now_us, probabilities, ready)
+        with self._probe.stage("decide"):
+            events = self._decider.update(now_us, probabilities, ready)
         if ready and self._publish.scores:
             window = Window(
                 n=len(self._times), step_ms=1e3 / self._spec.rate_hz, first_us=self._times[0], last_us=now_us
@@ -137,6 +145,8 @@ class Stream:
 
     def _lost(self, gap: Gap) -> None:
         self.interrupt("gap")
+        self.gaps[gap.reason] += 1
+        self.lost_us[gap.reason] += max(0, gap.to_us - gap.from_us)
         self.epoch += 1
         self._ready = False
         self._times = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from streamer.config import SourceConfig
 from streamer.types import Frame
 
-_CREDENTIALS = re.compile(r"(?<=://)\S+(?=@)")
+_CREDENTIALS = re.compile(r"(?<=://)(?:\S+|[^\s/:@]*:[^/\n]*)(?=@)")  # the second: a password with spaces in it
 _SECRETS = re.compile(r"([?&](?:pass\w*|pwd|token|secret|auth|key)=)[^&\s'\"]+", re.IGNORECASE)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamer.errors import Retry, SourceError
-from streamer.sources.base import Source
+from streamer.sources.base import Source, redact
 from streamer.types import Frame
 
 _HEALTHY_S = 5.0  # a connection that lasted this long counts as good: the delays start over
@@ -76,7 +76,7 @@ class Reader:
             try:
                 self._read()
             except SourceError as error:
-                self._become("offline", str(error))
+                self._become("offline", redact(str(error)))
                 if error.retry == "never" or not self.source.live:
                     raise
                 if self._connections > before and self._arrivals[-1] - self._first >= _HEALTHY_S:

@@ -120,6 +120,7 @@ def test_ctrl_c_closes_open_events_and_ends_cleanly(
         (["run", "pattern://swipe", "--publish", "127.0.0.1:5557"], 2, "is not an address"),
         (["run", "pattern://swipe", "--publish", "tcp://127.0.0.1:5557", "--no-publish"], 2, "exclude each other"),
         (["run", "pattern://swipe", "--set", "events.background=[stil]"], 2, "did you mean 'still'?"),
+        (["run", "pattern://swipe", "--metrics", "9464"], 2, "metrics: '9464' is not HOST:PORT"),
         (["run", "nothing.mp4"], 3, "nothing.mp4"),
         (["run", "rtp://camera/1"], 3, "did you mean rtsp://"),
         (["run", "pattern://swipe?speed=3"], 3, "speed"),

@@ -262,6 +262,46 @@ def test_who_subscribes_to_more_than_a_topic_is_disconnected(connect: Callable[.
         join(publisher, subscriber)
 
 
+def test_subscriptions_are_counted_until_they_end_also_by_a_kill(
+    connect: Callable[..., zmq.Socket[bytes]], spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
+    def count(publisher: Publisher, wanted: int) -> None:
+        for _ in moments():
+            publisher.poll()
+            if publisher.subscriptions == wanted:
+                break
+
+    with publisher_at() as publisher:
+        one, _ = connect(publisher.address, "act/1/"), connect(publisher.address, "act/1/")
+        count(publisher, 2)
+        process = spawn(str(EXAMPLE), publisher.address)
+        count(publisher, 3)
+        process.kill()
+        count(publisher, 2)
+        one.close()
+        count(publisher, 1)
+
+
+def test_a_client_that_ends_what_it_never_began_does_not_turn_the_count_negative() -> None:
+    # ZMTP 3.0 by hand, since no library would do that
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(52, b"\0")
+    ready = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"
+    subscribe, unsubscribe = (b"\x00\x07" + kind + b"act/1/" for kind in (b"\x01", b"\x00"))
+    with publisher_at() as publisher:
+        host, port = publisher.address.removeprefix("tcp://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as strange:
+            strange.sendall(greeting + ready)
+            said = b""
+            while b"READY" not in said:
+                said += strange.recv(1000)
+            strange.sendall(3 * unsubscribe + subscribe)
+            for _ in moments():
+                publisher.poll()
+                assert publisher.subscriptions >= 0
+                if publisher.subscriptions == 1:
+                    break
+
+
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "tcp://localhost:*"])
 def test_the_address_tells_the_port_that_was_found(address: str) -> None:
     with publisher_at(address) as publisher:

@@ -25,6 +25,9 @@ from streamer.sources.base import stream_name
         ("http://cam/v.cgi?pwd=secret", "http://cam/v.cgi?pwd=***"),
         ("rtsp://cam:554/a is down; mail me@example.org", "rtsp://cam:554/a is down; mail me@example.org"),
         ("/home/me@work/clip.mp4", "/home/me@work/clip.mp4"),
+        ("rtsp://u:se cret@cam/a", "rtsp://***@cam/a"),
+        ("{'uri': 'rtsp://u:se cret@cam/a'}", "{'uri': 'rtsp://***@cam/a'}"),
+        ("tcp://127.0.0.1:5557 takes rtsp://u:secret@cam/a", "tcp://127.0.0.1:5557 takes rtsp://***@cam/a"),
     ],
 )
 def test_what_is_shown_has_no_credentials(text: str, safe: str) -> None:

@@ -127,6 +127,14 @@ def test_a_camera_that_is_down_from_the_start_is_tried_again(
     assert started.health().reconnects == 0
 
 
+def test_what_a_library_says_with_a_password_in_it_is_told_without(
+    start: Callable[[Source], Started], wait_for: WaitFor
+) -> None:
+    started = start(Scripted([SourceError("cannot read rtsp://user:secret@cam/a", "soon")]))
+    wait_for(lambda: started.health().state == "offline")
+    assert started.health().detail == "cannot read rtsp://***@cam/a"
+
+
 def test_a_connection_is_opened_and_closed_by_one_thread(start: Callable[[Source], Started], wait_for: WaitFor) -> None:
     source = Scripted([2, lost()], [2, lost()])
     started = start(source)

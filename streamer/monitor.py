@@ -1,0 +1,80 @@
+"""What a run shows of itself over HTTP: /metrics for Prometheus, /healthz for whoever restarts it or routes to it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from types import TracebackType
+
+from engines import Engine
+from streamer.endpoint import Endpoint, Page
+from streamer.metrics import Metrics
+from streamer.pipeline import Pipeline
+from streamer.publisher import Publisher
+from streamer.sources import Source
+
+HUNG_S = 10.0  # a loop that has not come round for this long hangs
+
+
+class Monitor:
+    """Serves both pages at `address` (HOST:PORT), from before the model is loaded until it is closed.
+
+    address  where they are, with the port that was found when 0 was asked for
+    metrics  the probe for the pipeline
+
+    Raises ConfigError when the address cannot be used.
+    """
+
+    def __init__(self, address: str, sources: Sequence[Source]) -> None:
+        self.metrics = Metrics()
+        self._sources = sources
+        self._pipeline: Pipeline | None = None
+        self._endpoint = Endpoint(address, {"/metrics": self._metrics, "/healthz": self._healthz}, "metrics")
+        self.address = self._endpoint.address
+
+    def watch(self, pipeline: Pipeline, engine: Engine, publisher: Publisher | None) -> None:
+        """Show this pipeline, which is about to run."""
+        self._pipeline = pipeline
+        self.metrics.watch(pipeline, engine, publisher)
+
+    def health(self) -> tuple[bool, dict[str, object]]:
+        """Whether the run does what it shall, and why: the loop goes round and every required source is online."""
+        turned = self._pipeline.turned if self._pipeline else None
+        if self._pipeline is None or turned is None:
+            streams = {s.name: _stream("connecting", "", s.config.required) for s in self._sources}
+            return False, {"healthy": False, "engine": "starting", "streams": streams}
+        conditions = self._pipeline.conditions()
+        hangs = time.monotonic() - turned > HUNG_S
+        online = all(health.state == "online" for stream, health in conditions if stream.source.config.required)
+        healthy = online and not hangs
+        streams = {
+            stream.name: _stream(health.state, health.detail, stream.source.config.required)
+            for stream, health in conditions
+        }
+        return healthy, {"healthy": healthy, "engine": "hangs" if hangs else "running", "streams": streams}
+
+    def _healthz(self) -> Page:
+        healthy, report = self.health()
+        status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
+        return Page(f"{json.dumps(report)}\n".encode(), "application/json", status)
+
+    def _metrics(self) -> Page:
+        return Page(self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._endpoint.close()
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _stream(source: str, detail: str, required: bool) -> dict[str, object]:
+    return {"source": source, "required": required, "detail": detail}
