@@ -331,4 +331,4 @@ def test_a_public_address_is_warned_about_and_a_local_one_is_not(caplog: pytest.
         assert not caplog.records
         publisher_at("tcp://0.0.0.0:*").close()
     (record,) = caplog.records
-    assert "anyone who can reach this machine can read tcp://0.0.0.0:" in record.getMessage()
+    assert "anyone who can reach this machine can use tcp://0.0.0.0:" in record.getMessage()
