@@ -165,7 +165,7 @@ class Pipeline:
                 if self._control:
                     self._control.poll(self)
                 self._arrange()
-                if now >= watch_due:
+                if now >= watch_due and not self.draining:  # then the sources are silent because they were told to be
                     watch_due = now + WATCH_S
                     if self._watch(now):
                         break
@@ -225,8 +225,11 @@ class Pipeline:
         streams = []
         for capture in self._captures:
             stream, health = capture.stream, capture.health(now)
-            counts = (stream.epoch, health.captured, stream.inferred)
-            streams.append(StreamReport(stream.name, stream.source.uri, health.state, health.detail, *counts))
+            report = StreamReport(
+                stream=stream.name, uri=stream.source.uri, source=health.state, detail=health.detail,
+                epoch=stream.epoch, captured=health.captured, inferred=stream.inferred,
+            )  # fmt: skip
+            streams.append(report)
         labels = self._publisher.address if self._publisher else None
         return Report(self._engine.spec.version, self._build.session, labels, self.draining, streams)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 from streamer.config import SourceConfig
@@ -76,6 +77,7 @@ def _kind(uri: str) -> str:
         nearest = difflib.get_close_matches(scheme, _KINDS, n=1)
         hint = f"did you mean {nearest[0]}://? " if nearest else ""
         raise SourceError(f"{redact(uri)}: no source is called {scheme}://; {hint}a source is one of: {_FORMS}")
-    if uri and Path(uri).exists():
-        return "file"
+    with suppress(OSError, ValueError):  # a name that no file can have: too long, or with a zero byte
+        if uri and Path(uri).exists():
+            return "file"
     raise SourceError(f"{redact(uri)!r}: there is no such file; a source is one of: {_FORMS}")

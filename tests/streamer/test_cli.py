@@ -252,7 +252,7 @@ def test_config_tells_where_a_value_came_from() -> None:
 
 
 def test_help_is_there_for_every_command() -> None:
-    for name in ("run", "watch", "replay", "check", "models", "models import", "config"):
+    for name in ("run", "watch", "replay", "check", "models", "models import", "config", "ctl", "keygen"):
         done = streamer(*name.split(), "--help")
         assert done.returncode == 0
         assert "Usage: " in done.stdout
