@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from pathlib import Path
 
 from streamer.config import SourceConfig
@@ -58,7 +57,10 @@ def open_source(config: SourceConfig, taken: Collection[str] = ()) -> Source:
 
     taken: the names of the other streams. A second `cam` is called `cam-2`; ConfigError if the name was given.
     """
-    source = _KINDS[_kind(config.uri)](config)
+    try:
+        source = _KINDS[_kind(config.uri)](config)
+    except (ValueError, OSError) as error:  # no file has such a name, or urlsplit's, which would tell the password
+        raise SourceError(f"{redact(config.uri)!r}: is malformed; a source is one of: {_FORMS}") from error
     if source.name in taken:
         if config.name:
             raise ConfigError(f"two sources are called {config.name}; give each another name")
@@ -77,7 +79,6 @@ def _kind(uri: str) -> str:
         nearest = difflib.get_close_matches(scheme, _KINDS, n=1)
         hint = f"did you mean {nearest[0]}://? " if nearest else ""
         raise SourceError(f"{redact(uri)}: no source is called {scheme}://; {hint}a source is one of: {_FORMS}")
-    with suppress(OSError, ValueError):  # a name that no file can have: too long, or with a zero byte
-        if uri and Path(uri).exists():
-            return "file"
+    if uri and Path(uri).exists():
+        return "file"
     raise SourceError(f"{redact(uri)!r}: there is no such file; a source is one of: {_FORMS}")
