@@ -45,7 +45,9 @@ class EngineState(ABC):
 
 
 class Engine(ABC):
-    """A network on a device. Not for use from several threads at a time."""
+    """A network on a device. Not for use from several threads at a time, but one may make a new state while another
+    steps.
+    """
 
     def __init__(self, spec: EngineSpec, backend: str, device: str) -> None:
         self.spec = spec

@@ -28,7 +28,7 @@ def bind(sock: zmq.Socket[bytes], address: str, key: str) -> str:
     """Bind a socket whose options are set; returns the address bound, with the port that was found for `*` or 0.
 
     key: the configuration's key of the address, for messages. Raises ConfigError for an address that is malformed,
-    in use, or not this machine's. Logs a warning for an address that other machines can reach.
+    in use, or not this machine's. Logs a warning for an address that other machines can reach in plain text.
     """
     host = _checked(sock, address, bindable=True)
     if not host:
@@ -38,8 +38,13 @@ def bind(sock: zmq.Socket[bytes], address: str, key: str) -> str:
     except zmq.ZMQError as error:
         raise ConfigError(f"cannot bind {address}: {advice(error, key)}") from error
     bound = sock.getsockopt_string(zmq.LAST_ENDPOINT)
-    if host and is_public(host):
-        _log.warning("anyone who can reach this machine can read %s; bind 127.0.0.1 if that is not intended", bound)
+    if host and is_public(host) and not sock.getsockopt(zmq.CURVE_SERVER):
+        _log.warning(
+            "anyone who can reach this machine can use %s (%s); bind 127.0.0.1, or make keys with `streamer keygen` "
+            "and set publish.curve",
+            bound,
+            key,
+        )
     return bound
 
 
@@ -95,7 +100,7 @@ def is_public(host: str) -> bool:
 def advice(error: zmq.ZMQError | OSError, key: str) -> str:
     """Why an address cannot be bound, and what to do; `key` is the configuration's key of the address."""
     if error.errno == errno.EADDRINUSE:
-        return f"another program uses it; stop that one (another `streamer run`?) or set {key} to another port"
+        return f"another program uses it; stop that one (another `streamer run`?) or set {key} to another port or null"
     if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
         return f"this machine has no such address; set {key} to one that it has, like 127.0.0.1"
     return f"{error.strerror}; set {key} to another address"

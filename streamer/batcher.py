@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import Engine, probabilities
+from engines import Engine, EngineState, probabilities
 from streamer.meters import Meter, Probe
 from streamer.types import Image, Probabilities
 
@@ -19,14 +20,29 @@ class Batcher:
     """
 
     def __init__(self, engine: Engine, rows: int, probe: Probe | None = None) -> None:
-        spec = engine.spec
         self._engine = engine
-        self._state = engine.new_state(rows)
+        self._use(engine.new_state(rows))
+        self.step_ms = Meter()
+        self._probe = probe or Probe()
+
+    def _use(self, state: EngineState) -> None:
+        rows, spec = state.rows, self._engine.spec
+        self._state = state
         self._frames = np.zeros((rows, spec.height, spec.width, 3), np.uint8)
         self._active: NDArray[np.bool_] = np.zeros(rows, np.bool_)
         self._fresh: NDArray[np.bool_] = np.zeros(rows, np.bool_)
-        self.step_ms = Meter()
-        self._probe = probe or Probe()
+
+    def move(self, state: EngineState, kept: Sequence[int]) -> None:
+        """Go on with another state of the engine: its first rows remember what the rows `kept` do, the others nothing.
+
+        To be called between two steps, when no row is filled.
+        """
+        snapshot = {}
+        for name, before in self._state.snapshot().items():
+            snapshot[name] = np.zeros((state.rows, *before.shape[1:]), before.dtype)
+            snapshot[name][: len(kept)] = before[list(kept)]
+        state.restore(snapshot)
+        self._use(state)
 
     def row(self, index: int) -> Image:
         """Where the next frame of a stream goes, [H, W, 3] uint8."""

@@ -20,6 +20,7 @@ from rich.console import Console
 from engines import Engine, EngineError, load_engine
 from streamer import logs
 from streamer.config import Config
+from streamer.ctl import KeyOption, ServerKeyOption, ctl, keygen, make_curve
 from streamer.errors import ConfigError, SourceError, StreamerError
 from streamer.messages import KINDS, Kind, Message, encode
 from streamer.settings import Settings, load_settings
@@ -34,6 +35,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(models_app, name="models")
+app.command()(ctl)
+app.command()(keygen)
 
 SourceArguments = Annotated[
     list[str] | None,
@@ -72,18 +75,12 @@ def make_engine(config: Config) -> Engine:
 
 
 def make_sources(config: Config) -> list[Source]:
-    """The sources, each with a name of its own: a second `cam` is called `cam-2`."""
+    """The sources, each with a name of its own."""
     if not config.sources:
         raise ConfigError("no source is given; name one, such as `streamer run 0` for a webcam or pattern://swipe")
     sources: list[Source] = []
-    for source in map(open_source, config.sources):
-        taken = {other.name for other in sources}
-        if source.name in taken:
-            if source.config.name:
-                raise ConfigError(f"two sources are called {source.name}; give each another name")
-            numbers = (f"{source.name[:60]}-{number}" for number in range(2, len(config.sources) + 2))
-            source.name = next(name for name in numbers if name not in taken)
-        sources.append(source)
+    for source in config.sources:
+        sources.append(open_source(source, taken={other.name for other in sources}))
     return sources
 
 
@@ -106,6 +103,7 @@ def run(
     log: Annotated[str, typer.Option(metavar="STYLE", help="text, or json: one object a line, for machines.")] = "text",
 ) -> None:
     """Recognise actions in live video and publish labels, until Ctrl-C, the end of all files or --duration."""
+    from streamer.control import Control
     from streamer.pipeline import Pipeline
     from streamer.publisher import Publisher
     from streamer.systemd import ServiceManager
@@ -129,13 +127,16 @@ def run(
             console.print(f"metrics http://{monitor.address}/metrics and /healthz", highlight=False, soft_wrap=True)
         engine = make_engine(settings)
         stack.callback(engine.close)
-        publisher = Publisher(address, engine.spec.version, engine.spec.mode) if address else None
+        spec, curve = engine.spec, settings.publish.curve
+        control = stack.enter_context(Control(settings.control, curve)) if settings.control else None
+        publisher = Publisher(address, spec.version, spec.mode, curve=curve) if address else None
         console.print(f"model   {engine.spec.version}: {engine.device}", highlight=False)
         told = f"{publisher.address} (to see them elsewhere: streamer watch {publisher.address})" if publisher else "-"
         console.print(f"labels  {told}", highlight=False, soft_wrap=True)
+        console.print(f"control {control.address if control else '-'}", highlight=False, soft_wrap=True)
         views = [] if headless else [stack.enter_context(TerminalView(console, sources))]
         probe = monitor.metrics if monitor else None
-        pipeline = Pipeline(settings, engine, sources, publisher, views, probe, ServiceManager(os.environ))
+        pipeline = Pipeline(settings, engine, sources, publisher, views, control, probe, ServiceManager(os.environ))
         if monitor:
             monitor.watch(pipeline, engine, publisher)
         logs.log.info("model %s: %s; labels at %s", engine.spec.version, engine.device, told.partition(" ")[0])
@@ -143,7 +144,7 @@ def run(
         logs.log.info("stopped: %s", "; ".join(" ".join(line.split()) for line in summary.lines()))
     for line in summary.lines():
         console.print(line, highlight=False)
-    if not summary.captured and not stop.is_set():
+    if not summary.captured and not pipeline.draining and not stop.is_set():
         raise SourceError(f"no source gave a frame: {'; '.join(pipeline.details()) or 'all were empty'}")
 
 
@@ -153,12 +154,18 @@ def watch(
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help=f"Only this kind of {', '.join(KINDS)}; repeatable.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Every message, one JSON object a line.")] = False,
+    server_key: ServerKeyOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Print the labels that a running `streamer run` publishes, here or on another machine."""
     from streamer.subscriber import Subscriber
     from streamer.watch import watch as print_messages
 
-    with suppress(KeyboardInterrupt), Subscriber(address, streams=stream, kinds=check_kinds(kind)) as subscriber:
+    curve = make_curve(server_key, key)
+    with (
+        suppress(KeyboardInterrupt),
+        Subscriber(address, streams=stream, kinds=check_kinds(kind), curve=curve) as subscriber,
+    ):
         print_messages(subscriber, sys.stdout, as_json=json)
 
 

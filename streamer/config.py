@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -72,10 +73,18 @@ class EventConfig(Section):
     ] = {}  # after this label's end, these stay silent for refractory_s (return strokes)
 
 
+class CurveConfig(Section):
+    """Encryption, and who may connect; `streamer keygen` makes the files."""
+
+    secret_key_file: Path  # of this run: NAME.key_secret
+    authorized_keys_dir: Path  # NAME.key of each client; all others get nothing
+
+
 class PublishConfig(Section):
     """The label stream."""
 
     address: str | None = "tcp://127.0.0.1:5557"  # null: publish nothing
+    curve: CurveConfig | None = None  # of the control socket, too; null: plain text for everybody
     scores: bool = True  # publish a `score` message at every evaluation
     topk: Annotated[int, Field(ge=1)] = 5
 
@@ -104,3 +113,4 @@ class Config(Section):
     engine: EngineConfig = EngineConfig()
     events: EventConfig = EventConfig()
     publish: PublishConfig = PublishConfig()
+    control: str | None = "tcp://127.0.0.1:5558"  # where `streamer ctl` sends commands; null: take none

@@ -6,23 +6,28 @@ silent camera are three different things.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
-from engines import Engine
-from streamer.batcher import Batcher
-from streamer.config import Config
-from streamer.messages import Message, MessageBuilder
+from engines import Engine, EngineState
+from streamer.config import Config, SourceConfig
+from streamer.control import Control, Report, StreamReport
+from streamer.errors import ConfigError, SourceError
+from streamer.messages import Kind, Message, MessageBuilder
 from streamer.meters import Meter, Probe
-from streamer.publisher import Publisher, wall_us
-from streamer.sources import Source
+from streamer.publisher import RETAINED, Publisher, wall_us
+from streamer.rows import Rows
+from streamer.sources import Source, open_source
 from streamer.sources.reader import Health, Reader
-from streamer.stream import Stream, advance
+from streamer.stream import Stream
+from streamer.summary import Summary, Totals
 from streamer.systemd import ServiceManager
 from streamer.types import Frame
 
@@ -31,39 +36,20 @@ WATCH_S = 0.2  # how often it looks at the sources
 STATUS_S = 5.0
 STATE_S = 1.0
 JOIN_S = 0.6  # how long shutdown waits for the capture threads, all together
+MAX_STREAMS = 256  # that `add` adds to; a program that adds without end shall not take the machine down
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a run did. Percentiles over the last 4096 values, in milliseconds; None if there were none."""
-
-    captured: int
-    inferred: int
-    events: int
-    dropped: dict[str, int]
-    reconnects: int
-    step_ms_p50: float | None
-    step_ms_p99: float | None
-    age_ms_p50: float | None
-    age_ms_p99: float | None
-
-    def lines(self) -> Iterator[str]:
-        """For people."""
-        dropped = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
-        yield f"frames  {self.captured} captured, {self.inferred} inferred, dropped: {dropped or 'none'}"
-        yield f"labels  {self.events} events, {self.reconnects} reconnects"
-        for name, p50, p99 in (("step", self.step_ms_p50, self.step_ms_p99), ("age", self.age_ms_p50, self.age_ms_p99)):
-            if p50 is not None:
-                yield f"{name:7} p50 {p50:.1f} ms, p99 {p99:.1f} ms{' (from capture to publish)' * (name == 'age')}"
-
-
 class Capture:
-    """One source's thread. A thread that hangs in a driver or a library is abandoned, counted and replaced."""
+    """One source's thread. A thread that hangs in a driver or a library is abandoned, counted and replaced.
 
-    def __init__(self, stream: Stream, wake: Callable[[], None]) -> None:
+    added: the stream came while the pipeline ran. If its source cannot be read it leaves, and the others go on
+    """
+
+    def __init__(self, stream: Stream, wake: Callable[[], None], *, added: bool = False) -> None:
         self.stream = stream
+        self.added = added
         self.source = stream.source
         self.error: BaseException | None = None
         self._wake = wake
@@ -95,7 +81,7 @@ class Capture:
 
     def replace_if_hung(self, now: float) -> None:
         """Abandon a reader that hangs, at `now` by the monotonic clock, and start another."""
-        if not self.reader.hangs(now):
+        if self._stop.is_set() or not self.reader.hangs(now):
             return
         health = self.reader.health(now)
         self._stop.set()
@@ -123,7 +109,10 @@ class Capture:
 class Pipeline:
     """Sources -> engine -> label stream, until the sources end, `stop` is set or `config.duration_s` is over.
 
+    streams    those that run now; `add` and `remove` change them
+    draining   the run ends as soon as the frames that were taken have been seen
     listeners  called in the engine's thread with every message, after it was published
+    control    served between two steps of the engine
     probe      is told of the work as it goes on
     manager    is told that the loop is alive
     turned     when the loop of `run` last began a turn, by the monotonic clock; None before the first
@@ -136,10 +125,13 @@ class Pipeline:
         sources: Sequence[Source],
         publisher: Publisher | None = None,
         listeners: Sequence[Callable[[Message], None]] = (),
+        control: Control | None = None,
         probe: Probe | None = None,
         manager: ServiceManager | None = None,
     ) -> None:
         self._config = config
+        self._engine = engine
+        self._control = control
         self._publisher = publisher
         self._listeners = listeners
         self._probe = probe or Probe()
@@ -147,11 +139,14 @@ class Pipeline:
         self.turned: float | None = None
         self._wake = threading.Event()
         spec = engine.spec
-        build = publisher.build if publisher else MessageBuilder(spec.version, spec.mode, now_us=wall_us)
-        self.streams = [
-            Stream(source, spec, config, build, self._send, self._wake.set, self._probe) for source in sources
-        ]
-        self._batcher = Batcher(engine, len(self.streams), self._probe)
+        self._build = publisher.build if publisher else MessageBuilder(spec.version, spec.mode, now_us=wall_us)
+        self._epochs: dict[str, int] = {}  # of the streams that were removed, in case they come back
+        self.streams = [self._stream(source) for source in sources]
+        self.draining = False
+        self._rows = Rows(engine, self.streams, self._in_thread, self._probe)
+        self._past = Totals()
+        self._leaving: list[Capture] = []
+        self._last: dict[tuple[str, Kind], Message] = {}
         self._age_ms = Meter()
         self._captures: list[Capture] = []
         self._health: dict[str, Health] = {}
@@ -174,10 +169,15 @@ class Pipeline:
                 self._manager.alive()
                 self._wake.clear()
                 if not self._advance():
+                    if self.draining:
+                        break
                     self._wake.wait(min(IDLE_S, ends - now))
                 if self._publisher:
                     self._publisher.poll()
-                if now >= watch_due:
+                if self._control:
+                    self._control.poll(self)
+                self._arrange()
+                if now >= watch_due and not self.draining:  # then the sources are silent because they were told to be
                     watch_due = now + WATCH_S
                     if self._watch(now):
                         break
@@ -187,7 +187,7 @@ class Pipeline:
 
     def _advance(self) -> bool:
         """One step of the engine, if any stream has a frame."""
-        advanced = advance(self._batcher, self.streams, wall_us)
+        advanced = self._rows.step(wall_us)
         if advanced:
             self._probe.stepped(len(advanced))
         for stream in advanced:
@@ -199,7 +199,11 @@ class Pipeline:
 
     def _watch(self, now: float) -> bool:
         """Look at the sources, tell what changed; True when all have ended."""
-        for capture in self._captures:
+        self._leaving = [capture for capture in self._leaving if capture.thread.is_alive()]
+        for capture in list(self._captures):
+            if capture.added and isinstance(capture.error, SourceError):
+                self._end(capture, str(capture.error))
+                continue
             if capture.error:
                 raise capture.error
             capture.replace_if_hung(now)
@@ -221,10 +225,10 @@ class Pipeline:
                     log.info(f"source {health.state} {health.detail}".rstrip(), extra={"stream": stream.name})
                 stream.status(health.state, health.detail, **self._counts(health))
         ended = [health.state == "ended" for health in self._health.values()]
-        return len(ended) == len(self._captures) and all(ended)
+        return bool(ended) and len(ended) == len(self._captures) and all(ended)
 
     def _counts(self, health: Health) -> dict[str, Any]:
-        step_ms = self._batcher.step_ms
+        step_ms = self._rows.batcher.step_ms
         return {
             "captured": health.captured,
             "reconnects": health.reconnects,
@@ -233,7 +237,112 @@ class Pipeline:
             "step_ms_p99": step_ms.percentile(99),
         }
 
+    def report(self) -> Report:
+        """The run and its streams, for `status`."""
+        now = time.monotonic()
+        streams = []
+        for capture in self._captures:
+            stream, health = capture.stream, capture.health(now)
+            report = StreamReport(
+                stream=stream.name, uri=stream.source.uri, source=health.state, detail=health.detail,
+                epoch=stream.epoch, captured=health.captured, inferred=stream.inferred,
+            )  # fmt: skip
+            streams.append(report)
+        labels = self._publisher.address if self._publisher else None
+        return Report(self._engine.spec.version, self._build.session, labels, self.draining, streams)
+
+    def snapshot(self) -> list[Message]:
+        """The last state and status of every stream."""
+        return list(self._last.values())
+
+    def reset(self, name: str) -> int:
+        """Start a stream's temporal state anew; returns its epoch. ConfigError if there is no such stream."""
+        stream = self._capture(name).stream
+        stream.reset()
+        return stream.epoch
+
+    def add(self, config: SourceConfig) -> str:
+        """Begin one more stream; returns its name. ConfigError or SourceError if that cannot be.
+
+        It is captured at once, and seen by the engine when it has a row.
+        """
+        if self.draining:
+            raise ConfigError("the run is ending; no stream can be added any more")
+        if len(self.streams) >= MAX_STREAMS:
+            raise ConfigError(f"there are {len(self.streams)} streams already; remove one first")
+        stream = self._stream(open_source(config, taken=[stream.name for stream in self.streams]))
+        self.streams.append(stream)
+        self._captures.append(Capture(stream, self._wake.set, added=True))
+        return stream.name
+
+    def remove(self, name: str) -> None:
+        """End a stream. ConfigError if there is no such stream."""
+        self._end(self._capture(name))
+
+    def drain(self) -> None:
+        """Take no more frames, and end the run when those that were taken have been seen."""
+        self.draining = True
+        for capture in self._captures:
+            capture.stop()
+
+    def _capture(self, name: str) -> Capture:
+        for capture in self._captures:
+            if capture.stream.name == name:
+                return capture
+        names = [stream.name for stream in self.streams]
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}"
+        raise ConfigError(f"there is no stream {name[:64]!r}; {hint}")
+
+    def _stream(self, source: Source) -> Stream:
+        epoch = self._epochs.pop(source.name, -1) + 1
+        spec, wake = self._engine.spec, self._wake.set
+        return Stream(source, spec, self._config, self._build, self._send, wake, epoch, self._probe)
+
+    def _end(self, capture: Capture, detail: str = "") -> None:
+        """A stream leaves while the others go on; `detail` says why if nobody asked for it."""
+        if detail:
+            log.warning("%s: removed: %s", capture.stream.name, detail)
+        stream, name = capture.stream, capture.stream.name
+        capture.stop()
+        stream.interrupt("shutdown")
+        health = capture.health(time.monotonic())
+        stream.status("stopped", detail, **self._counts(health))
+        self._past.add(stream, health)
+        self._captures.remove(capture)
+        self._leaving.append(capture)
+        self.streams.remove(stream)
+        self._epochs[name] = stream.epoch
+        for known in (self._health, self._status_due, self._state_due):
+            known.pop(name, None)
+        for kind in RETAINED:
+            self._last.pop((name, kind), None)
+        if self._publisher:
+            self._publisher.forget(name)
+
+    def _arrange(self) -> None:
+        """Bring the engine's rows in line with the streams."""
+        if error := self._rows.arrange(self.streams):
+            for stream in self._rows.waiting(self.streams):
+                self._end(self._capture(stream.name), f"the engine has no room for it: {error}")
+
+    def _in_thread(self, make: Callable[[], EngineState]) -> Future[EngineState]:
+        """Make a state of the engine in a thread of its own."""
+        made: Future[EngineState] = Future()
+
+        def run() -> None:
+            try:
+                made.set_result(make())
+            except BaseException as error:  # whoever asks for the result gets it
+                made.set_exception(error)
+            self._wake.set()
+
+        threading.Thread(target=run, name="new state", daemon=True).start()
+        return made
+
     def _send(self, message: Message) -> None:
+        if message.kind in RETAINED:
+            self._last[message.stream, message.kind] = message
         if self._publisher:
             with self._probe.stage("publish"):
                 self._publisher.send(message)
@@ -245,7 +354,7 @@ class Pipeline:
         for capture in self._captures:
             capture.stop()
         deadline = time.monotonic() + JOIN_S
-        for capture in self._captures:
+        for capture in (*self._captures, *self._leaving):
             capture.thread.join(max(0.0, deadline - time.monotonic()))
             if capture.thread.is_alive():
                 name = capture.stream.name
@@ -256,6 +365,7 @@ class Pipeline:
             capture.stream.status("stopped", **self._counts(capture.health(time.monotonic())))
         if self._publisher:
             self._publisher.close()
+        self._rows.close()
 
     def conditions(self) -> list[tuple[Stream, Health]]:
         """Every stream with its source's condition now; any thread may ask."""
@@ -268,19 +378,18 @@ class Pipeline:
 
     def summary(self) -> Summary:
         """What the run did so far."""
-        dropped: Counter[str] = Counter()
-        conditions = self.conditions()
-        for stream, _ in conditions:
-            dropped.update(stream.dropped)
-        health = [health for _, health in conditions]
+        totals = deepcopy(self._past)
+        for stream, health in self.conditions():
+            totals.add(stream, health)
+        step_ms = self._rows.batcher.step_ms
         return Summary(
-            captured=sum(one.captured for one in health),
-            inferred=sum(stream.inferred for stream in self.streams),
-            events=sum(stream.started for stream in self.streams),
-            dropped={reason: count for reason, count in dropped.items() if count},
-            reconnects=sum(one.reconnects for one in health),
-            step_ms_p50=self._batcher.step_ms.percentile(50),
-            step_ms_p99=self._batcher.step_ms.percentile(99),
+            captured=totals.counts["captured"],
+            inferred=totals.counts["inferred"],
+            events=totals.counts["events"],
+            dropped={reason: count for reason, count in totals.dropped.items() if count},
+            reconnects=totals.counts["reconnects"],
+            step_ms_p50=step_ms.percentile(50),
+            step_ms_p99=step_ms.percentile(99),
             age_ms_p50=self._age_ms.percentile(50),
             age_ms_p99=self._age_ms.percentile(99),
         )

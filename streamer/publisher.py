@@ -15,10 +15,13 @@ from types import TracebackType
 import zmq
 
 from streamer import addresses
-from streamer.messages import Message, MessageBuilder, Mode, Stamp, StatusMessage, encode, topic
+from streamer.config import CurveConfig
+from streamer.curve import Gate
+from streamer.messages import Kind, Message, MessageBuilder, Mode, Stamp, StatusMessage, encode, topic
 
 SEND_QUEUE = 1000  # messages that wait for one slow subscriber before it loses some
 LINGER_MS = 200  # how long closing waits for messages that are still on their way
+RETAINED: tuple[Kind, ...] = ("state", "status")  # kinds whose last message a new subscription is answered with
 _SUBSCRIBE, _UNSUBSCRIBE = 1, 0  # first byte of a subscription and of its end; the topic's prefix follows
 _SUBSCRIPTION_BYTES = 1024  # longer ones are no prefix of a topic of ours; their sender is disconnected
 _SUBSCRIPTIONS_PER_POLL = 1000  # the rest waits for the next poll
@@ -40,7 +43,8 @@ class Publisher:
     build          completes and numbers the messages; each one that it builds must be sent
     subscriptions  how many there are; most programs have one, those that ask for some streams one for each
 
-    The other arguments are those of MessageBuilder. Raises ConfigError when the address cannot be bound.
+    curve: encrypts, and lets only clients in whose keys are known. The other arguments are those of MessageBuilder.
+    Raises ConfigError when the address cannot be bound or a key cannot be used.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Publisher:
         mode: Mode,
         session: str | None = None,
         now_us: Callable[[], int] = wall_us,
+        curve: CurveConfig | None = None,
     ) -> None:
         self.build = MessageBuilder(model, mode, session, now_us)
         self.subscriptions = 0
@@ -59,6 +64,7 @@ class Publisher:
         self._context = zmq.Context()
         self._socket = _socket(self._context)
         try:
+            self._gate = Gate(self._socket, curve) if curve else None
             self.address = addresses.bind(self._socket, address, "publish.address")
         except BaseException:
             self._context.destroy(linger=0)
@@ -70,12 +76,14 @@ class Publisher:
         self._last[message.stream] = message
         if isinstance(message, StatusMessage):
             self._last_status[message.stream] = message
-        if message.kind in ("state", "status"):
+        if message.kind in RETAINED:
             self._retained[name] = payload
         self._socket.send_multipart((name, payload), zmq.DONTWAIT)
 
     def poll(self) -> None:
-        """Answer the subscriptions that have arrived. Returns at once."""
+        """Let clients in and answer the subscriptions that have arrived. Returns at once."""
+        if self._gate:
+            self._gate.poll()
         prefixes = set()
         for _ in range(_SUBSCRIPTIONS_PER_POLL):
             try:
@@ -92,18 +100,23 @@ class Publisher:
                 if name.startswith(tuple(prefixes)):
                     self._socket.send_multipart((name, payload), zmq.DONTWAIT)
 
+    def forget(self, stream: str) -> None:
+        """Answer new subscriptions to a stream with nothing: it was removed. Its `seq` would go on if it came back."""
+        self._last.pop(stream, None)
+        self._last_status.pop(stream, None)
+        for kind in RETAINED:
+            self._retained.pop(topic(stream, kind).encode(), None)
+
     def close(self) -> None:
         """Tell that every stream has stopped, give what is on its way 200 ms, and free the address."""
         for last in list(self._last.values()):
             status = self._last_status.get(last.stream)
             if status is None or status.source != "stopped":
                 self.send(self._stopped(last))
+        if self._gate:
+            self._gate.close()
         self._socket.close(linger=LINGER_MS)
-        # When a subscriber leaves at this very moment, ZeroMQ 4.3.5 now and then never ends the context. The address is
-        # free even then, and nothing needs the context any more.
-        ending = threading.Thread(target=self._context.term, daemon=True)
-        ending.start()
-        ending.join(LINGER_MS / 1000 + 1)
+        end_context(self._context)
 
     def _stopped(self, last: Message) -> StatusMessage:
         stamp = Stamp(last.epoch, last.ready, last.ts.frame_us, last.ts.infer_us)
@@ -120,8 +133,19 @@ class Publisher:
         self.close()
 
 
+def end_context(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """End a context whose sockets have been closed with LINGER_MS.
+
+    When a client leaves at this very moment, ZeroMQ 4.3.5 now and then never ends it. The addresses are free even then,
+    and nothing needs the context any more.
+    """
+    ending = threading.Thread(target=context.term, daemon=True)
+    ending.start()
+    ending.join(LINGER_MS / 1000 + 1)
+
+
 def _socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-    """An XPUB socket, not yet bound. What protects it (encryption, authentication) has to be set here too."""
+    """An XPUB socket, not yet bound."""
     socket = context.socket(zmq.XPUB)
     socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tells every subscription and its end, not only the first of its prefix
     socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)

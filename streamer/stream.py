@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from engines import EngineSpec
 from streamer.batcher import Batcher
@@ -13,11 +13,14 @@ from streamer.events import CloseReason, Decider, Event
 from streamer.messages import Message, MessageBuilder, Stamp, Window, topk
 from streamer.meters import Probe
 from streamer.ring import Ring, fit
-from streamer.sampler import Gap, GapReason, Sampler
+from streamer.sampler import Sampler
 from streamer.sources import Source
 from streamer.types import Frame, Image, Probabilities
 
 STATE_EVERY_US = 1_000_000
+
+EpochReason = Literal["gap", "reconnect", "clock", "reset"]
+"""Why the temporal state starts anew: time was lost, or somebody asked for it."""
 
 
 class Stream:
@@ -38,14 +41,15 @@ class Stream:
         build: MessageBuilder,
         send: Callable[[Message], None],
         wake: Callable[[], None] = lambda: None,
+        epoch: int = 0,
         probe: Probe | None = None,
     ) -> None:
         self.source = source
         self.name = source.name
         self.ring = Ring(config.buffer, spec.height, spec.width, wake)
-        self.epoch = 0
+        self.epoch = epoch
         self.inferred = self.started = 0
-        self.gaps: dict[GapReason, int] = dict.fromkeys(get_args(GapReason), 0)
+        self.gaps: dict[EpochReason, int] = dict.fromkeys(get_args(EpochReason), 0)
         self.lost_us = self.gaps.copy()
         self.frame_us: int | None = None
         self._spec = spec
@@ -84,7 +88,8 @@ class Stream:
                 self._passed_over += 1
                 continue
             if decision.gap:
-                self._lost(decision.gap)
+                gap = decision.gap
+                self._begin_epoch("gap", gap.from_us, gap.to_us, gap.reason)
             first = not self._times
             self.frame_us = stamp.time_us
             self._times = [*self._times, stamp.time_us][-self._spec.frames :]
@@ -143,15 +148,20 @@ class Stream:
         )
         self._send(message)
 
-    def _lost(self, gap: Gap) -> None:
-        self.interrupt("gap")
-        self.gaps[gap.reason] += 1
-        self.lost_us[gap.reason] += max(0, gap.to_us - gap.from_us)
+    def reset(self) -> None:
+        """Start the temporal state anew at the next frame; before the first one there is nothing to forget."""
+        if self.frame_us is not None:
+            self._begin_epoch("reset", self.frame_us, self.frame_us, "reset")
+
+    def _begin_epoch(self, ends: CloseReason, from_us: int, to_us: int, reason: EpochReason) -> None:
+        self.interrupt(ends)
+        self.gaps[reason] += 1
+        self.lost_us[reason] += max(0, to_us - from_us)
         self.epoch += 1
         self._ready = False
         self._times = []
         self._told_us = None
-        self._send(self._build.gap(self.name, self._stamp(), gap.from_us, gap.to_us, gap.reason))
+        self._send(self._build.gap(self.name, self._stamp(), from_us, to_us, reason))
 
     def _tell(self, events: list[Event]) -> None:
         for event in events:
@@ -167,21 +177,25 @@ class Stream:
         return Stamp(self.epoch, self._ready, self.frame_us, self._infer_us)
 
 
-def advance(batcher: Batcher, streams: Sequence[Stream], now_us: Callable[[], int] | None = None) -> list[Stream]:
+def advance(
+    batcher: Batcher, streams: Sequence[Stream | None], now_us: Callable[[], int] | None = None
+) -> list[Stream]:
     """One step of the engine for all streams that have a frame; row i is stream i. Returns those streams.
 
     now_us: the clock of the messages' infer_us; None: the frame's own time, so that a recording gives the same bytes.
     """
-    taken = []
+    taken: list[tuple[int, Stream]] = []
     for index, stream in enumerate(streams):
+        if stream is None:
+            continue
         there, fresh = stream.take(batcher.row(index))
         if there:
             batcher.fill(index, fresh=fresh)
-            taken.append(index)
+            taken.append((index, stream))
     if not taken:
         return []
     probabilities, ready = batcher.step()
     infer_us = now_us() if now_us else None
-    for index in taken:
-        streams[index].decide(probabilities[index], bool(ready[index]), infer_us)
-    return [streams[index] for index in taken]
+    for index, stream in taken:
+        stream.decide(probabilities[index], bool(ready[index]), infer_us)
+    return [stream for _, stream in taken]

@@ -23,6 +23,7 @@ from typing import Literal
 import zmq
 
 from streamer import addresses
+from streamer.curve import Curve
 from streamer.errors import ConfigError, StreamerError
 from streamer.messages import KINDS, ROOT, Kind, Message, decode, split_topic, stream_prefix, topic
 
@@ -41,6 +42,7 @@ class Subscriber:
                 machine's clock with the camera's machine's. `status` and `gap` stay: they tell why nothing is fresh
     timeout_s   longest wait for a message; then the iteration raises TimeoutError, and may go on. May be changed later
     queue       how many unread messages are kept; then the oldest is dropped
+    curve       keys, for a publisher that encrypts; with wrong ones nothing arrives, and the publisher's log says why
 
     A publisher that restarts is no error: its new session starts a new count. Messages that are sent again for another
     subscriber are not repeated here. These counters only grow, over the life of the subscriber:
@@ -50,7 +52,7 @@ class Subscriber:
     stale    messages skipped because of max_age_ms
     invalid  messages that were not labels; the first one is logged
 
-    Raises ConfigError for an address, a stream or a kind that cannot be right.
+    Raises ConfigError for an address, a stream, a kind or a key file that cannot be right.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Subscriber:
         max_age_ms: float | None = None,
         timeout_s: float | None = None,
         queue: int = 1000,
+        curve: Curve | None = None,
     ) -> None:
         self.missed = self.dropped = self.stale = self.invalid = 0
         if mode not in ("all", "latest"):
@@ -81,6 +84,8 @@ class Subscriber:
         socket = self._context.socket(zmq.SUB)
         try:
             _prepare(socket, prefixes)
+            if curve:
+                curve.prepare(socket)
             addresses.connect(socket, address)
         except BaseException:
             self._context.destroy(linger=0)
@@ -243,7 +248,7 @@ def _prefixes(streams: Collection[str] | None, kinds: Collection[Kind] | None) -
 
 
 def _prepare(socket: zmq.Socket[bytes], prefixes: list[str]) -> None:
-    """Set the options of a socket that is not yet connected. What encrypts and authenticates has to be set here too."""
+    """Set the options of a socket that is not yet connected."""
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # notices a publisher whose machine is gone, and connects again

@@ -24,6 +24,7 @@ class TerminalView:
     def __init__(self, console: Console, sources: Sequence[Source]) -> None:
         self._console = console
         self._sources = {source.name: source for source in sources}
+        self._names = [*self._sources]  # and those that are added later
         self._truth = any(hasattr(source, "truth") for source in sources)
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._known: dict[tuple[str, str], str] = {}
@@ -43,6 +44,8 @@ class TerminalView:
     def __call__(self, message: Message) -> None:
         """Show one message."""
         self._last[message.stream, message.kind] = message
+        if message.stream not in self._names:
+            self._names.append(message.stream)
         line = news(message, self._known)
         if line and not (self._live and isinstance(message, StateMessage)):
             self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
@@ -56,16 +59,17 @@ class TerminalView:
         headings = ["stream", "source", "state", *(["truth"] if self._truth else []), "label in force", "score", "fps"]
         for heading in (*headings, "age ms", "step ms"):
             table.add_column(heading, no_wrap=True)
-        for name, source in self._sources.items():
-            table.add_row(*(escape(printable(cell)) for cell in self._row(name, source)))
+        for name in self._names:
+            table.add_row(*(escape(printable(cell)) for cell in self._row(name, self._sources.get(name))))
         return table
 
-    def _row(self, name: str, source: Source) -> list[str]:
+    def _row(self, name: str, source: Source | None) -> list[str]:
         state, score, status = (self._last.get((name, kind)) for kind in ("state", "score", "status"))
         newest = score or state
         truth = getattr(source, "truth", None)
         frame_us = newest.ts.frame_us if newest else None
-        cells = [name, source.uri, status.source if isinstance(status, StatusMessage) else "connecting"]
+        told = status.source if isinstance(status, StatusMessage) else "connecting"
+        cells = [name, source.uri if source else "added", told]
         if self._truth:
             cells.append(truth(frame_us) if truth and frame_us is not None else "")
         label = state.label if isinstance(state, StateMessage) else None

@@ -78,7 +78,7 @@ def run_pipeline(clip: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamer", "run", str(clip), "--publish", "tcp://127.0.0.1:*"],
+        [sys.executable, "-m", "streamer", "run", str(clip), "--publish", "tcp://127.0.0.1:*", "--set", "control=null"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     memory = []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from streamer.config import SourceConfig
-from streamer.errors import SourceError
+from streamer.errors import ConfigError, SourceError
 from streamer.sources.base import Source, redact
 
 __all__ = ["Source", "open_source", "redact"]
@@ -52,9 +52,21 @@ _KINDS: dict[str, Callable[[SourceConfig], Source]] = {
 }
 
 
-def open_source(config: SourceConfig) -> Source:
-    """The source that `config.uri` names. Nothing is opened yet; SourceError if the URI cannot name a source."""
-    return _KINDS[_kind(config.uri)](config)
+def open_source(config: SourceConfig, taken: Collection[str] = ()) -> Source:
+    """The source that `config.uri` names. Nothing is opened yet; SourceError if the URI cannot name a source.
+
+    taken: the names of the other streams. A second `cam` is called `cam-2`; ConfigError if the name was given.
+    """
+    try:
+        source = _KINDS[_kind(config.uri)](config)
+    except (ValueError, OSError) as error:  # no file has such a name, or urlsplit's, which would tell the password
+        raise SourceError(f"{redact(config.uri)!r}: is malformed; a source is one of: {_FORMS}") from error
+    if source.name in taken:
+        if config.name:
+            raise ConfigError(f"two sources are called {config.name}; give each another name")
+        numbers = (f"{source.name[:60]}-{number}" for number in range(2, len(taken) + 3))
+        source.name = next(name for name in numbers if name not in taken)
+    return source
 
 
 def _kind(uri: str) -> str:

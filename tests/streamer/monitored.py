@@ -79,7 +79,7 @@ class Running:
         self.monitor = Monitor("127.0.0.1:0", sources)
         self.address = self.monitor.address
         self.pipeline = Pipeline(
-            config or Config(), self.engine, sources, publisher, [self.messages.append], self.monitor.metrics
+            config or Config(), self.engine, sources, publisher, [self.messages.append], probe=self.monitor.metrics
         )
         self.monitor.watch(self.pipeline, self.engine, publisher)
         self.stop = threading.Event()

@@ -27,8 +27,9 @@ def command(*arguments: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would configure the program."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+    """Ours, without what would configure the program, and with a control port that no other program has."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+    return ours | {"STREAMER_CONTROL": "tcp://127.0.0.1:*"}
 
 
 def streamer(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -252,7 +253,7 @@ def test_config_tells_where_a_value_came_from() -> None:
 
 
 def test_help_is_there_for_every_command() -> None:
-    for name in ("run", "watch", "replay", "check", "models", "models import", "config"):
+    for name in ("run", "watch", "replay", "check", "models", "models import", "config", "ctl", "keygen"):
         done = streamer(*name.split(), "--help")
         assert done.returncode == 0
         assert "Usage: " in done.stdout

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pytest
 
 from streamer.config import Config, SourceConfig
+from streamer.control import Control
 from streamer.errors import SourceError
 from streamer.messages import EventMessage, GapMessage, Message, StateMessage, StatusMessage
-from streamer.pipeline import Pipeline, Summary
+from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher, wall_us
 from streamer.sources import Source, open_source
 from streamer.subscriber import Subscriber
+from streamer.summary import Summary
 from streamer.types import Frame
 
 from .seeing import SPEC, Film, SeeingEngine, picture
@@ -49,13 +51,20 @@ class Camera(Source):
 class Run:
     """A pipeline in a thread of the test's, and what it said."""
 
-    def __init__(self, sources: list[Source], config: Config | None = None, publisher: Publisher | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        config: Config | None = None,
+        publisher: Publisher | None = None,
+        control: Control | None = None,
+        engine: SeeingEngine | None = None,
+    ) -> None:
         self.messages: list[Message] = []
-        self.engine = SeeingEngine()
+        self.engine = engine or SeeingEngine()
         self.stop = threading.Event()
         self.error: Exception | None = None
         self.summary: Summary | None = None
-        self.pipeline = Pipeline(config or Config(), self.engine, sources, publisher, [self.messages.append])
+        self.pipeline = Pipeline(config or Config(), self.engine, sources, publisher, [self.messages.append], control)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 

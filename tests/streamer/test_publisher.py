@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +24,9 @@ from streamer.publisher import Publisher
 from streamer.subscriber import Subscriber
 from tests.streamer.label_peers import ANY_PORT, END, STAMP, START, WINDOW, collect, join, moments, one_of_each
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "subscribe.py"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+NODE_MODULES = ROOT / ".venv" / "node_modules"  # where the Makefile puts them
 
 
 def publisher_at(address: str = ANY_PORT, session: str = "run") -> Publisher:
@@ -46,11 +49,12 @@ def connect() -> Iterator[Callable[[str, str], zmq.Socket[bytes]]]:
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Python processes that end with the test."""
+    """Processes that end with the test: of Python, or of another program."""
     with ExitStack() as started:
 
-        def spawn(*arguments: str) -> subprocess.Popen[str]:
-            process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
+        def spawn(*arguments: str, program: str = sys.executable) -> subprocess.Popen[str]:
+            modules = os.environ | {"NODE_PATH": str(NODE_MODULES)}
+            process = subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, text=True, env=modules)
             started.enter_context(process)
             started.callback(process.kill)
             return process
@@ -181,9 +185,14 @@ def receive_one(bare: zmq.Socket[bytes]) -> bytes:
     return bare.recv_multipart()[1]
 
 
-def test_the_bare_example_reads_the_stream(spawn: Callable[..., subprocess.Popen[str]]) -> None:
+@pytest.mark.parametrize("name", ["subscribe.py", "subscribe.js"])
+def test_the_bare_examples_read_the_stream(name: str, spawn: Callable[..., subprocess.Popen[str]]) -> None:
+    node = shutil.which("node")
+    if name == "subscribe.js" and (node is None or not (NODE_MODULES / "zeromq").exists()):
+        pytest.skip("node and its package zeromq are not here; `make test` installs them")
     with publisher_at() as publisher:
-        example = spawn(str(EXAMPLE), publisher.address)
+        program = node if name == "subscribe.js" else sys.executable
+        example = spawn(str(EXAMPLES / name), publisher.address, program=program)
         first = read_line(publisher, example, lambda: publisher.send(publisher.build.event("cam1", STAMP, START)))
         assert first == "cam1 start wave 0.8125"
         publisher.send(publisher.build.event("cam1", STAMP, END))
@@ -226,6 +235,44 @@ def test_a_stopped_subscriber_neither_blocks_the_publisher_nor_fills_its_memory(
 
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+CROWD = """
+import sys, zmq
+with zmq.Context() as context:
+    crowd = [context.socket(zmq.SUB) for _ in range(200)]
+    for number, one in enumerate(crowd):
+        one.subscribe("act/1/cam1/state/" if number < 199 else "act/1/")
+        one.subscribe("act/1/cam1/score/")
+        one.connect(sys.argv[1])
+    for one in crowd:
+        one.recv_multipart()
+    print("joined", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_two_hundred_subscribers_that_stop_or_die_neither_block_the_publisher_nor_fill_its_memory(
+    number: signal.Signals, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
+    with publisher_at() as publisher, Subscriber(publisher.address, timeout_s=30) as well:
+        publisher.send(publisher.build.state("cam1", Stamp(), State()))
+        crowd = spawn("-c", CROWD, publisher.address)
+        assert read_line(publisher, crowd) == "joined"
+        join(publisher, well)
+        before = resident_bytes()
+        long = [("a label " * 500, 0.5)]
+        for count in range(1500):
+            if count == 100:
+                crowd.send_signal(number)
+            publisher.send(publisher.build.score("cam1", STAMP, long, WINDOW))
+            publisher.poll()
+        assert resident_bytes() - before < 60e6  # 1.2 GB were sent
+        for _ in moments():  # what was sent in such haste may be lost, not what is sent now
+            publisher.send(publisher.build.gap("cam1", STAMP, 1, 2, "stalled"))
+            if next(well).kind == "gap":
+                break
 
 
 def test_a_publisher_may_restart_at_once_on_the_same_port() -> None:
@@ -274,7 +321,7 @@ def test_subscriptions_are_counted_until_they_end_also_by_a_kill(
     with publisher_at() as publisher:
         one, _ = connect(publisher.address, "act/1/"), connect(publisher.address, "act/1/")
         count(publisher, 2)
-        process = spawn(str(EXAMPLE), publisher.address)
+        process = spawn(str(EXAMPLES / "subscribe.py"), publisher.address)
         count(publisher, 3)
         process.kill()
         count(publisher, 2)
@@ -371,4 +418,4 @@ def test_a_public_address_is_warned_about_and_a_local_one_is_not(caplog: pytest.
         assert not caplog.records
         publisher_at("tcp://0.0.0.0:*").close()
     (record,) = caplog.records
-    assert "anyone who can reach this machine can read tcp://0.0.0.0:" in record.getMessage()
+    assert "anyone who can reach this machine can use tcp://0.0.0.0:" in record.getMessage()

@@ -51,3 +51,9 @@ def test_text_from_outside_cannot_steer_the_terminal(terminal: bool) -> None:
     out = shown(terminal=terminal, say=lambda view: view(BUILD.status("swipe", STAMP, "offline", "\x1b[2Jboo [red]")))
     assert "\x1b[2J" not in out
     assert "boo [red]" in out
+
+
+def test_a_stream_that_is_added_later_gets_a_line_of_its_own() -> None:
+    out = shown(terminal=True, say=lambda view: view(BUILD.status("gate", STAMP, "online", fps_in=12.5)))
+    (line,) = [line for line in out.splitlines() if line.startswith("gate")][-1:]
+    assert line.split() == ["gate", "added", "online", "-", "12.5", "-", "-"]

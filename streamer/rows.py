@@ -1,0 +1,78 @@
+"""Which stream has which row of the engine's state, while streams come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+
+from engines import Engine, EngineError, EngineState
+from streamer.batcher import Batcher
+from streamer.meters import Probe
+from streamer.stream import Stream, advance
+
+CLOSE_S = 10.0  # how long closing waits for a state that is being made: a compiler must not outlive the interpreter
+
+
+class Rows:
+    """The batcher, and the stream of each of its rows; as many rows as streams, so that a step costs no more.
+
+    Another number of rows needs another state of the engine. To make one may take seconds (OpenVINO compiles the graph
+    for each size), so `in_background` does it, and calls are short. Meanwhile those that have a row go on; they keep
+    what it remembers when they move to the new state.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        streams: Sequence[Stream],
+        in_background: Callable[[Callable[[], EngineState]], Future[EngineState]],
+        probe: Probe | None = None,
+    ) -> None:
+        self.batcher = Batcher(engine, len(streams), probe)
+        self._engine = engine
+        self._rows: list[Stream | None] = [*streams]
+        self._in_background = in_background
+        self._making: Future[EngineState] | None = None
+
+    def step(self, now_us: Callable[[], int]) -> list[Stream]:
+        """One step of the engine, as `advance`."""
+        return advance(self.batcher, self._rows, now_us)
+
+    def waiting(self, streams: Sequence[Stream]) -> list[Stream]:
+        """Those of the streams that have no row yet."""
+        return [stream for stream in streams if stream not in self._rows]
+
+    def arrange(self, streams: Sequence[Stream]) -> EngineError | None:
+        """Go on towards one row for each of `streams`, the only ones from now on; to be called between steps, often.
+
+        The error if the engine cannot have so many rows: those that wait will never get one.
+        """
+        if not self._making and set(self._rows) == set(streams):
+            return None
+        self._rows = [row if row in streams else None for row in self._rows]
+        waiting = self.waiting(streams)
+        while waiting and None in self._rows:
+            self._rows[self._rows.index(None)] = waiting.pop(0)
+        wanted = max(1, len(streams))
+        if self._making is None:
+            if wanted != len(self._rows):
+                self._making = self._in_background(lambda: self._engine.new_state(wanted))
+            return None
+        if not self._making.done():
+            return None
+        making, self._making = self._making, None
+        error = making.exception()
+        if isinstance(error, EngineError) and waiting:
+            return error
+        state = making.result()
+        if state.rows == wanted:
+            kept = [index for index, stream in enumerate(self._rows) if stream]
+            self.batcher.move(state, kept)
+            rows = [*(self._rows[index] for index in kept), *waiting]
+            self._rows = rows + [None] * (wanted - len(rows))
+        return None
+
+    def close(self) -> None:
+        """Wait for a state that is being made."""
+        if self._making:
+            wait([self._making], CLOSE_S)
