@@ -24,6 +24,7 @@ from streamer.errors import ConfigError, SourceError, StreamerError
 from streamer.messages import KINDS, Kind, Message, encode
 from streamer.settings import Settings, load_settings
 from streamer.sources import Source, open_source, redact
+from streamer.view import command as page_command
 
 app = typer.Typer(
     help="Action labels from live video: a camera, a stream or a file goes in, labels come out over ZeroMQ.",
@@ -100,6 +101,15 @@ def run(
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Publish nothing.")] = False,
     headless: Annotated[bool, typer.Option("--headless", help="Show nothing but warnings and errors.")] = False,
     duration: Annotated[float | None, typer.Option(metavar="S", help="Stop after this many seconds.")] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:PORT]",
+            help=f"Serve a page with pictures and labels; the address may be left out: {page_command.DEFAULT_ADDRESS}.",
+        ),
+    ] = None,
+    view_token: page_command.TokenOption = None,
+    window: Annotated[bool, typer.Option("--window", help="Show the stream in a window on this desk.")] = False,
 ) -> None:
     """Recognise actions in live video and publish labels, until Ctrl-C, the end of all files or --duration."""
     from streamer.pipeline import Pipeline
@@ -110,20 +120,26 @@ def run(
     if publish and no_publish:
         raise ConfigError("--publish and --no-publish exclude each other; give one of them")
     options = {"sources": source or None, "model": model, "backend": backend, "publish__address": publish}
+    options |= {"view__address": view, "view__token": view_token}
     settings = make_settings(config, set_, duration_s=duration, **options).config
     sources = make_sources(settings)
-    engine = make_engine(settings)
     console = Console(quiet=headless)
     address = None if no_publish else settings.publish.address
     with ExitStack() as stack:
+        page = page_command.open_page(settings.view, console, stack)
+        desk = page_command.open_window(sources) if window else None
+        engine = make_engine(settings)
         stack.callback(engine.close)
         publisher = Publisher(address, engine.spec.version, engine.spec.mode) if address else None
         console.print(f"model   {engine.spec.version}: {engine.device}", highlight=False)
         told = f"{publisher.address} (to see them elsewhere: streamer watch {publisher.address})" if publisher else "-"
         console.print(f"labels  {told}", highlight=False, soft_wrap=True)
         views = [] if headless else [stack.enter_context(TerminalView(console, sources))]
-        pipeline = Pipeline(settings, engine, sources, publisher, views)
-        summary = pipeline.run(stop)
+        listeners = [*views, *(listener for listener in (page, desk) if listener)]
+        pipeline = Pipeline(settings, engine, sources, publisher, listeners)
+        if page:
+            page.start(pipeline.picture)
+        summary = desk.run(pipeline.run, stop, pipeline.picture) if desk else pipeline.run(stop)
     for line in summary.lines():
         console.print(line, highlight=False)
     if not summary.captured and not stop.is_set():
@@ -145,10 +161,18 @@ def watch(
         print_messages(subscriber, sys.stdout, as_json=json)
 
 
+app.command()(page_command.view)
+
+
 @app.command()
 def replay(
     file: Annotated[list[str], typer.Argument(metavar="FILE...", help="Video files (or pattern:// with a duration).")],
-    out: Annotated[Path, typer.Option(help="Where the messages go, one JSON object a line; - is the terminal.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where the messages go, one JSON object a line; - is the terminal.")
+    ] = None,
+    render: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the video with its labels drawn in, such as out.mp4.")
+    ] = None,
     kind: Annotated[
         list[str] | None, typer.Option(help=f"Which of {', '.join(KINDS)}; repeatable. [default: event, gap]")
     ] = None,
@@ -157,12 +181,15 @@ def replay(
     model: ModelOption = None,
     backend: BackendOption = None,
 ) -> None:
-    """Run files through the model, every frame, as fast as it goes, and write their events.
+    """Run files through the model, every frame, as fast as it goes; write their events, or draw them into a video.
 
     The same file gives the same bytes every time.
     """
     from streamer.replay import replay as replay_source
+    from streamer.view.render import open_render
 
+    if out is None and render is None:
+        raise ConfigError("replay needs --out FILE for the messages or --render FILE for a video")
     kinds = check_kinds(kind) or ("event", "gap")
     entries = [{"uri": uri, "pace": "fast"} for uri in file]
     settings = make_settings(config, set_, sources=entries, model=model, backend=backend).config
@@ -174,16 +201,19 @@ def replay(
     with ExitStack() as stack:
         stack.callback(engine.close)
         try:
-            target = sys.stdout.buffer if str(out) == "-" else stack.enter_context(out.open("wb"))
+            target = sys.stdout.buffer if str(out) == "-" else stack.enter_context((out or Path(os.devnull)).open("wb"))
         except OSError as error:
             raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
+        video = stack.enter_context(open_render(render, sources)) if render else None
 
         def write(message: Message) -> None:
             if message.kind in kinds:
                 target.write(encode(message) + b"\n")
+            if video:
+                video(message)
 
         for source in sources:
-            stream = replay_source(source, engine, settings, write)
+            stream = replay_source(source, engine, settings, write, *([video.frame] if video else []))
             damage = f", {source.corrupt} damaged" if source.corrupt else ""
             typer.echo(f"{source.uri}: {stream.inferred} frames inferred, {stream.started} events{damage}", err=True)
         target.flush()
@@ -281,7 +311,7 @@ def main() -> None:
     """Run the command line; expected errors are one line on stderr and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        app()
+        app(args=page_command.with_view_address(sys.argv[1:]))
     except (StreamerError, EngineError) as error:
         typer.echo(f"streamer: {redact(str(error))}", err=True)
         sys.exit(error.exit_code)

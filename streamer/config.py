@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 StreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -79,6 +79,13 @@ class PublishConfig(Section):
     topk: Annotated[int, Field(ge=1)] = 5
 
 
+class ViewConfig(Section):
+    """The page in the browser."""
+
+    address: str | None = None  # HOST:PORT; null: no page
+    token: SecretStr | None = None  # what viewers must bring; better set by STREAMER_VIEW__TOKEN than on a command line
+
+
 class EngineConfig(Section):
     """How the model runs."""
 
@@ -102,3 +109,4 @@ class Config(Section):
     engine: EngineConfig = EngineConfig()
     events: EventConfig = EventConfig()
     publish: PublishConfig = PublishConfig()
+    view: ViewConfig = ViewConfig()

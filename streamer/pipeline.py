@@ -23,7 +23,7 @@ from streamer.publisher import Publisher, wall_us
 from streamer.sources import Source
 from streamer.sources.reader import Health, Reader
 from streamer.stream import Stream, advance
-from streamer.types import Frame
+from streamer.types import Frame, Image
 
 IDLE_S = 0.05  # how long the engine's thread sleeps when nothing comes
 WATCH_S = 0.2  # how often it looks at the sources
@@ -232,6 +232,10 @@ class Pipeline:
             capture.stream.status("stopped", **self._counts(capture.health(time.monotonic())))
         if self._publisher:
             self._publisher.close()
+
+    def picture(self, name: str) -> Image | None:
+        """The newest frame of a stream that was converted for the network; None if there is none."""
+        return next((stream.picture for stream in self.streams if stream.name == name), None)
 
     def details(self) -> list[str]:
         """What is wrong with the sources, each in a sentence."""

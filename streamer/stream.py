@@ -26,6 +26,7 @@ class Stream:
     inferred  frames that the network has seen
     frame_us  time of the last of them, microseconds UTC
     started   events that have begun
+    picture   the frame that was converted last, in full size, [H, W, 3]; nobody writes into it
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Stream:
         self.epoch = 0
         self.inferred = self.started = 0
         self.frame_us: int | None = None
+        self.picture: Image | None = None
         self._spec = spec
         self._publish = config.publish
         self._build = build
@@ -63,7 +65,8 @@ class Stream:
         if not self._wanted.offer(frame.time_us, frame.connection).take:
             self._above_rate += 1
             return
-        image = fit(frame.bgr(), self._spec.height, self._spec.width, self._spec.fit)
+        self.picture = frame.bgr()
+        image = fit(self.picture, self._spec.height, self._spec.width, self._spec.fit)
         self.ring.push(frame.time_us, frame.index, frame.connection, image, wait)
 
     def take(self, row: Image) -> tuple[bool, bool]:
