@@ -7,7 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import av.error
 from av.video.stream import VideoStream
 
 from streamer.errors import ConfigError
@@ -22,7 +21,7 @@ _TIME_BASE = Fraction(1, 90_000)
 
 
 def open_render(path: Path, sources: Sequence[Source]) -> Renderer:
-    """The video of the only source. Raises ConfigError for several, and for a file that cannot be written or is read."""
+    """The video of the only source. Raises ConfigError for several, and a file that cannot be written or is read."""
     if len(sources) > 1:
         raise ConfigError(f"--render writes one video, not {len(sources)}; replay one file at a time")
     source = sources[0]
@@ -41,11 +40,12 @@ class Renderer:
         if path.suffix.lower() not in _SUFFIXES:
             raise ConfigError(f"--render {path}: a video's name ends with {', '.join(_SUFFIXES)}; use {path.stem}.mp4")
         try:
-            self._container = av.open(str(path.absolute()), "w")
-        except (OSError, av.error.FFmpegError) as error:
+            path.open("wb").close()  # FFmpeg would notice at the first frame
+        except OSError as error:
             raise ConfigError(
                 f"--render {path}: cannot be written: {error.strerror}; does the folder exist?"
             ) from error
+        self._container = av.open(str(path.absolute()), "w")
         self._path = path
         self._stream: VideoStream | None = None
         self._overlay = Overlay()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pytest
@@ -49,13 +49,20 @@ class Camera(Source):
 class Run:
     """A pipeline in a thread of the test's, and what it said."""
 
-    def __init__(self, sources: list[Source], config: Config | None = None, publisher: Publisher | None = None) -> None:
+    def __init__(
+        self,
+        sources: list[Source],
+        config: Config | None = None,
+        publisher: Publisher | None = None,
+        listeners: Sequence[Callable[[Message], None]] = (),
+    ) -> None:
         self.messages: list[Message] = []
         self.engine = SeeingEngine()
         self.stop = threading.Event()
         self.error: Exception | None = None
         self.summary: Summary | None = None
-        self.pipeline = Pipeline(config or Config(), self.engine, sources, publisher, [self.messages.append])
+        listeners = [self.messages.append, *listeners]
+        self.pipeline = Pipeline(config or Config(), self.engine, sources, publisher, listeners)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 

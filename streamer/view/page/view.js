@@ -27,7 +27,7 @@ function make(tag, className = "", text = "") {
 export function colour(label) {
   let hash = 0x811c9dc5 ^ 1125;
   for (const byte of new TextEncoder().encode(label)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
-  return colours[(hash ^ (hash >>> 16)) % colours.length];
+  return colours[((hash ^ (hash >>> 16)) >>> 0) % colours.length];
 }
 
 // A stream's time in milliseconds, going on evenly between messages: the publisher's clock, or for a file that is read
@@ -60,7 +60,8 @@ class Timeline {
     if (end !== null && end < this.clock.now() - seconds * 1000) return;
     let span = this.spans.get(id);
     if (!span) {
-      span = { element: this.track.appendChild(make("div", "span", label ?? "")) };
+      span = { element: this.track.appendChild(make("div", "span")) };
+      span.element.append(make("b", "", label ?? ""));
       if (label === null) span.element.classList.add("lost");
       else span.element.style.setProperty("--colour", colour(label));
       this.spans.set(id, span);
@@ -121,10 +122,9 @@ class Tile {
 
   bar() {
     const row = $(".bars", this.element).appendChild(make("li"));
-    const [label, rail, value] = [make("span"), make("i"), make("em")];
-    const fill = rail.appendChild(make("b"));
-    row.append(label, rail, value);
-    return { row, label, fill, value };
+    const [fill, label, value] = [make("i"), make("span"), make("em")];
+    row.append(fill, label, value);
+    return { row, fill, label, value };
   }
 
   see(message, live) {
@@ -134,17 +134,14 @@ class Tile {
       this.session = message.session;
       this.status = this.state = this.score = undefined;
     }
-    this.epoch = message.epoch;
-    this.model = message.model;
     if (live && message.age_ms !== null && message.kind !== "status") this.ages = [...this.ages, message.age_ms].slice(-30);
     this[`on_${message.kind}`]?.(message);
+    this[message.kind] = this.newest = message;
   }
 
   on_status(status) {
-    const seconds = this.status && (status.ts.pub_us - this.status.ts.pub_us) / 1e6;
-    if (seconds > 1) this.rate = (status.inferred - this.status.inferred) / seconds;
-    if (!this.status || seconds > 1) this.counted = status;
-    this.status = status;
+    const since = this.status && (status.ts.pub_us - this.status.ts.pub_us) / 1e6; // seconds
+    if (since > 1) this.rate = (status.inferred - this.status.inferred) / since;
     this.element.dataset.source = status.source;
     const there = ["online", "ended"].includes(status.source);
     if (there) this.timeline.close(this.clock.now(), true);
@@ -152,29 +149,21 @@ class Tile {
     $(".notice", this.element).textContent = there ? "" : [status.source, status.detail].filter(Boolean).join(": ");
   }
 
-  on_state(state) {
-    this.state = state;
-  }
-
-  on_score(score) {
-    this.score = score;
-  }
-
   on_event(event) {
     const [start, end] = [event.t_start_us / 1000, event.t_end_us === null ? null : event.t_end_us / 1000];
     const length = end === null ? "" : `, ${((end - start) / 1000).toFixed(1)} s (${event.reason})`;
-    this.timeline.put(`${event.session}${event.id}`, start, end, event.label, `${event.label} ${event.peak.toFixed(2)}${length}`);
-    this.list(event, length);
+    const id = `${event.session}${event.id}`;
+    this.timeline.put(id, start, end, event.label, `${event.label} ${event.peak.toFixed(2)}${length}`);
+    this.list(id, event, length);
   }
 
   on_gap({ from_us: from, to_us: to, reason, seq }) {
     if (to > from) this.timeline.put(`gap ${seq}`, from / 1000, to / 1000, null, `${((to - from) / 1e6).toFixed(1)} s lost (${reason})`);
   }
 
-  list(event, length) {
+  list(id, event, length) {
     const list = $(".events ol", this.element);
-    const id = `${event.session}${event.id}`;
-    let item = [...list.children].find((other) => other.dataset.id === id);
+    let item = [...list.children].find(({ dataset }) => dataset.id === id);
     if (!item) {
       item = make("li");
       item.dataset.id = id;
@@ -210,8 +199,8 @@ class Tile {
       fill.style.width = `${100 * probability}%`;
       fill.style.setProperty("--colour", colour(name));
     });
-    const spans = [...this.timeline.spans.values()].filter(({ element }) => !element.classList.contains("lost"));
-    $(".timeline", this.element).setAttribute("aria-label", `the last ${seconds} seconds: ${spans.length} events`);
+    const count = this.element.querySelectorAll(".span:not(.lost)").length;
+    $(".timeline", this.element).setAttribute("aria-label", `the last ${seconds} seconds: ${count} events`);
     this.tellHealth();
   }
 
@@ -225,22 +214,13 @@ class Tile {
       source: status.source,
       in: number(status.fps_in, " fps"),
       steps: number(this.rate, "/s"),
-      "step p50 / p99": `${number(status.step_ms_p50)} / ${number(status.step_ms_p99, " ms")}`,
-      "age at publish": age > DAY_MS ? "a file, read fast" : number(age, " ms"),
+      step: `${number(status.step_ms_p50)} / ${number(status.step_ms_p99, " ms")}`,
+      age: age > DAY_MS ? "a file, read fast" : number(age, " ms"),
       dropped: dropped.join(", ") || "none",
       reconnects: status.reconnects,
-      epoch: this.epoch,
+      epoch: this.newest.epoch,
     };
-    const list = $(".health", this.element);
-    for (const [name, value] of Object.entries(facts)) {
-      let fact = list.querySelector(`[data-fact="${name}"]`);
-      if (!fact) {
-        fact = list.appendChild(make("div"));
-        fact.dataset.fact = name;
-        fact.append(make("dt", "", name), make("dd"));
-      }
-      fact.lastChild.textContent = value;
-    }
+    for (const [name, value] of Object.entries(facts)) $(`[data-fact="${name}"]`, this.element).textContent = value;
   }
 
   async show(jpeg) {
@@ -367,7 +347,7 @@ function look() {
 
 // The grid, or one stream alone: the only one, or the one that the address names after #.
 function arrange() {
-  const named = decodeURIComponent(location.hash.slice(1));
+  const named = location.hash.slice(1);
   const alone = tiles.size === 1 ? [...tiles.keys()][0] : tiles.has(named) ? named : null;
   document.body.classList.toggle("alone", alone !== null);
   $("#back").hidden = alone === null || tiles.size === 1;
@@ -381,7 +361,6 @@ function arrange() {
 
 function back() {
   const { hash } = location;
-  if (!hash) return;
   history.pushState(null, "", location.pathname);
   arrange();
   $(".open", tiles.get(hash.slice(1))?.element ?? document)?.focus();
@@ -422,7 +401,7 @@ document.addEventListener("visibilitychange", look);
 setInterval(() => tiles.forEach((one) => one.element.hidden || one.timeline.draw()), DRAW_MS);
 setInterval(() => {
   tiles.forEach((one) => one.tell());
-  $("#model").textContent = [...new Set([...tiles.values()].map(({ model }) => model))].join(", ");
+  $("#model").textContent = [...new Set([...tiles.values()].map(({ newest }) => newest.model))].join(", ");
   look();
 }, TELL_MS);
 
