@@ -40,9 +40,38 @@ class Guard:
         return self.token is None or hmac.compare_digest((token or "").encode(), self.token.encode())
 
 
-def new_token() -> str:
-    """A token that nobody guesses: 128 bits."""
-    return secrets.token_urlsafe(16)
+@dataclass(frozen=True)
+class Place:
+    """Where a page will be served: a listening socket, and who may look.
+
+    url        where to open the page, without the token
+    new_token  a token that was made for this place, 128 bits, to be told once; None if one was given or none is needed
+    """
+
+    socket: socket.socket
+    guard: Guard
+    url: str
+    new_token: str | None
+
+
+def claim(address: str, token: str | None = None) -> Place:
+    """Take HOST:PORT for a page; port 0 is any free one. Without `token` a public address gets a new one.
+
+    Raises ConfigError for an address that cannot be had, a token that is too short, libraries that are missing.
+    """
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+        import websockets  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"the page needs {error.name}: pip install 'action-streamer[view]'") from error
+    if token is not None and len(token) < LEAST_TOKEN:
+        raise ConfigError(f"the view's token is too short; give at least {LEAST_TOKEN} characters")
+    sock = listen(address)
+    new_token = None if token or is_loopback(sock) else secrets.token_urlsafe(16)
+    host = address.rpartition(":")[0]
+    shown = socket.gethostname() if host in ("0.0.0.0", "[::]") else host
+    return Place(sock, Guard(token or new_token), f"http://{shown}:{sock.getsockname()[1]}/", new_token)
 
 
 def listen(address: str) -> socket.socket:

@@ -7,14 +7,16 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import SecretStr
 from rich.console import Console
 
 from streamer.config import SourceConfig, ViewConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.sources import Source, open_source
-from streamer.view.server import PageServer
+from streamer.view.auth import Place, claim
 
 if TYPE_CHECKING:
+    from streamer.view.process import PageProcess
     from streamer.view.window import Window
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
@@ -30,23 +32,31 @@ TokenOption = Annotated[
 ]
 
 
-def open_page(config: ViewConfig, console: Console, stack: ExitStack) -> PageServer | None:
+def open_page(config: ViewConfig, console: Console, stack: ExitStack) -> PageProcess | None:
     """The page, if the configuration asks for one, bound and told; serve it with `start`. `stack` closes it."""
+    from streamer.view.process import PageProcess
+
     if config.address is None:
         if config.token is not None:
             raise ConfigError("a view token is given, but no page to protect; add --view")
         return None
-    token = config.token.get_secret_value() if config.token else None
-    page = stack.enter_context(PageServer(config.address, token))
-    if page.new_token and console.quiet:
+    place = claim_page(config.address, config.token, console)
+    return stack.enter_context(PageProcess(place))
+
+
+def claim_page(address: str, token: SecretStr | None, console: Console) -> Place:
+    """Take the address of a page and tell it, once with a token that was made for it. Raises ConfigError."""
+    place = claim(address, token.get_secret_value() if token else None)
+    if place.new_token and console.quiet:
+        place.socket.close()
         raise ConfigError(
-            f"the view at {config.address} can be reached by other machines and needs a token: "
+            f"the view at {address} can be reached by other machines and needs a token: "
             "set --view-token or STREAMER_VIEW__TOKEN (with --headless a generated one would not be told)"
         )
-    secret = f"#token={page.new_token} (the token is told only here)" if page.new_token else ""
+    secret = f"#token={place.new_token} (the token is told only here)" if place.new_token else ""
     asks = " (it asks for the token)" if token else ""
-    console.print(f"view    {page.url}{secret}{asks}", highlight=False, markup=False, soft_wrap=True)
-    return page
+    console.print(f"view    {place.url}{secret}{asks}", highlight=False, markup=False, soft_wrap=True)
+    return place
 
 
 def view(
@@ -58,11 +68,12 @@ def view(
     from streamer.cli import make_settings
     from streamer.subscriber import Subscriber
 
-    settings = make_settings(None, None, view__address=listen, view__token=view_token).config
-    with suppress(KeyboardInterrupt), ExitStack() as stack:
-        subscriber = stack.enter_context(Subscriber(address))
-        if page := open_page(settings.view, Console(), stack):
-            page.start()
+    token = make_settings(None, None, view__token=view_token).config.view.token
+    with suppress(KeyboardInterrupt), Subscriber(address) as subscriber:
+        place = claim_page(listen, token, Console())
+        from streamer.view.server import PageServer  # with what `claim` has found to be installed
+
+        with PageServer(place) as page:
             for message in subscriber:
                 page(message)
 

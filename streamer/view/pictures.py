@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from streamer.opencv import cv2
 from streamer.types import Image
-
-NICENESS = 10
 
 
 class Level(NamedTuple):
@@ -36,7 +31,7 @@ class Pictures:
 
     def __init__(self, newest: Callable[[str], Image | None]) -> None:
         self._newest = newest
-        self._pool = ThreadPoolExecutor(1, "view pictures", initializer=give_way)
+        self._pool = ThreadPoolExecutor(1, "view pictures")
         self._made: dict[tuple[str, int], tuple[Image, asyncio.Future[bytes]]] = {}
 
     async def after(self, last: Image | None, stream: str, level: int) -> tuple[Image, bytes] | None:
@@ -66,9 +61,3 @@ def jpeg(image: Image, level: Level) -> bytes:
         size = level.width, max(1, round(height * level.width / width))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, level.quality])[1])
-
-
-def give_way() -> None:
-    """Let the calling thread run only when the recognition does not want the processor (Linux: a thread is enough)."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

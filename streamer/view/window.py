@@ -41,6 +41,7 @@ class Window:
         self._overlay = Overlay()
         self._lock = threading.Lock()  # messages come from the engine's thread
         self._frame_us = 0
+        self._sized = False
 
     def __call__(self, message: Message) -> None:
         """Take one message."""
@@ -59,6 +60,7 @@ class Window:
         with ThreadPoolExecutor(1, "pipeline") as pool:
             result = pool.submit(work, stop)
             try:
+                cv2.namedWindow(self._stream, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
                 while not result.done():
                     if not self._show(newest(self._stream)):
                         break
@@ -70,9 +72,10 @@ class Window:
 
     def _show(self, image: Image | None) -> bool:
         """Draw a frame, if there is one; False once the window was closed."""
-        if image is None:
-            cv2.namedWindow(self._stream, cv2.WINDOW_NORMAL)
-        else:
+        if image is not None:
+            if not self._sized:
+                cv2.resizeWindow(self._stream, image.shape[1], image.shape[0])
+                self._sized = True
             with self._lock:
                 drawn = self._overlay.draw(image, self._frame_us)
             cv2.imshow(self._stream, drawn)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from streamer.types import Image
+from streamer.view.auth import claim
 from streamer.view.server import PageServer
 
 Serve = Callable[..., PageServer]
@@ -20,8 +21,7 @@ def serve() -> Iterator[Serve]:
     def start(
         token: str | None = None, newest: Callable[[str], Image | None] | None = None, address: str = "127.0.0.1:0"
     ) -> PageServer:
-        pages.append(PageServer(address, token))
-        pages[-1].start(newest)
+        pages.append(PageServer(claim(address, token), newest))
         return pages[-1]
 
     yield start

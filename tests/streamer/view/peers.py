@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, suppress
+from typing import Any, Protocol
 
+import cv2
 import numpy as np
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
@@ -20,22 +22,29 @@ from streamer.view.server import PageServer
 PATIENCE_S = 30.0
 
 
-def dial(page: PageServer, origin: str = "") -> AbstractContextManager[ClientConnection]:
+def dial(page: Page, origin: str = "") -> AbstractContextManager[ClientConnection]:
     """A WebSocket that has said nothing yet; its origin is the page unless another is given."""
     url = f"ws{page.url.removeprefix('http')}labels"
     return connect(url, origin=Origin(origin or page.url.rstrip("/")), proxy=None, max_size=None)
 
 
+class Page(Protocol):
+    """What is served somewhere."""
+
+    url: str
+
+
 class Viewer:
     """A browser's side of the WebSocket. A context manager."""
 
-    def __init__(self, page: PageServer, token: str | None = None) -> None:
+    def __init__(self, page: Page, token: str | None = None) -> None:
         self._ending = ExitStack()
         self.socket = self._ending.enter_context(dial(page))
         self.say(token=token)
 
     def say(self, **fields: Any) -> None:
-        self.socket.send(json.dumps(fields))
+        with suppress(ConnectionClosed):  # reading tells why
+            self.socket.send(json.dumps(fields))
 
     def texts(self) -> Iterator[str]:
         """Text messages as they come; pictures in between are left out."""
@@ -107,6 +116,11 @@ class Speaker:
         stamp = self.stamp()
         last = Event("end", event.label, 0, 0.3, 0.95, event.t_start_us, stamp.frame_us, "score")
         self._say(self.build.event(stream, stamp, last))
+
+
+def opened(jpeg: bytes) -> Image:
+    """The picture [H, W, 3] of a JPEG."""
+    return np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
 
 
 def picture(brightness: int, width: int = 640, height: int = 480) -> Image:

@@ -44,19 +44,19 @@ def browser() -> Iterator[Browser]:
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open a page. At the end it must have asked no other host, and found nothing to complain about."""
     complaints: list[str] = []
+    asked: list[set[str]] = []
 
     def visit(page: PageServer, fragment: str = "", **options: Any) -> Page:
         tab = browser.new_page(**options)
         tab.set_default_timeout(PATIENCE_MS)
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
-        tab.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
         hosts = {urlsplit(page.url).netloc}
+        tab.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
         tab.goto(page.url + fragment)
         asked.append(hosts)
         return tab
 
-    asked: list[set[str]] = []
     yield visit
     for context in browser.contexts:
         context.close()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import pytest
 
 from streamer.view.pictures import LEVELS, jpeg
 from streamer.view.viewer import QUICK_PICTURES, Pace
 
-from .peers import picture
+from .peers import opened, picture
 
 
 def draw(pace: Pace, start_s: float, took_s: float, count: int) -> float:
@@ -42,4 +40,4 @@ def test_pictures_that_were_sent_before_a_change_do_not_count() -> None:
 @pytest.mark.parametrize(("width", "height", "shape"), [(1920, 1080, (180, 320, 3)), (160, 128, (128, 160, 3))])
 def test_pictures_are_made_smaller_and_never_larger(width: int, height: int, shape: tuple[int, ...]) -> None:
     encoded = jpeg(picture(90, width, height), LEVELS[0])
-    assert cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR).shape == shape
+    assert opened(encoded).shape == shape
