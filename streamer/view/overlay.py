@@ -48,7 +48,8 @@ class Overlay:
     def _draw_label(self, drawn: Image, base: int, unit: int) -> None:
         """The label in force at the left, its score and the frame rate at the right, above the line `base`."""
         label = self._state.label if self._state else None
-        score = "" if label is None or not self._state else f"{self._scores.get(label, self._state.score or 0):.2f}"
+        probability = self._scores.get(label or "") if self._scores else self._state and self._state.score
+        score = f"{probability:.2f}" if label and probability is not None else ""
         if label:
             cv2.rectangle(drawn, (3 * unit, base - 6 * unit), (4 * unit, base), _bgr(label), cv2.FILLED)
         _write(drawn, label or "no label", (6 * unit, base), 5 * unit, _WHITE if label else _GREY)

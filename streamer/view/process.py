@@ -117,7 +117,7 @@ def _give_frames(socket: zmq.Socket[bytes], newest: Callable[[str], Image | None
             else:
                 given[name] = image
                 shape = json.dumps(image.shape).encode()
-                socket.send_multipart((shape, np.ascontiguousarray(image)), copy=False)
+                socket.send_multipart((shape, np.ascontiguousarray(image).data), copy=False)
 
 
 class Frames:
@@ -170,7 +170,7 @@ def main() -> None:
     place = Place(socket.socket(fileno=begin["descriptor"]), Guard(begin["token"]), begin["url"], None)
     with PageServer(place, looked_at.newest) as page:
         wait_s = due_s = 0.0
-        while sys.stdin.fileno() not in (ready := dict(poller.poll(wait_s * 1e3))):
+        while sys.stdin.fileno() not in (ready := dict(poller.poll(int(wait_s * 1e3)))):
             if labels in ready:
                 page(decode(*labels.recv_multipart()))
             if time.monotonic() >= due_s:

@@ -104,7 +104,6 @@ class Timeline {
 
 class Tile {
   constructor(name) {
-    this.name = name;
     this.clock = new Clock();
     this.ages = [];
     this.rate = null; // steps a second
@@ -114,17 +113,13 @@ class Tile {
     this.timeline = new Timeline($(".lane", this.element), this.clock);
     this.canvas = $("canvas", this.element);
     $(".name", this.element).textContent = name;
-    const open = $(".open", this.element);
-    open.setAttribute("aria-label", `Show ${name} alone`);
-    open.addEventListener("click", () => { location.hash = name; });
-    this.bars = Array.from({ length: 5 }, () => this.bar());
-  }
-
-  bar() {
-    const row = $(".bars", this.element).appendChild(make("li"));
-    const [fill, label, value] = [make("i"), make("span"), make("em")];
-    row.append(fill, label, value);
-    return { row, fill, label, value };
+    $(".open", this.element).setAttribute("aria-label", `Show ${name} alone`);
+    $(".open", this.element).addEventListener("click", () => { location.hash = name; });
+    this.bars = Array.from({ length: 5 }, () => {
+      const [row, fill, label, value] = [make("li"), make("i"), make("span"), make("em")];
+      row.append(fill, label, value);
+      return { row: $(".bars", this.element).appendChild(row), fill, label, value };
+    });
   }
 
   see(message, live) {
@@ -184,11 +179,12 @@ class Tile {
   tell() {
     const { state, score } = this;
     const label = state?.label ?? null;
-    const now = label !== null && score?.topk.find(([name]) => name === label)?.[1];
+    // the newest score of the label; none while others are the five best
+    const probability = score ? score.topk.find(([name]) => name === label)?.[1] : state?.score;
     const row = $(".label", this.element);
     row.classList.toggle("none", label === null);
     $("strong", row).textContent = label ?? "no label";
-    $("output", row).textContent = label === null ? "" : (typeof now === "number" ? now : state.score).toFixed(2);
+    $("output", row).textContent = label === null ? "" : probability?.toFixed(2) ?? "\u2013";
     $(".swatch", row).style.setProperty("--colour", label === null ? "var(--track)" : colour(label));
     this.bars.forEach(({ row, label, fill, value }, index) => {
       const [name, probability] = score?.topk[index] ?? [];
@@ -237,7 +233,7 @@ let failures = 0;
 let looked = "";
 let token = takeToken();
 
-// The token in the address (after #, so that it is never sent with a request) is kept for this tab and not shown.
+// The token after the address's #, which no request sends, is kept for this tab and not shown.
 function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
@@ -266,9 +262,8 @@ function lost(code) {
     return;
   }
   link("lost", code === FULL ? "too many viewers; trying again" : "connection lost; trying again");
-  const wait = code === FULL ? RETRY_MS.at(-1) : RETRY_MS[Math.min(failures, RETRY_MS.length - 1)];
+  setTimeout(connect, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)] * (1 + Math.random() / 4));
   failures += 1;
-  setTimeout(connect, wait * (1 + Math.random() / 4));
 }
 
 function link(state, text) {
@@ -284,14 +279,12 @@ function take(messages) {
     streams.dataset.pictures = hello.pictures ? "yes" : "no";
     failures = 0;
     link("live", "live");
-    $("#empty").hidden = tiles.size > 0;
+    arrange();
   }
   for (const message of messages) {
     tile(message.stream).see(message, !anew);
-    if (message.session !== take.session) {
-      take.session = message.session;
-      setTimeout(sweep, STALE_MS);
-    }
+    if (message.session !== take.session) setTimeout(sweep, STALE_MS);
+    take.session = message.session;
   }
 }
 
@@ -302,7 +295,6 @@ function tile(name) {
     const after = [...tiles.keys()].sort((one, other) => one.localeCompare(other, undefined, { numeric: true }));
     streams.insertBefore(found.element, tiles.get(after[after.indexOf(name) + 1])?.element ?? null);
     visible.observe(found.element);
-    $("#empty").hidden = true;
     arrange();
   }
   return found;
@@ -329,7 +321,6 @@ async function draw(data) {
 const onScreen = new Set();
 const visible = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) onScreen[isIntersecting ? "add" : "delete"](target);
-  look();
 });
 
 // Ask for the pictures that can be seen, and for no others.
@@ -355,15 +346,15 @@ function arrange() {
     element.hidden = alone !== null && name !== alone;
     $(".label", element).setAttribute("aria-live", name === alone ? "polite" : "off");
   }
+  $("#empty").hidden = tiles.size > 0;
   document.title = alone === null ? "action-streamer" : `${alone} \u2013 action-streamer`;
-  look();
 }
 
 function back() {
-  const { hash } = location;
+  const name = location.hash.slice(1);
   history.pushState(null, "", location.pathname);
   arrange();
-  $(".open", tiles.get(hash.slice(1))?.element ?? document)?.focus();
+  $(".open", tiles.get(name)?.element)?.focus();
 }
 
 function theme(next) {
@@ -396,7 +387,6 @@ $("#door").addEventListener("submit", (event) => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme(false));
 addEventListener("hashchange", arrange);
-addEventListener("resize", look);
 document.addEventListener("visibilitychange", look);
 setInterval(() => tiles.forEach((one) => one.element.hidden || one.timeline.draw()), DRAW_MS);
 setInterval(() => {

