@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -253,3 +255,15 @@ def test_a_public_address_gets_a_token_and_a_short_one_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least 8 characters") as error:
         claim("127.0.0.1:0", "secret1")
     assert "secret1" not in str(error.value)
+
+
+def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    with pytest.raises(ConfigError, match=r"the page needs starlette: pip install 'action-streamer\[view\]'"):
+        claim("127.0.0.1:0")
+
+
+def test_the_command_line_does_without_the_extra() -> None:
+    code = "import sys, streamer.cli, streamer.view.process; print({'starlette', 'uvicorn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"
