@@ -179,6 +179,7 @@ def main() -> None:
     labels.close(linger=0)
     frames.close(linger=0)
     context.term()
+    shutil.rmtree(begin["folder"], ignore_errors=True)  # the recognition may have been killed
 
 
 if __name__ == "__main__":
