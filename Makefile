@@ -29,11 +29,12 @@ test: .venv/test.done
 	@touch $@
 
 .venv/test.done: pyproject.toml tools/debian.sh | .venv/bin/pip
+	@sh tools/debian.sh chromium || echo 'Without it the tests of the page in a browser are skipped.'
 	@sh tools/debian.sh $(RTSP_SERVER) || echo 'Without them the tests on a real RTSP server are skipped.'
 	@{ command -v npm >/dev/null || sh tools/debian.sh nodejs npm; } && npm install --silent --no-audit --no-fund \
 	    --prefix .venv zeromq@6 || echo 'Without the JavaScript package zeromq the test of examples/subscribe.js is skipped.'
 	@echo 'Installing what the tests need into .venv (torch among it) ...'
-	@.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,train]'
+	@.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,train,view]'
 	@touch $@
 
 clean:

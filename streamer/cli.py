@@ -25,6 +25,7 @@ from streamer.errors import ConfigError, SourceError, StreamerError
 from streamer.messages import KINDS, Kind, Message, encode
 from streamer.settings import Settings, load_settings
 from streamer.sources import Source, open_source
+from streamer.view import command as page_command
 
 app = typer.Typer(
     help="Action labels from live video: a camera, a stream or a file goes in, labels come out over ZeroMQ.",
@@ -97,6 +98,15 @@ def run(
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Publish nothing.")] = False,
     headless: Annotated[bool, typer.Option("--headless", help="Show nothing but warnings and errors.")] = False,
     duration: Annotated[float | None, typer.Option(metavar="S", help="Stop after this many seconds.")] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:PORT]",
+            help=f"Serve a page with pictures and labels; the address may be left out: {page_command.DEFAULT_ADDRESS}.",
+        ),
+    ] = None,
+    view_token: page_command.TokenOption = None,
+    window: Annotated[bool, typer.Option("--window", help="Show the stream in a window on this desk.")] = False,
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve /metrics and /healthz, such as at 127.0.0.1:9464.")
     ] = None,
@@ -114,7 +124,8 @@ def run(
     if publish and no_publish:
         raise ConfigError("--publish and --no-publish exclude each other; give one of them")
     options = {"sources": source or None, "model": model, "backend": backend, "publish__address": publish}
-    settings = make_settings(config, set_, duration_s=duration, metrics=metrics, **options).config
+    options |= {"view__address": view, "view__token": view_token, "metrics": metrics}
+    settings = make_settings(config, set_, duration_s=duration, **options).config
     sources = make_sources(settings)
     console = Console(quiet=headless)
     address = None if no_publish else settings.publish.address
@@ -125,6 +136,8 @@ def run(
 
             monitor = stack.enter_context(Monitor(settings.metrics, sources))
             console.print(f"metrics http://{monitor.address}/metrics and /healthz", highlight=False, soft_wrap=True)
+        page = page_command.open_page(settings.view, console, stack)
+        desk = page_command.open_window(sources) if window else None
         engine = make_engine(settings)
         stack.callback(engine.close)
         spec, curve = engine.spec, settings.publish.curve
@@ -136,11 +149,14 @@ def run(
         console.print(f"control {control.address if control else '-'}", highlight=False, soft_wrap=True)
         views = [] if headless else [stack.enter_context(TerminalView(console, sources))]
         probe = monitor.metrics if monitor else None
-        pipeline = Pipeline(settings, engine, sources, publisher, views, control, probe, ServiceManager(os.environ))
+        listeners = [*views, *(listener for listener in (page, desk) if listener)]
+        pipeline = Pipeline(settings, engine, sources, publisher, listeners, control, probe, ServiceManager(os.environ))
         if monitor:
             monitor.watch(pipeline, engine, publisher)
         logs.log.info("model %s: %s; labels at %s", engine.spec.version, engine.device, told.partition(" ")[0])
-        summary = pipeline.run(stop)
+        if page:
+            page.start(pipeline.picture)
+        summary = desk.run(pipeline.run, stop, pipeline.picture) if desk else pipeline.run(stop)
         logs.log.info("stopped: %s", "; ".join(" ".join(line.split()) for line in summary.lines()))
     for line in summary.lines():
         console.print(line, highlight=False)
@@ -169,10 +185,18 @@ def watch(
         print_messages(subscriber, sys.stdout, as_json=json)
 
 
+app.command()(page_command.view)
+
+
 @app.command()
 def replay(
     file: Annotated[list[str], typer.Argument(metavar="FILE...", help="Video files (or pattern:// with a duration).")],
-    out: Annotated[Path, typer.Option(help="Where the messages go, one JSON object a line; - is the terminal.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where the messages go, one JSON object a line; - is the terminal.")
+    ] = None,
+    render: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the video with its labels drawn in, such as out.mp4.")
+    ] = None,
     kind: Annotated[
         list[str] | None, typer.Option(help=f"Which of {', '.join(KINDS)}; repeatable. [default: event, gap]")
     ] = None,
@@ -181,12 +205,15 @@ def replay(
     model: ModelOption = None,
     backend: BackendOption = None,
 ) -> None:
-    """Run files through the model, every frame, as fast as it goes, and write their events.
+    """Run files through the model, every frame, as fast as it goes; write their events, or draw them into a video.
 
     The same file gives the same bytes every time.
     """
     from streamer.replay import replay as replay_source
+    from streamer.view.render import open_render
 
+    if out is None and render is None:
+        raise ConfigError("replay needs --out FILE for the messages or --render FILE for a video")
     kinds = check_kinds(kind) or ("event", "gap")
     entries = [{"uri": uri, "pace": "fast"} for uri in file]
     settings = make_settings(config, set_, sources=entries, model=model, backend=backend).config
@@ -198,16 +225,19 @@ def replay(
     with ExitStack() as stack:
         stack.callback(engine.close)
         try:
-            target = sys.stdout.buffer if str(out) == "-" else stack.enter_context(out.open("wb"))
+            target = sys.stdout.buffer if str(out) == "-" else stack.enter_context((out or Path(os.devnull)).open("wb"))
         except OSError as error:
             raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
+        video = stack.enter_context(open_render(render, sources)) if render else None
 
         def write(message: Message) -> None:
             if message.kind in kinds:
                 target.write(encode(message) + b"\n")
+            if video:
+                video(message)
 
         for source in sources:
-            stream = replay_source(source, engine, settings, write)
+            stream = replay_source(source, engine, settings, write, *([video.frame] if video else []))
             damage = f", {source.corrupt} damaged" if source.corrupt else ""
             typer.echo(f"{source.uri}: {stream.inferred} frames inferred, {stream.started} events{damage}", err=True)
         target.flush()
@@ -305,7 +335,7 @@ def main() -> None:
     """Run the command line; expected errors are one line on stderr and an exit code."""
     logs.set_up("text")
     try:
-        app()
+        app(args=page_command.with_view_address(sys.argv[1:]))
     except (StreamerError, EngineError) as error:
         logs.log.error("%s", error)
         sys.exit(error.exit_code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 StreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -89,6 +89,13 @@ class PublishConfig(Section):
     topk: Annotated[int, Field(ge=1)] = 5
 
 
+class ViewConfig(Section):
+    """The page in the browser."""
+
+    address: str | None = None  # HOST:PORT; null: no page
+    token: SecretStr | None = None  # what viewers must bring; better set by STREAMER_VIEW__TOKEN than on a command line
+
+
 class EngineConfig(Section):
     """How the model runs."""
 
@@ -114,3 +121,4 @@ class Config(Section):
     events: EventConfig = EventConfig()
     publish: PublishConfig = PublishConfig()
     control: str | None = "tcp://127.0.0.1:5558"  # where `streamer ctl` sends commands; null: take none
+    view: ViewConfig = ViewConfig()

@@ -29,7 +29,7 @@ from streamer.sources.reader import Health, Reader
 from streamer.stream import Stream
 from streamer.summary import Summary, Totals
 from streamer.systemd import ServiceManager
-from streamer.types import Frame
+from streamer.types import Frame, Image
 
 IDLE_S = 0.05  # how long the engine's thread sleeps when nothing comes
 WATCH_S = 0.2  # how often it looks at the sources
@@ -371,6 +371,10 @@ class Pipeline:
         """Every stream with its source's condition now; any thread may ask."""
         now = time.monotonic()
         return [(capture.stream, capture.health(now)) for capture in tuple(self._captures)]
+
+    def picture(self, name: str) -> Image | None:
+        """The newest frame of a stream that was converted for the network; None if there is none."""
+        return next((stream.picture for stream in self.streams if stream.name == name), None)
 
     def details(self) -> list[str]:
         """What is wrong with the sources, each in a sentence."""

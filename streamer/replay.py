@@ -15,10 +15,17 @@ from streamer.config import Config
 from streamer.messages import Message, MessageBuilder
 from streamer.sources import Source
 from streamer.stream import Stream, advance
+from streamer.types import Frame
 
 
-def replay(source: Source, engine: Engine, config: Config, send: Callable[[Message], None]) -> Stream:
-    """Run a source from its first frame to its end; `send` gets every message.
+def replay(
+    source: Source,
+    engine: Engine,
+    config: Config,
+    send: Callable[[Message], None],
+    seen: Callable[[Frame], None] = lambda _: None,
+) -> Stream:
+    """Run a source from its first frame to its end; `send` gets every message, `seen` every frame after its messages.
 
     Times are microseconds since the first frame. The session is derived from the model and the stream's
     name. Raises SourceError as the source does.
@@ -31,6 +38,7 @@ def replay(source: Source, engine: Engine, config: Config, send: Callable[[Messa
         captured += 1
         stream.offer(frame)
         advance(batcher, [stream])
+        seen(frame)
     stream.interrupt("shutdown")
     stream.status("ended", captured=captured)
     return stream

@@ -171,7 +171,8 @@ def explain(problem: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     told = f"{path} (from {origin(path, origins)})"
     if problem["type"] != "extra_forbidden":
         reason = problem["msg"].removeprefix("Value error, ")
-        return f"{told}: {reason[0].lower()}{reason[1:]}, got {redact(repr(problem['input']))}"
+        given = "***" if keys[-1] == "token" else redact(repr(problem["input"]))
+        return f"{told}: {reason[0].lower()}{reason[1:]}, got {given}"
     valid = known_paths(Config, keys[:-1])
     near = difflib.get_close_matches(keys[-1], valid, 1, cutoff=0.5)
     parent = "".join(f"{key}." for key in keys[:-1])

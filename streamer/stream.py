@@ -31,6 +31,7 @@ class Stream:
     frame_us  time of the last of them, microseconds UTC
     started   events that have begun
     gaps      how often time was lost, by reason; lost_us: how much, microseconds
+    picture   the frame that was converted last, in full size, [H, W, 3]; nobody writes into it
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Stream:
         self.gaps: dict[EpochReason, int] = dict.fromkeys(get_args(EpochReason), 0)
         self.lost_us = self.gaps.copy()
         self.frame_us: int | None = None
+        self.picture: Image | None = None
         self._spec = spec
         self._publish = config.publish
         self._build = build
@@ -74,7 +76,8 @@ class Stream:
             self._above_rate += 1
             return
         with self._probe.stage("convert"):
-            image = fit(frame.bgr(), self._spec.height, self._spec.width, self._spec.fit)
+            self.picture = frame.bgr()
+            image = fit(self.picture, self._spec.height, self._spec.width, self._spec.fit)
         self.ring.push(frame.time_us, frame.index, frame.connection, image, wait)
 
     def take(self, row: Image) -> tuple[bool, bool]:

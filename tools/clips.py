@@ -9,6 +9,7 @@ has frames is used, and named in `damaged`.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -234,6 +235,7 @@ def batches_per_epoch(clips: TrainClips | TestClips, batch: int, world: int = 1)
 
 def _begin_worker(_worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the threads
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one to the whole group is for the run, which ends them
 
 
 def loader(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, product
@@ -20,6 +22,7 @@ from tools.motion_clips import motion_clips
 from tools.motion_paths import IGNORE, LABELS
 from tools.recipe import Data, Part, Recipe
 
+LOGGER = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB
 
 
@@ -80,6 +83,18 @@ class MotionReport:
         return "\n".join(lines)
 
 
+def _scores(net: Network, clips: Tensor) -> Tensor:
+    """uint8 clips [B, T, 3, H, W] -> logits [B, T, K]. Raises ToolError where these are no numbers."""
+    logits = net.frame_logits(normalise(clips.to(next(net.parameters()).device))).cpu()
+    if not logits.isfinite().all():
+        raise ToolError("the network's answers to held-out clips are no numbers; take a smaller learning_rate")
+    return logits
+
+
+def _begin_worker(_worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # where all processes get it, this one's ends it after its step
+
+
 class _Drawn(Dataset[Batch]):
     """One process's share of the batch of each step of a run."""
 
@@ -92,13 +107,13 @@ class _Drawn(Dataset[Batch]):
         clips, labels = motion_clips(
             self.share, part.clip_frames, part.size, seed, self.recipe.fps, motions=part.motions, whole=part.whole
         )
-        if not self.recipe.causal:
+        if part.clip_frames == self.recipe.frames:
             labels = labels[:, -1]
         return Batch(clips, labels, torch.arange(self.share), (), ())
 
 
 class Motions:
-    """Synthetic motion: every frame has its label, or, for the clip form, a clip has its last frame's."""
+    """Synthetic motion. Clips of T frames have one label, their last frame's; in longer ones each frame has its own."""
 
     labels = LABELS
 
@@ -114,24 +129,25 @@ class Motions:
         """Clips by the number of the step in the run: no other has the same."""
         drawn = _Drawn(self.recipe, part, part.batch // self.world, rank)
         steps = range(before + begin, before + self.steps(part))
-        yield from DataLoader(drawn, batch_size=None, sampler=steps, num_workers=self.recipe.workers)
+        workers = self.recipe.workers
+        yield from DataLoader(drawn, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_begin_worker)
 
     @torch.no_grad()
     def held_out(self, net: Network, *, last: bool) -> MotionReport:
-        """Half clips of one motion, half of up to three (in the clip form: all of one), all labels alike."""
+        """Half clips of one motion, half of up to three (where a clip has one label: all of one), all labels alike."""
         net.eval()
-        recipe, classes = self.recipe, len(LABELS)
-        length = recipe.parts[-1].clip_frames
+        recipe, part, classes = self.recipe, self.recipe.parts[-1], len(LABELS)
+        whole_clip = part.clip_frames == recipe.frames
         confusion = torch.zeros(classes, classes, dtype=torch.int64)
         right = asked = 0
         rounds = math.ceil((recipe.held_out_at_end if last else recipe.held_out) / (4 * 2 * classes))
-        for index, motions, only in product(range(rounds), (1, 3 if recipe.causal else 1), range(classes)):
-            seed = (recipe.seed, 1, index, motions, only)
-            clips, labels = motion_clips(4, length, recipe.size, seed, recipe.fps, motions=motions, only=only)
-            logits = net.frame_logits(normalise(clips.to(next(net.parameters()).device))).cpu()
-            given = logits.argmax(2) if recipe.causal else logits.mean(1).argmax(1, keepdim=True)
-            labels = labels[:, recipe.frames - 1 :] if recipe.causal else labels[:, -1:]
-            given = given[:, -labels.shape[1] :]
+        for index, most, only in product(range(rounds), (1, 3), range(classes)):
+            motions = 1 if whole_clip else most
+            seed = (recipe.seed, 1, index, most, only)
+            clips, labels = motion_clips(4, part.clip_frames, recipe.size, seed, recipe.fps, motions=motions, only=only)
+            logits = _scores(net, clips)
+            given = (logits.mean(1, keepdim=True) if whole_clip else logits[:, recipe.frames - 1 :]).argmax(2)
+            labels = labels[:, -given.shape[1] :]
             known = labels != IGNORE
             pairs = labels[known] * classes + given[known]
             confusion += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
@@ -171,7 +187,8 @@ class Videos:
         videos = read_dataset(data.layout, data.root, data.train, data.annotations)
         self.test = read_dataset(data.layout, data.root, data.held_out, data.annotations).in_order(videos.labels)
         self.labels = videos.labels
-        self.missing = videos.missing + self.test.missing
+        if missing := videos.missing + self.test.missing:
+            LOGGER.warning("%d videos of the data set are missing, among them %s", len(missing), missing[0])
         self.videos = replace(videos, videos=videos.videos * data.repeats)
 
     def steps(self, part: Part) -> int:
@@ -191,23 +208,27 @@ class Videos:
 
     @torch.no_grad()
     def held_out(self, net: Network, *, last: bool) -> VideoReport:  # noqa: ARG002
-        """One centre clip of each video; with steady sampling all of it."""
+        """One centre clip of each video; with steady sampling all of it, which the clip form sees in parts of T."""
         net.eval()
-        view, device = self._view(self.recipe.parts[-1], self.recipe.size), next(net.parameters()).device
+        frames, steady = self.recipe.frames, self.data.sampling == "steady"
+        view = self._view(self.recipe.parts[-1], self.recipe.size)
         right = top5 = asked = 0
         faults: list[str] = []
-        size = 1 if view.sampling == "steady" else 8
-        for batch in loader(TestClips(self.test, view), size, self.data.workers):
+        for batch in loader(TestClips(self.test, view), 1 if steady else 8, self.data.workers):
             faults += batch.faults
-            if not len(batch.labels):
+            count = len(batch.labels)
+            if not count:
                 continue
-            logits = net.frame_logits(normalise(batch.clips[:, 0].to(device))).cpu()  # [B, T, K]
-            if view.sampling == "steady":
-                logits = logits[:, self.recipe.frames - 1 :]
+            clips = batch.clips[:, 0]  # [B, T', 3, H, W]
+            if not self.recipe.causal:
+                parts = clips.shape[1] // frames
+                clips = clips[:, : parts * frames].unflatten(1, (parts, frames)).flatten(0, 1)
+            logits = _scores(net, clips).unflatten(0, (count, -1)).flatten(1, 2)  # [B, T', K]
+            if steady and self.recipe.causal:
+                logits = logits[:, frames - 1 :]
             ranked = logits.mean(1).argsort(1, descending=True)[:, :5]
             hits = ranked == batch.labels[:, None]
-            right, top5 = right + int(hits[:, 0].sum()), top5 + int(hits.sum())
-            asked += len(hits)
+            right, top5, asked = right + int(hits[:, 0].sum()), top5 + int(hits.sum()), asked + count
         if asked == 0:
             raise ToolError(f"none of the {len(self.test.videos)} held-out videos can be used: {faults[0]}")
         return VideoReport(right / asked, top5 / asked, asked, tuple(faults))

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from tools.errors import ToolError
 
 _EVERY = 25  # steps between two rows
 _COLUMNS = ("step", "loss", "learning_rate", "clips_per_s", "held_out_accuracy")
 
 
+@contextmanager
+def writing(where: Path) -> Iterator[None]:
+    """Raises ToolError where a file cannot be written there: the disk is full, or it is not allowed."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch tells a full disk by a RuntimeError
+        what, _, _ = str(error).partition("\n")
+        raise ToolError(f"cannot write in {where} (is the disk full?): {what}; what was saved before stays") from error
+
+
 class Report:
     """The one who reports. On a terminal a bar moves; elsewhere a line comes with each row of metrics.csv.
 
-    Rows of steps after `step`, where a resumed run begins, are of the run that was broken off: they are taken out.
+    Rows of steps after `step`, where a resumed run begins, are of the run that was broken off: they are taken out, and
+    hidden in TensorBoard. Raises ToolError where a file cannot be written.
     """
 
     def __init__(self, out: Path, step: int, steps: int) -> None:
@@ -31,12 +47,15 @@ class Report:
         )  # fmt: skip
         self._task = self._bar.add_task("training", total=steps, completed=step)
         self._path = out / "metrics.csv"
-        kept = self._rows_until(step)
-        with self._path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([_COLUMNS, *kept])
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step or None)
+        board = out / "tensorboard"
+        with writing(out):
+            kept = self._rows_until(step)
+            with self._path.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([_COLUMNS, *kept])
+            board.mkdir(exist_ok=True)
+            self._board = EventsWriter(str(board / "events"))  # SummaryWriter's thread would wait for a full disk
+            self._add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
         self._steps = steps
-        self._faults: set[str] = set()
         self._losses: list[float] = []
         self._clips, self._since = 0, time.monotonic()
 
@@ -48,14 +67,11 @@ class Report:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        self._board.close()
+        with suppress(OSError):  # each event was flushed, or its error told
+            self._board.close()
 
-    def step(self, step: int, loss: float, learning_rate: float, clips: int, faults: Sequence[str]) -> None:
-        """One more step is done; of its faults, those that are new are told."""
-        for fault in faults:
-            if fault not in self._faults:
-                self._faults.add(fault)
-                self.say(f"cannot be used: {fault}")
+    def step(self, step: int, loss: float, learning_rate: float, clips: int) -> None:
+        """One more step is done, on so many clips."""
         self._losses.append(loss)
         self._clips += clips
         self._bar.update(self._task, completed=step)
@@ -80,13 +96,20 @@ class Report:
         self.console.print(text, markup=False)
 
     def _write(self, step: int, figures: dict[str, float]) -> None:
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, _COLUMNS).writerow({"step": step} | figures)
-        for name, value in figures.items():
-            self._board.add_scalar(name, value, step)
+        with writing(self._path.parent):
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, _COLUMNS).writerow({"step": step} | figures)
+            for name, value in figures.items():
+                self._add_event(Event(step=step, summary=scalar(name, value)))
+
+    def _add_event(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._board.write_event(event)
+        self._board.flush()
 
     def _rows_until(self, step: int) -> list[list[str]]:
+        """Whole rows only: a machine that went down, or a full disk, leaves all kinds of ends."""
         if step == 0 or not self._path.exists():
             return []
-        with self._path.open(newline="", encoding="utf-8") as file:
-            return [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= step]
+        rows = [line.split(",") for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        return [row for row in rows if len(row) == len(_COLUMNS) and row[0].isdecimal() and int(row[0]) <= step]

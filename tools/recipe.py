@@ -13,6 +13,7 @@ from tools.augment import Augment
 from tools.datasets import LAYOUTS
 from tools.errors import ToolError
 
+Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -80,8 +81,9 @@ class Recipe(_Keys):
     seed: Annotated[int, Field(ge=0)] = 0
 
     init: str | None = None  # weights to begin with, or --init: see tools/initial.py
-    freeze: tuple[str, ...] = ()  # modules that keep them, or --freeze
-    distill_weight: Share = 0.5  # of the teacher's word against the label's, with --distill-from
+    freeze: tuple[Name, ...] = ()  # modules that keep them, or --freeze
+    distill_from: str | None = None  # a clip-form teacher, or --distill-from
+    distill_weight: Share = 0.5  # of its word against the label's
     temperature: Positive = 2.0  # softens both when they are compared
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -104,7 +106,9 @@ class Recipe(_Keys):
     parts: Annotated[tuple[Part, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _parts_can_be_run(self) -> Recipe:
+    def _keys_fit(self) -> Recipe:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum")
         for part in self.parts:
             if part.batch % self.processes:
                 raise ValueError(f"a batch of {part.batch} cannot be shared evenly by {self.processes} processes")
@@ -124,7 +128,7 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ToolError(f"cannot read the recipe {path}: {error}") from error
+        raise ToolError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ToolError(f"the recipe {path} must be a mapping of keys to values, see configs/train/default.yaml")
     try:

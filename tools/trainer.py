@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import math
-import pickle
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from multiprocessing import parent_process
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import torch
@@ -26,9 +25,9 @@ from engines.spec import EngineSpec, sha256
 from tools.clips import Batch
 from tools.errors import ToolError
 from tools.feeds import Feed, normalise
-from tools.initial import build, frozen
+from tools.initial import build, frozen, load_teacher
 from tools.motion_paths import IGNORE
-from tools.progress import Report
+from tools.progress import Report, writing
 from tools.recipe import Part, Recipe
 
 
@@ -77,40 +76,19 @@ def parameter_groups(net: Network, recipe: Recipe) -> list[dict[str, Any]]:
     return [{"params": found, "rate": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
 
 
-def write(content: Any, path: Path) -> None:
-    """Save to a new file, then put it in the old one's place, so that no reader meets half a file.
-
-    Raises ToolError where that fails; the old file stays.
-    """
-    fresh = path.with_name(path.name + ".part")
-    try:
-        torch.save(content, fresh)
-        fresh.replace(path)
-    except (OSError, RuntimeError) as error:  # torch tells a full disk by a RuntimeError
-        fresh.unlink(missing_ok=True)
-        kept = "; the one of before is still there" if path.exists() else ""
-        raise ToolError(f"cannot write {path} (is the disk full?): {str(error).splitlines()[0]}{kept}") from error
-
-
-def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote there, tensors and plain values only. Raises ToolError where it is not that."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ToolError(f"cannot load {path}: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict):
-        raise ToolError(f"cannot load {path}: it holds a {type(content).__name__} instead of a dict")
-    return content
-
-
 class Trainer:
-    """One process's share of a training run: the network, its optimiser and average, and the step they have reached."""
+    """One process's share of a training run: the network, its optimiser and average, and the step they have reached.
 
-    def __init__(self, recipe: Recipe, feed: Feed, out: Path, fabric: Fabric, teacher: Network | None = None) -> None:
+    Raises ToolError where the network of the recipe cannot be made.
+    """
+
+    def __init__(self, recipe: Recipe, feed: Feed, out: Path, fabric: Fabric) -> None:
         self.recipe, self.feed, self.out, self.fabric = recipe, feed, out, fabric
         self.net = build(recipe, feed.labels).to(fabric.device)
         self.model = fabric.setup_module(self.net)
-        self.teacher = None if teacher is None else teacher.to(fabric.device)
+        self.teacher: Network | None = None
+        if recipe.distill_from is not None:
+            self.teacher = load_teacher(recipe.distill_from, recipe, feed.labels).to(fabric.device)
         self.lengths = [feed.steps(part) for part in recipe.parts]
         self.steps = sum(self.lengths)
         self.step = 0
@@ -139,46 +117,52 @@ class Trainer:
         """The network with the averaged weights, which is the one to evaluate and to keep."""
         return self.average.module  # type: ignore[return-value]
 
-    def gradients(self, batch: Batch) -> float:
-        """Fill the gradients from this process's share of a batch; the mean loss of all processes.
+    def gradients(self, batch: Batch) -> tuple[float, int]:
+        """Fill the gradients from this process's share of a batch; the mean loss of all processes and their clips.
 
         Raises ToolError where the loss is no number: all processes do.
         """
-        recipe = self.recipe
-        self.net.train()
-        for module in frozen(self.net, recipe):
+        self.net.train(len(batch.clips) > 0)
+        for module in frozen(self.net, self.recipe):
             module.eval()
-        torch.manual_seed(
-            hash((recipe.seed, 0, self.step, self.fabric.global_rank))
-        )  # dropout: resumed runs draw alike
-        clips, labels = normalise(batch.clips.to(self.fabric.device)), batch.labels.to(self.fabric.device)
-        if not len(clips):  # no video of this share could be used, and the other processes wait for an answer
-            clips = clips.new_zeros(1, *clips.shape[1:])
-        logits, _ = self.model(clips, {})
-        loss = loss_of(logits, labels) if len(labels) else 0 * logits.sum()
-        if self.teacher is not None:
-            with torch.no_grad():
-                word = self.teacher.frame_logits(clips[:, -recipe.frames :]).mean(1)
-            share = recipe.distill_weight
-            loss = (1 - share) * loss + share * divergence(logits, word, recipe.frames, recipe.temperature)
+        rank = self.fabric.global_rank
+        torch.manual_seed(hash((self.recipe.seed, 0, self.step, rank)))  # dropout: resumed runs draw alike
+        loss = self.loss(batch)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
-        reduced = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
-        assert isinstance(reduced, Tensor)
-        mean = reduced.item()
+        shares = torch.stack([loss.detach(), loss.new_tensor(len(batch.labels))])
+        mean, clips = cast(Tensor, self.fabric.all_reduce(shares, reduce_op="mean")).tolist()
         if not math.isfinite(mean):
-            raise ToolError(
-                f"the loss is {mean} at step {self.step + 1}: take a smaller learning_rate or clip_norm; "
-                f"what {self.out} holds is of before"
-            )
-        return mean
+            raise self.diverged(f"the loss is {mean}")
+        return mean, round(clips * self.fabric.world_size)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Of this process's share of a batch; zero where it has no clip or no label, for the other processes wait."""
+        recipe, count = self.recipe, len(batch.clips)
+        clips, labels = normalise(batch.clips.to(self.fabric.device)), batch.labels.to(self.fabric.device)
+        logits, _ = self.model(clips if count else clips.new_zeros(1, *clips.shape[1:]), {})
+        loss = loss_of(logits, labels) if (batch.labels != IGNORE).any() else 0 * logits.sum()
+        if self.teacher is None or not count:
+            return loss
+        with torch.no_grad(), self.fabric.autocast():
+            word = self.teacher.frame_logits(clips[:, -recipe.frames :]).float().mean(1)
+        share = recipe.distill_weight
+        return (1 - share) * loss + share * divergence(logits, word, recipe.frames, recipe.temperature)
+
+    def diverged(self, what: str) -> ToolError:
+        """The error of a run whose numbers are none."""
+        return ToolError(
+            f"{what} at step {self.step + 1}: take a smaller learning_rate or clip_norm; what {self.out} holds is of "
+            "before"
+        )
 
     def update(self) -> float:
-        """Take one step along the gradients; the learning rate."""
+        """Take one step along the gradients; the learning rate. Raises ToolError where they are no numbers."""
         number, step = self.part_at(self.step)
         part, length = self.recipe.parts[number], self.lengths[number]
-        if self.recipe.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm or math.inf)
+        if not norm.isfinite():
+            raise self.diverged(f"the length of the gradient is {norm.item()}")
         rate = learning_rate(part, length, self.recipe.warmup_steps, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
@@ -191,7 +175,9 @@ class Trainer:
         return rate
 
     def save(self) -> None:
-        """Write the checkpoint; weights.pt, the averaged network's; and its sidecar weights.json."""
+        """Write the checkpoint; weights.pt, the averaged network's; and its sidecar weights.json: all of them anew, or
+        none. Raises ToolError where the disk is full.
+        """
         content = {
             "recipe": self.recipe.model_dump(mode="json"),
             "labels": list(self.feed.labels),
@@ -200,30 +186,54 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        write(content, self.out / "checkpoint.pt")
-        path = self.out / "weights.pt"
-        write({name: value.contiguous().cpu() for name, value in self.averaged.state_dict().items()}, path)
-        sidecar = msgspec.json.encode(spec_of(self.recipe, self.feed.labels, "weights", {path.name: sha256(path)}))
-        path.with_suffix(".json").write_bytes(msgspec.json.format(sidecar, indent=1) + b"\n")
+        files = [self.out / name for name in ("checkpoint.pt", "weights.pt", "weights.json")]
+        fresh = [path.with_name(path.name + ".part") for path in files]
+        try:
+            with writing(self.out):
+                torch.save(content, fresh[0])
+                torch.save(
+                    {key: value.contiguous().cpu() for key, value in self.averaged.state_dict().items()}, fresh[1]
+                )
+                spec = spec_of(self.recipe, self.feed.labels, "weights", {"weights.pt": sha256(fresh[1])})
+                fresh[2].write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
+                for new, old in zip(fresh, files, strict=True):
+                    new.replace(old)
+        finally:
+            for path in fresh:
+                path.unlink(missing_ok=True)
 
     def load(self) -> None:
-        """Continue from the checkpoint. Raises ToolError where there is none or it belongs to another run; parts may
-        have been added to its recipe.
+        """Continue from the checkpoint. Raises ToolError where there is none, where it is damaged, and where it belongs
+        to another run; parts may have been added to its recipe.
         """
         path = self.out / "checkpoint.pt"
         if not path.exists():
             raise ToolError(f"cannot resume: there is no {path}; start without --resume")
-        content = read(path)
-        ours, theirs = self.recipe.model_dump(mode="json"), content.get("recipe", {})
-        ours["parts"] = ours["parts"][: len(theirs.get("parts", ()))]
-        if ours != theirs or content["labels"] != list(self.feed.labels):
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            different = self._differences(content["recipe"], content["labels"])
+            if not different:
+                self.net.load_state_dict(content["network"])
+                self.average.load_state_dict(content["average"])
+                self.optimizer.load_state_dict(content["optimizer"])
+                self.step = content["step"]
+        except Exception as error:  # torch raises half a dozen types for what is not its file, and we for another's
             raise ToolError(
-                f"cannot resume from {path}: it was written with another recipe or data; give another --out"
+                f"cannot resume: {path} is damaged, or nothing that this tool wrote ({type(error).__name__}); begin "
+                f"anew in another --out, from the newest weights with --init {self.out / 'weights.pt'}"
+            ) from error
+        if different:
+            raise ToolError(
+                f"cannot resume from {path}: it was written with other {', '.join(different)}; make the recipe as it "
+                "was, or give another --out"
             )
-        self.net.load_state_dict(content["network"])
-        self.average.load_state_dict(content["average"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step = content["step"]
+
+    def _differences(self, recipe: dict[str, Any], labels: list[str]) -> list[str]:
+        """What a checkpoint's run has that differs from this one's."""
+        ours = self.recipe.model_dump(mode="json")
+        ours["parts"] = ours["parts"][: len(recipe["parts"])]
+        different = [key for key in ours | recipe if ours.get(key) != recipe.get(key)]
+        return different + ["labels"] * (labels != list(self.feed.labels))
 
 
 def spec_of(recipe: Recipe, labels: Sequence[str], name: str, files: dict[str, str]) -> EngineSpec:
@@ -255,11 +265,15 @@ def keep_memory() -> None:
 
 
 class Stop:
-    """Whether the run is to end early: asked with SIGTERM or Ctrl-C, or by `ask`. All processes get the same answer."""
+    """Whether the run is to end early: SIGTERM or Ctrl-C has come, or `failure`.
 
-    def __init__(self, fabric: Fabric) -> None:
-        self._fabric = fabric
-        self._asked = False
+    pass_on  send the signals on to the processes that this one has started
+    """
+
+    def __init__(self, *, pass_on: bool = False) -> None:
+        self.asked = False
+        self.failure: ToolError | None = None
+        self._pass_on = pass_on
 
     def __enter__(self) -> Stop:
         self._before = [(number, signal.signal(number, self._take)) for number in (signal.SIGTERM, signal.SIGINT)]
@@ -270,42 +284,49 @@ class Stop:
             signal.signal(number, handler)
 
     def _take(self, _number: int, _frame: FrameType | None) -> None:
-        self._asked = True
+        self.asked = True
+        for child in active_children() if self._pass_on else ():
+            child.terminate()
 
-    def ask(self) -> None:
-        """From the next step on the answer is yes."""
-        self._asked = True
+    @contextmanager
+    def at_failure(self) -> Iterator[None]:
+        """What fails in one process does not leave it: it ends the run of all."""
+        try:
+            yield
+        except ToolError as error:
+            self.asked, self.failure = True, error
 
-    def __bool__(self) -> bool:
-        parent = parent_process()
-        orphan = parent is not None and not parent.is_alive()
-        return self._fabric.strategy.reduce_boolean_decision(self._asked or orphan, all=False)
 
-
-def run(trainer: Trainer) -> bool:
+def run(trainer: Trainer, stop: Stop) -> bool:
     """Train to the end; the first process reports and saves. False where it was asked to stop, and has saved.
 
-    Raises ToolError where the loss is no number or a checkpoint cannot be written.
+    Raises ToolError where the numbers are none, no video can be used, or a file cannot be written.
     """
     keep_memory()
-    first = trainer.fabric.is_global_zero
-    report = Report(trainer.out, trainer.step, trainer.steps) if first else None
-    failure: ToolError | None = None
-    with Stop(trainer.fabric) as stop, report or nullcontext():
+    fabric, recipe = trainer.fabric, trainer.recipe
+    report: Report | None = None
+    told: set[str] = set()
+    used = 0  # clips since the last checkpoint
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            with stop.at_failure():
+                report = stack.enter_context(Report(trainer.out, trainer.step, trainer.steps))
         for batch in _batches(trainer):
-            loss = trainer.gradients(batch)
-            rate = trainer.update()
-            if report is not None:
-                report.step(trainer.step, loss, rate, len(batch.labels) * trainer.fabric.world_size, batch.faults)
-                try:
-                    _checkpoint(trainer, report)
-                except ToolError as error:
-                    failure = error
-                    stop.ask()
-            if stop:
+            if fabric.strategy.reduce_boolean_decision(stop.asked, all=False):
                 break
-        if failure is not None:
-            raise failure
+            loss, clips = trainer.gradients(batch)
+            rate = trainer.update()
+            used += clips
+            _tell(batch, told, print if report is None else report.say)
+            if report is None:
+                continue
+            with stop.at_failure():
+                report.step(trainer.step, loss, rate, clips)
+                if trainer.step == trainer.steps or trainer.step % recipe.checkpoint_steps == 0:
+                    _checkpoint(trainer, report, used)
+                    used = 0
+        if stop.failure is not None:
+            raise stop.failure
         if report is not None and trainer.step < trainer.steps:
             trainer.save()
             report.say(f"stopped after step {trainer.step} of {trainer.steps}; --resume goes on from here")
@@ -320,10 +341,19 @@ def _batches(trainer: Trainer) -> Iterator[Batch]:
         yield from trainer.feed.batches(part, begin, before, trainer.fabric.global_rank)
 
 
-def _checkpoint(trainer: Trainer, report: Report) -> None:
-    """Evaluate and save where it is time to."""
-    last = trainer.step == trainer.steps
-    if last or trainer.step % trainer.recipe.checkpoint_steps == 0:
-        held = trainer.feed.held_out(trainer.averaged, last=last)
-        report.held_out(trainer.step, held.accuracy, str(held))
-        trainer.save()
+def _tell(batch: Batch, told: set[str], say: Callable[[str], None]) -> None:
+    """List the videos of a batch that cannot be used, or not whole, each once."""
+    notes = [*(f"left out: {fault}" for fault in batch.faults), *(f"damaged: {damage}" for damage in batch.damaged)]
+    for note in notes:
+        if note not in told:
+            told.add(note)
+            say(note)
+
+
+def _checkpoint(trainer: Trainer, report: Report, used: int) -> None:
+    """Evaluate and save, after `used` clips."""
+    if not used:
+        raise ToolError("not one of the videos that were to train can be used; they are listed above")
+    held = trainer.feed.held_out(trainer.averaged, last=trainer.step == trainer.steps)
+    report.held_out(trainer.step, held.accuracy, str(held))
+    trainer.save()

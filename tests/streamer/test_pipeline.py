@@ -58,13 +58,15 @@ class Run:
         publisher: Publisher | None = None,
         control: Control | None = None,
         engine: SeeingEngine | None = None,
+        listeners: Sequence[Callable[[Message], None]] = (),
     ) -> None:
         self.messages: list[Message] = []
         self.engine = engine or SeeingEngine()
         self.stop = threading.Event()
         self.error: Exception | None = None
         self.summary: Summary | None = None
-        self.pipeline = Pipeline(config or Config(), self.engine, sources, publisher, [self.messages.append], control)
+        listeners = [self.messages.append, *listeners]
+        self.pipeline = Pipeline(config or Config(), self.engine, sources, publisher, listeners, control)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 

@@ -1,165 +1,236 @@
-"""Training: it learns, it resumes exactly, and it refuses what it cannot use in one sentence."""
+"""The command: real processes that are stopped and go on, the model at the end, and one sentence for every mistake."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
-from engines.networks import build_network
+from engines import load_engine
+from tests.tools.runs import PART, TINY, checkpoint_in, recipe_of, resume, same, trainer_of
+from tests.tools.sets import folders
 from tools.motion_paths import LABELS
-from tools.recipe import Part, Recipe, TrainError, build, read_recipe
-from tools.train import Trainer, evaluate, learning_rate, main
+from tools.recipe import read_recipe
+from tools.train import main
 
-PART: dict[str, Any] = {"steps": 2, "batch": 4, "size": 32, "learning_rate": 2e-3, "clip_frames": 8}
-TINY: dict[str, Any] = {
-    "network": "tsm",
-    "backbone": "resnet18",
-    "width": 0.125,
-    "size": 32,
-    "dropout": 0.0,
-    "frames": 4,
-    "parts": [PART, PART | {"steps": 4}],
-    "warmup_steps": 0,
-    "checkpoint_steps": 3,
-    "held_out": 8,
-    "held_out_at_end": 16,
-}
+torch.set_num_threads(1)
+pytestmark = pytest.mark.timeout(600)  # starting a process takes seconds of computing, on a busy machine minutes
+
+ROOT = Path(__file__).parents[2]
+Write = Callable[..., Path]
 
 
 @pytest.fixture
-def recipe_file(tmp_path: Path) -> Callable[..., Path]:
+def write(tmp_path: Path) -> Write:
     """Writes a tiny recipe with some keys changed; its path."""
 
-    def write(**changes: Any) -> Path:
+    def write_recipe(**keys: Any) -> Path:
         path = tmp_path / "tiny.yaml"
-        path.write_text(yaml.safe_dump(TINY | changes), encoding="utf-8")
+        path.write_text(yaml.safe_dump(TINY | keys), encoding="utf-8")
         return path
 
-    return write
+    return write_recipe
 
 
-def test_the_loss_falls_on_one_batch_that_is_shown_again_and_again(tmp_path: Path) -> None:
-    trainer = Trainer(Recipe(**TINY | {"parts": [PART | {"steps": 60}]}), tmp_path)
-    losses = []
-    for _ in range(40):
-        losses.append(trainer.gradients())
-        trainer.update()
-        trainer.step = 0  # the same clips once more
-    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+class Command:
+    """A command in a process group of its own, whose output goes to a file."""
+
+    def __init__(self, log: Path, *arguments: object) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        self._file = log.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *map(str, arguments)],
+            cwd=ROOT, env=environment, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        self._log = log
+
+    def said(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 280
+        while not condition():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def wait(self) -> int:
+        return self.process.wait(280)
+
+    def kill(self) -> None:
+        """All of its processes."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._file.close()
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    recipe = Recipe(**TINY | {"dropout": 0.3})
-    whole = Trainer(recipe, tmp_path)
-    for _ in range(6):
-        whole.gradients()
-        whole.update()
-    first = Trainer(recipe, tmp_path)
-    for _ in range(3):
-        first.gradients()
-        first.update()
-    first.save()
-    second = Trainer(recipe, tmp_path)
-    second.load()
-    assert second.step == 3
-    for _ in range(3):
-        second.gradients()
-        second.update()
-    for ours, theirs in ((whole.net, second.net), (whole.average, second.average)):
-        for name, value in ours.state_dict().items():
-            assert torch.equal(value, theirs.state_dict()[name]), name
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Starts commands; they end with the test."""
+    commands: list[Command] = []
+
+    def start_command(*arguments: object) -> Command:
+        commands.append(Command(tmp_path / f"log{len(commands)}", *arguments))
+        return commands[-1]
+
+    yield start_command
+    for command in commands:
+        command.kill()
 
 
-def test_two_processes_leave_weights_that_load_into_a_network(recipe_file: Callable[..., Path], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert main([str(recipe_file(processes=2)), "--out", str(out)]) == 0
-    facts = json.loads((out / "weights.json").read_text(encoding="utf-8"))
-    assert facts["labels"] == list(LABELS)
-    assert facts["held_out_clips"][1] > 0
-    weights = torch.load(out / "weights.pt", weights_only=True)
-    build_network("tsm", "resnet18", frames=4, classes=len(LABELS), causal=True, width=0.125).load_state_dict(weights)
-    assert main([str(recipe_file(processes=2)), "--out", str(out), "--resume"]) == 0  # nothing is left to do
+LONG = {"parts": [PART | {"steps": 100_000}], "checkpoint_steps": 2}
 
 
-def test_the_report_counts_every_steady_frame_once() -> None:
-    recipe = Recipe(**TINY)
-    report = evaluate(build(recipe), recipe, 32)
-    assert report.frames == int(report.confusion.sum()) > 0
-    assert report.frame_accuracy == pytest.approx(int(report.confusion.trace()) / report.frames)
-    assert 30 < report.clips <= 40  # four of each label, less those whose last frame has none
-    assert "moving left" in str(report)
+def test_a_run_survives_kill_9_and_a_signal_to_all_its_processes_and_goes_on_exactly(
+    write: Write, start: Callable[..., Command], tmp_path: Path
+) -> None:
+    """Steps are cheap, starts are not: the uninterrupted run is computed here, up to where the other one is."""
+    out, config = tmp_path / "out", write(**LONG, workers=1)
+    first = start("tools.train", "-c", config, "--out", out, "--device", "cpu")
+    first.wait_for((out / "weights.json").exists)
+    os.kill(first.process.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    killed_at = checkpoint_in(out)["step"]
+    assert killed_at % 2 == 0
+    second = start("tools.train", "-c", config, "--out", out, "--device", "cpu", "--resume")
+    second.wait_for(lambda: f"step {killed_at + 2}: held out" in second.said())
+    os.killpg(second.process.pid, signal.SIGTERM)
+    assert second.wait() == 143, second.said()
+    assert "--resume goes on from here" in second.said()
+    content = checkpoint_in(out)
+    assert content["step"] >= killed_at + 2
+    here = trainer_of(read_recipe(config), tmp_path / "here")
+    for batch in here.feed.batches(here.recipe.parts[0], 0, 0, 0):
+        here.gradients(batch)
+        here.update()
+        if here.step == content["step"]:
+            break
+    assert same(here.net.state_dict(), content["network"])
+    assert load_engine(out / "weights.pt").spec.labels == LABELS
 
 
-def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
-    part = Part(**PART | {"steps": 100})
-    rates = [learning_rate(part, 10, step) for step in range(101)]
-    assert rates[0] < 0.1 * part.learning_rate
-    assert max(rates) > 0.9 * part.learning_rate
-    assert rates[-1] == pytest.approx(0)
+def test_two_processes_stop_at_a_signal_and_torchrun_goes_on_to_the_model(
+    write: Write, start: Callable[..., Command], tmp_path: Path
+) -> None:
+    out, config = tmp_path / "swipes", write(network="tsn", parts=[PART | {"steps": 20}], checkpoint_steps=5)
+    first = start("tools.train", "-c", config, "--out", out, "--device", "cpu", "--processes", 2)
+    first.wait_for((out / "weights.json").exists)
+    os.kill(first.process.pid, signal.SIGTERM)
+    assert first.wait() == 143, first.said()
+    stopped_at = checkpoint_in(out)["step"]
+    assert 5 <= stopped_at < 20
+    second = start(
+        "torch.distributed.run", "--nproc-per-node", 2, "--standalone", "--local-addr", "127.0.0.1",
+        "-m", "tools.train", "-c", config, "--out", out, "--device", "cpu", "--resume",
+    )  # fmt: skip
+    assert second.wait() == 0, second.said()
+    assert checkpoint_in(out)["step"] == 20
+    assert second.said().count(f"wrote {out / 'swipes'}.onnx, swipes@") == 1
+    engine = load_engine(out / "swipes.onnx")
+    assert (engine.spec.name, engine.spec.mode, engine.spec.labels) == ("swipes", "stream", LABELS)
+    held_out = [line.split(",")[0] for line in (out / "metrics.csv").read_text().splitlines() if not line.endswith(",")]
+    assert held_out == ["step", "5", "10", "15", "20"]
+
+
+def test_a_clip_form_on_a_folder_of_videos_becomes_a_model_of_windows(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = folders(tmp_path / "set")
+    part = PART | {"steps": None, "epochs": 1, "batch": 3, "clip_frames": 4}
+    config = write(network="tsn", causal=False, parts=[part], data={"layout": "folders"}, fit="crop")
+    out = tmp_path / "hands"
+    command = ["-c", str(config), "--out", str(out), "--data", str(tmp_path / "set"), "--device", "cpu"]
+    assert main(command) == 0
+    engine = load_engine(out / "hands.onnx")
+    spec = engine.spec
+    assert (spec.mode, spec.labels, spec.fit, spec.height, spec.frames) == ("window", labels, "crop", 32, 4)
+    state, frame = engine.new_state(1), np.zeros((1, 32, 32, 3), np.uint8)
+    ready = [bool(engine.step(frame, np.array([True]), np.array([n == 0]), state)[1][0]) for n in range(5)]
+    assert ready == [False, False, False, True, True]
+    assert "top-1" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------------------------------------- mistakes
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("keys", "options", "message"),
     [
-        ({"widht": 1}, "widht: Extra inputs are not permitted"),
-        ({"parts": [PART, PART | {"steps": 0}]}, "parts.1.steps: Input should be greater than or equal to 1"),
-        ({"processes": 3}, "a batch of 4 cannot be shared evenly by 3 processes"),
-        ({"backbone": "resnet19"}, "did you mean 'resnet18'"),
-        ({"start_from": "no_such_file.pt"}, "no_such_file.pt"),
+        ({"widht": 1}, (), "widht: Extra inputs are not permitted"),
+        ({"backbone": "resnet19"}, (), "did you mean 'resnet18'"),
+        ({}, ("--init", "none.pth"), "cannot begin with none.pth"),
+        ({}, ("--freeze", "layer9"), "cannot freeze 'layer9'"),
+        ({}, ("--distill-from", "none.pt"), "cannot use the teacher none.pt"),
+        ({}, ("--data", "folder"), "draws its clips itself: leave out --data"),
+        ({"data": {"layout": "folders"}}, (), "give --data FOLDER"),
+        ({"data": {"layout": "folders"}}, ("--data", "/none"), "there is no folder /none"),
+        ({}, ("--processes", "3"), "a batch of 4 cannot be shared evenly by 3 processes"),
+        ({}, ("--device", "cuda"), "cannot run on the device 'cuda'"),
+        ({}, ("--resume",), "start without --resume"),
     ],
 )
-def test_a_bad_recipe_gives_one_sentence_that_names_the_fault(
-    recipe_file: Callable[..., Path],
+def test_a_mistake_ends_the_command_with_one_sentence(
+    write: Write,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    changes: dict[str, Any],
+    keys: dict[str, Any],
+    options: tuple[str, ...],
     message: str,
 ) -> None:
-    assert main([str(recipe_file(**changes)), "--out", str(tmp_path / "out")]) == 2
+    if "cuda" in options and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert main(["-c", str(write(**keys)), "--out", str(tmp_path / "out"), *options]) == 2
     said = capsys.readouterr().err
     assert said.startswith("train: ")
     assert message in said
     assert said.count("\n") == 1
 
 
-def test_a_recipe_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "list.yaml"
-    path.write_text("- 1\n", encoding="utf-8")
-    with pytest.raises(TrainError, match=r"list\.yaml must be a mapping"):
-        read_recipe(path)
-
-
-def test_resuming_without_a_checkpoint_says_so(
-    recipe_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("out", ["checkpoint", "weights", "file/below", "/"])
+def test_a_folder_that_cannot_be_used_is_told(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
 ) -> None:
-    assert main([str(recipe_file()), "--out", str(tmp_path / "empty"), "--resume"]) == 2
-    assert "start without --resume" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["-c", str(write()), "--out", str(tmp_path / out)]) == 2
+    assert capsys.readouterr().err.startswith("train: ")
 
 
-def test_another_recipe_cannot_continue_a_checkpoint(tmp_path: Path) -> None:
-    Trainer(Recipe(**TINY), tmp_path).save()
-    with pytest.raises(TrainError, match="another recipe"):
-        Trainer(Recipe(**TINY | {"seed": 5}), tmp_path).load()
+def test_a_run_is_not_overwritten_by_one_that_begins_anew(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer_of(recipe_of(), tmp_path / "out").save()
+    before = checkpoint_in(tmp_path / "out")
+    assert main(["-c", str(write()), "--out", str(tmp_path / "out")]) == 2
+    assert "holds a run: go on with it by --resume" in capsys.readouterr().err
+    assert same(checkpoint_in(tmp_path / "out"), before)
 
 
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    torch.save({"stranger": torch.zeros(1)}, tmp_path / "weights.pt")
-    with pytest.raises(TrainError, match="stranger"):
-        build(Recipe(**TINY | {"start_from": tmp_path / "weights.pt"}))
+def test_a_class_without_clips_is_told(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders(tmp_path / "set")
+    (tmp_path / "set" / "A new one").mkdir()
+    config = write(data={"layout": "folders"})
+    assert main(["-c", str(config), "--out", str(tmp_path / "out"), "--data", str(tmp_path / "set")]) == 2
+    assert "no clip to train 'A new one'" in capsys.readouterr().err
 
 
-def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "weights.pt").write_bytes(b"no weights")
-    with pytest.raises(TrainError, match=r"cannot load .*weights\.pt"):
-        build(Recipe(**TINY | {"start_from": tmp_path / "weights.pt"}))
-
-
-@pytest.mark.parametrize("path", sorted(Path("configs/train").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_recipe_can_be_read(path: Path) -> None:
-    assert read_recipe(path).steps > 0
+def test_a_model_that_cannot_be_written_leaves_the_weights(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "out.pt").symlink_to("/dev/full")
+    assert main(["-c", str(write(parts=[PART])), "--out", str(out), "--device", "cpu"]) == 2
+    assert f"the weights are in {out / 'weights.pt'}, but no model can be made of them: " in capsys.readouterr().err
+    assert resume(recipe_of(parts=[PART]), out).step == 2

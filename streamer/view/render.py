@@ -1,0 +1,85 @@
+"""A recording with its labels drawn in, as an H.264 video: each frame shows what was known when it came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.video.stream import VideoStream
+
+from streamer.errors import ConfigError
+from streamer.messages import Message
+from streamer.sources import Source
+from streamer.sources.file import FileSource
+from streamer.types import Frame
+from streamer.view.overlay import Overlay
+
+_SUFFIXES = (".mp4", ".mkv", ".mov")
+_TIME_BASE = Fraction(1, 90_000)
+
+
+def open_render(path: Path, sources: Sequence[Source]) -> Renderer:
+    """The video of the only source. Raises ConfigError for several, and a file that cannot be written or is read."""
+    if len(sources) > 1:
+        raise ConfigError(f"--render writes one video, not {len(sources)}; replay one file at a time")
+    source = sources[0]
+    if isinstance(source, FileSource) and path.exists() and path.samefile(source.path):
+        raise ConfigError(f"--render {path}: this is the file that is replayed; give another name")
+    return Renderer(path)
+
+
+class Renderer:
+    """Writes an annotated video. Call it with every message; `frame` with every frame, after its messages.
+
+    Raises ConfigError when the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix.lower() not in _SUFFIXES:
+            raise ConfigError(f"--render {path}: a video's name ends with {', '.join(_SUFFIXES)}; use {path.stem}.mp4")
+        try:
+            path.open("wb").close()  # FFmpeg would notice at the first frame
+        except OSError as error:
+            raise ConfigError(
+                f"--render {path}: cannot be written: {error.strerror}; does the folder exist?"
+            ) from error
+        self._container = av.open(str(path.absolute()), "w")
+        self._path = path
+        self._stream: VideoStream | None = None
+        self._overlay = Overlay()
+
+    def __call__(self, message: Message) -> None:
+        """Take a message that the frame to come shows."""
+        self._overlay(message)
+
+    def frame(self, frame: Frame) -> None:
+        """Draw one frame and write it, at its own time."""
+        image = self._overlay.draw(frame.bgr(), frame.time_us)
+        image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]  # H.264's colours are in pairs of pixels
+        if self._stream is None:
+            self._stream = self._open(image.shape[1], image.shape[0])
+        picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+        if (picture.width, picture.height) != (self._stream.width, self._stream.height):
+            picture = picture.reformat(self._stream.width, self._stream.height)
+        picture.pts, picture.time_base = round(frame.time_us * _TIME_BASE.denominator / 1_000_000), _TIME_BASE
+        self._container.mux(self._stream.encode(picture))
+
+    def _open(self, width: int, height: int) -> VideoStream:
+        options = {"preset": "veryfast", "crf": "20"}
+        stream = self._container.add_stream("libx264", rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.time_base = _TIME_BASE
+        return stream
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Finish the file; what failed, or has no frame, leaves none."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        if self._stream is None or kind is not None:
+            self._path.unlink(missing_ok=True)

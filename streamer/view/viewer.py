@@ -1,0 +1,154 @@
+"""One browser at the WebSocket: what it asks for, and what it is sent.
+
+From the browser, JSON objects of at most 16 KiB, each with one field:
+
+    {"token": "..."}           first of all, within 5 s; null where there is no token
+    {"look": {"cam1": 640}}    the streams whose pictures it shows, with their widths there in pixels
+    {"seen": "cam1"}           it has drawn that stream's last picture, and may be sent the next
+
+To the browser:
+
+    text    a JSON array of the label stream's payloads as they were published. The first array, and one after messages
+            were lost, begins with {"kind": "view", ...}: start over
+    binary  a picture: one byte, the length of the stream's name; the name; a JPEG
+
+A picture is sent only when the one before it has been drawn. So a slow browser gets fewer, always the newest; and when
+it takes long, smaller ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from streamer.messages import encode
+from streamer.types import Image
+from streamer.view.auth import Guard
+from streamer.view.colours import COLOURS
+from streamer.view.feed import SECONDS, Feed
+from streamer.view.pictures import LEVELS, Pictures
+
+TICK_S = 0.04
+HELLO_S = 5.0  # how long a browser may take to say who it is
+REFUSAL_S = 1.0  # a wrong token is answered late, so that guessing is slow
+SLOW_S, QUICK_S = 0.3, 0.12  # from sending a picture to hearing that it was drawn
+QUICK_PICTURES = 40  # drawn quickly, one after the other, before larger ones are tried
+BAD_REQUEST, REFUSED, TOO_LATE = 4400, 4401, 4408  # codes of closing
+
+
+class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What a browser may say."""
+
+    token: str | None = None
+    look: dict[str, int] | None = None
+    seen: str | None = None
+
+
+_decoder = msgspec.json.Decoder(Request)
+
+
+class Pace:
+    """How large a browser's pictures may be: smaller when they are drawn late, larger after many in time."""
+
+    def __init__(self) -> None:
+        self.level = len(LEVELS) - 1
+        self._changed_s = 0.0
+        self._quick = 0
+
+    def drawn(self, sent_s: float, now_s: float) -> None:
+        """A picture sent at `sent_s` has been drawn at `now_s`; one from before the last change tells nothing."""
+        if sent_s < self._changed_s:
+            return
+        took_s = now_s - sent_s
+        self._quick = self._quick + 1 if took_s < QUICK_S else 0
+        step = -1 if took_s > SLOW_S else int(self._quick == QUICK_PICTURES)
+        if step:
+            self.level = min(max(self.level + step, 0), len(LEVELS) - 1)
+            self._changed_s, self._quick = now_s, 0
+
+
+class Viewer:
+    """One browser, from its first message to its end."""
+
+    def __init__(self, socket: WebSocket, guard: Guard, feed: Feed, pictures: Pictures | None) -> None:
+        self._socket, self._guard, self._feed, self._pictures = socket, guard, feed, pictures
+        self._pace = Pace()
+        self._look: dict[str, int] = {}  # stream -> width, pixels
+        self._sent: dict[str, float] = {}  # stream -> when its picture was sent that has not been drawn yet
+        self._shown: dict[str, Image] = {}  # stream -> the frame of its last picture
+
+    async def run(self) -> None:
+        """Serve an accepted WebSocket until it ends."""
+        try:
+            hello = await asyncio.wait_for(self._receive(), HELLO_S)
+            if self._guard.accepts(hello.token):
+                await self._converse()
+            else:
+                await asyncio.sleep(REFUSAL_S)
+                await self._socket.close(REFUSED, "wrong token")
+        except asyncio.TimeoutError:
+            await self._socket.close(TOO_LATE, "nothing was asked for")
+        except ValueError:  # msgspec's errors are ValueErrors
+            await self._socket.close(BAD_REQUEST, "this is not a request")
+        except WebSocketDisconnect:
+            pass
+
+    async def _converse(self) -> None:
+        """Send and listen at the same time, until one of both ends with its error."""
+        tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._listen())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    async def _receive(self) -> Request:
+        """The next request; ValueError for anything else."""
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"])
+        return _decoder.decode(message.get("text") or b"")
+
+    async def _listen(self) -> None:
+        """Take requests until the browser leaves."""
+        while True:
+            request = await self._receive()
+            if request.look is not None:
+                self._look = request.look
+            if request.seen is not None and (sent_s := self._sent.pop(request.seen, None)) is not None:
+                self._pace.drawn(sent_s, time.monotonic())
+
+    async def _send(self) -> None:
+        """Send what is new, again and again."""
+        cursor: int | None = None
+        while True:
+            cursor, anew, messages = self._feed.since(cursor)
+            payloads = [msgspec.json.encode(self._hello())] if anew else []
+            payloads += [encode(message) for message in messages]
+            if payloads:
+                await self._socket.send_text(f"[{b','.join(payloads).decode()}]")
+            if self._pictures:
+                for stream, width in list(self._look.items()):
+                    if stream not in self._sent:
+                        await self._send_picture(self._pictures, stream, width)
+            await asyncio.sleep(TICK_S)
+
+    async def _send_picture(self, pictures: Pictures, stream: str, width: int) -> None:
+        level = min(self._pace.level, next((n for n, one in enumerate(LEVELS) if one.width >= width), len(LEVELS)))
+        made = await pictures.after(self._shown.get(stream), stream, level)
+        if made:
+            self._shown[stream], picture = made
+            self._sent[stream] = time.monotonic()
+            name = stream.encode()
+            await self._socket.send_bytes(bytes([len(name)]) + name + picture)
+
+    def _hello(self) -> dict[str, Any]:
+        return {"kind": "view", "pictures": self._pictures is not None, "seconds": SECONDS, "colours": COLOURS}

@@ -1,0 +1,269 @@
+"""The page's server, seen by viewers without a browser."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+import streamer.view.app
+import streamer.view.viewer
+from streamer.errors import ConfigError
+from streamer.messages import encode
+from streamer.types import Image
+from streamer.view.auth import Guard, claim
+from streamer.view.server import PageServer
+
+from .conftest import Serve
+from .peers import PATIENCE_S, Speaker, Viewer, dial, opened, picture
+
+WaitFor = Callable[[Callable[[], Any]], None]
+TOKEN = "a token of ours"
+
+
+def get(page: PageServer, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Status, headers and body of the answer to a request with this path, as it is written here."""
+    with closing(http.client.HTTPConnection(urlsplit(page.url).netloc, timeout=PATIENCE_S)) as connection:
+        connection.putrequest("GET", path)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+def close_code(viewer: Viewer) -> int | None:
+    """Why the server ends the conversation."""
+    with pytest.raises(ConnectionClosed) as closed:
+        for _ in viewer.texts():
+            pass
+    return closed.value.rcvd.code if closed.value.rcvd else None
+
+
+def test_the_page_and_its_parts_are_served_with_a_strict_policy(serve: Serve) -> None:
+    page = serve()
+    for path, kind in (("/", "text/html"), ("/style.css", "text/css"), ("/view.js", "text/javascript")):
+        status, headers, _ = get(page, path)
+        assert status == 200
+        assert headers["Content-Type"].startswith(kind)
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path", ["/../server.py", "/%2e%2e/server.py", "//etc/passwd", "/page/index.html", "/view.js/", "/%00", "/?/../x"]
+)
+def test_no_path_leads_to_another_file(serve: Serve, path: str) -> None:
+    status, _, body = get(serve(), path)
+    assert (status, body) == (404, b"There is no such page.") or body.startswith(b"<!doctype html>")
+    assert b"import" not in body
+
+
+def test_viewers_get_the_published_payloads_byte_for_byte(serve: Serve) -> None:
+    page = serve()
+    speaker = Speaker(page)
+    speaker.status()
+    with Viewer(page) as viewer:
+        texts = viewer.texts()
+        hello, status = json.loads(first := next(texts))
+        assert (hello["kind"], hello["pictures"]) == ("view", False)
+        assert first.endswith(f",{encode(speaker.said[0]).decode()}]")
+        assert status["kind"] == "status"
+        speaker.score([("wäve", 0.75), ("none", 0.25)])
+        assert next(texts) == f"[{encode(speaker.said[-1]).decode()}]"
+
+
+def test_a_late_viewer_gets_the_last_events_and_where_things_stand(serve: Serve) -> None:
+    page = serve()
+    speaker = Speaker(page)
+    speaker.status()
+    speaker.end(speaker.start("wave"))
+    for score in (0.25, 0.5, 0.75):
+        speaker.state("wave", score=score)
+    with Viewer(page) as viewer:
+        told = json.loads(next(viewer.texts()))
+    assert [message["kind"] for message in told] == ["view", "status", "event", "event", "state"]
+    assert told[-1]["score"] == 0.75
+
+
+def test_a_publisher_that_was_restarted_leaves_nothing_of_its_old_session(serve: Serve) -> None:
+    page = serve()
+    Speaker(page).state("old", stream="gone")
+    Speaker(page).state("new")
+    with Viewer(page) as viewer:
+        assert [message.get("stream") for message in json.loads(next(viewer.texts()))] == [None, "cam"]
+
+
+def test_pictures_are_sent_to_those_who_look_the_newest_and_one_at_a_time(serve: Serve, wait_for: WaitFor) -> None:
+    newest: dict[str, Image] = {"cam": picture(0)}
+    asked: list[str] = []
+
+    def frame(stream: str) -> Image | None:
+        asked.append(stream)
+        return newest.get(stream)
+
+    page = serve(newest=frame)
+    speaker = Speaker(page)
+    with Viewer(page) as viewer:
+        labels = viewer.labels()
+        assert next(labels)["pictures"] is True
+        speaker.state("wave")
+        assert next(labels)["kind"] == "state"
+        assert asked == []  # nobody looks, so nothing is made
+        viewer.say(look={"cam": 320, "nothing": 320})
+        stream, jpeg = viewer.picture()
+        image = opened(jpeg)
+        assert (stream, image.shape, image.mean()) == ("cam", (240, 320, 3), 0)
+        for brightness in (50, 100, 150, 200):
+            newest["cam"] = picture(brightness)
+            count = len(asked)
+            wait_for(lambda count=count: len(asked) > count + 1)  # type: ignore[misc]
+        viewer.say(seen="cam")
+        _, jpeg = viewer.picture()
+        assert abs(opened(jpeg).mean() - 200) < 2
+        viewer.say(look={})
+
+
+def test_a_picture_is_encoded_once_for_all_viewers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    import streamer.view.pictures
+
+    made: list[int] = []
+    encode_picture = streamer.view.pictures.jpeg
+
+    def counted(image: Image, level: streamer.view.pictures.Level) -> bytes:
+        made.append(level.width)
+        return encode_picture(image, level)
+
+    monkeypatch.setattr(streamer.view.pictures, "jpeg", counted)
+    image = picture(100)
+    page = serve(newest=lambda _: image)
+    viewers = [Viewer(page) for _ in range(5)]
+    for viewer in viewers:
+        viewer.say(look={"cam": 640})
+    assert len({viewer.picture() for viewer in viewers}) == 1
+    assert made == [640]
+    for viewer in viewers:
+        viewer.close()
+
+
+@pytest.mark.parametrize(
+    "said", ["garbage", "[]", '{"look": "cam"}', '{"seen": 1}', '{"run": "rm"}', b"\xff\x00", "[" * 9999]
+)
+def test_garbage_ends_that_viewer_and_no_other(serve: Serve, said: str | bytes) -> None:
+    page = serve(newest=lambda _: None)
+    speaker = Speaker(page)
+    with Viewer(page) as good, Viewer(page) as bad:
+        bad.socket.send(said)
+        assert close_code(bad) == streamer.view.viewer.BAD_REQUEST
+        labels = good.labels()
+        assert next(labels)["kind"] == "view"
+        speaker.state("wave")
+        assert next(labels)["label"] == "wave"
+
+
+def test_a_huge_message_is_refused_before_it_is_read(serve: Serve) -> None:
+    with Viewer(serve()) as viewer:
+        viewer.socket.send(json.dumps({"seen": "x" * 1_000_000}))
+        assert close_code(viewer) == 1009
+
+
+def test_one_who_says_nothing_is_sent_away(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamer.view.viewer, "HELLO_S", 0.1)
+    with dial(serve()) as socket, pytest.raises(ConnectionClosed) as closed:
+        socket.recv(PATIENCE_S)
+    assert closed.value.rcvd
+    assert closed.value.rcvd.code == streamer.view.viewer.TOO_LATE
+
+
+@pytest.mark.parametrize("token", [None, "", "a token of ourS", TOKEN + "x", "ä" * 15])
+def test_a_wrong_token_is_refused(serve: Serve, token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamer.view.viewer, "REFUSAL_S", 0)
+    page = serve(token=TOKEN)
+    with Viewer(page, token) as viewer:
+        assert close_code(viewer) == streamer.view.viewer.REFUSED
+    with Viewer(page, TOKEN) as viewer:
+        assert next(viewer.labels())["kind"] == "view"
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
+def test_a_page_of_another_site_cannot_connect(serve: Serve, origin: str) -> None:
+    with pytest.raises(InvalidStatus, match="403"), dial(serve(), origin=origin):
+        pass
+
+
+def test_a_site_that_took_our_address_as_its_own_cannot_connect() -> None:
+    """A name that resolves to 127.0.0.1 makes Host and Origin agree; without a token the name must be local."""
+    assert Guard(None).knows_page("127.0.0.1:8080", "http://127.0.0.1:8080")
+    assert Guard(None).knows_page("localhost:8080", "http://localhost:8080")
+    assert Guard(None).knows_page("[::1]:8080", "http://[::1]:8080")
+    assert not Guard(None).knows_page("evil.example:8080", "http://evil.example:8080")
+    assert not Guard(None).knows_page("127.0.0.1:8080", None)
+    assert not Guard("a token of ours").knows_page("box:8080", "http://evil.example")
+    assert Guard("a token of ours").knows_page("box:8080", "https://box:8080")
+
+
+def test_the_number_of_viewers_is_limited(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamer.view.app, "MOST_VIEWERS", 1)
+    page = serve()
+    with Viewer(page) as first:
+        assert next(first.labels())["kind"] == "view"
+        with Viewer(page) as second:
+            assert close_code(second) == streamer.view.app.FULL
+
+
+def test_closing_the_page_sends_viewers_away_and_frees_its_address(serve: Serve) -> None:
+    page = serve()
+    with Viewer(page) as viewer:
+        assert next(viewer.labels())["kind"] == "view"
+        page.close()
+        assert close_code(viewer) == 1012
+    again = serve(address=urlsplit(page.url).netloc)
+    assert again.url == page.url
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1", "is not HOST:PORT"),
+        ("http://127.0.0.1:80", "is not HOST:PORT"),
+        ("127.0.0.1:99999", "is not HOST:PORT"),
+        ("no.such.host.invalid:8080", "there is no host"),
+        ("192.0.2.1:8080", "this machine has no such address"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_told_with_the_remedy(address: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        claim(address)
+
+
+def test_an_address_in_use_is_told(serve: Serve) -> None:
+    with pytest.raises(ConfigError, match="another program uses it"):
+        claim(urlsplit(serve().url).netloc)
+
+
+def test_a_public_address_gets_a_token_and_a_short_one_is_refused() -> None:
+    for address, needs_one in (("0.0.0.0:0", True), ("127.0.0.1:0", False)):
+        place = claim(address)
+        place.socket.close()
+        assert len(place.new_token or "") >= 20 if needs_one else place.new_token is None
+    with pytest.raises(ConfigError, match="at least 8 characters") as error:
+        claim("127.0.0.1:0", "secret1")
+    assert "secret1" not in str(error.value)
+
+
+def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    with pytest.raises(ConfigError, match=r"the page needs starlette: pip install 'action-streamer\[view\]'"):
+        claim("127.0.0.1:0")
+
+
+def test_the_command_line_does_without_the_extra() -> None:
+    code = "import sys, streamer.cli, streamer.view.process; print({'starlette', 'uvicorn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"
