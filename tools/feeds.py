@@ -185,7 +185,11 @@ class Videos:
             raise ToolError("where is the data set? give --data FOLDER, or data.root in the recipe")
         self.recipe, self.data, self.world = recipe, data, world
         videos = read_dataset(data.layout, data.root, data.train, data.annotations)
-        self.test = read_dataset(data.layout, data.root, data.held_out, data.annotations).in_order(videos.labels)
+        self.test = videos
+        if data.layout == "folders" and len(videos.videos) == len(videos.labels) and not (data.root / "train").is_dir():
+            LOGGER.warning("one clip a label, so that none is held out: figures are of the clips of the training")
+        else:
+            self.test = read_dataset(data.layout, data.root, data.held_out, data.annotations).in_order(videos.labels)
         self.labels = videos.labels
         if missing := videos.missing + self.test.missing:
             LOGGER.warning("%d videos of the data set are missing, among them %s", len(missing), missing[0])

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from engines.loading import find_models
+from engines.spec import read_spec
 from streamer.logs import JsonFormatter, TextFormatter
 
 from .test_cli import environment, streamer
@@ -114,7 +116,8 @@ def test_a_style_that_there_is_not_is_told() -> None:
 def test_news_of_the_sources_are_for_machines_only() -> None:
     arguments = ("run", "pattern://swipe", "--backend", "scripted", "--no-publish", "--headless", "--duration", 1)
     lines = [json.loads(line) for line in streamer(*arguments, "--log", "json").stderr.splitlines()]
-    assert [line["message"].split(":")[0] for line in lines] == ["model default@d973867c", "source online", "stopped"]
+    version = read_spec(find_models()["default"]).version
+    assert [line["message"].split(":")[0] for line in lines] == [f"model {version}", "source online", "stopped"]
     assert [line.get("stream") for line in lines] == [None, "swipe", None]
     assert streamer(*arguments).stderr == ""
 
