@@ -233,7 +233,8 @@ def batches_per_epoch(clips: TrainClips | TestClips, batch: int, world: int = 1)
     return len(clips) // whole
 
 
-def _begin_worker(_worker: int) -> None:
+def begin_worker(_worker: int) -> None:
+    """How a process that decodes or draws clips begins."""
     cv2.setNumThreads(0)  # the workers are the threads
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one to the whole group is for the run, which ends them
 
@@ -266,6 +267,6 @@ def loader(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=partial(_collate, shape=clips.shape),
-        worker_init_fn=_begin_worker,
+        worker_init_fn=begin_worker,
         pin_memory=torch.cuda.is_available(),
     )

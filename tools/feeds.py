@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, product
@@ -15,9 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from engines.networks import Network
-from tools.clips import Batch, TestClips, TrainClips, View, batches_per_epoch, loader
+from tools.clips import Batch, TestClips, TrainClips, View, batches_per_epoch, begin_worker, loader
 from tools.datasets import read_dataset
 from tools.errors import ToolError
+from tools.metrics import confusion_matrix, in_top
 from tools.motion_clips import motion_clips
 from tools.motion_paths import IGNORE, LABELS
 from tools.recipe import Data, Part, Recipe
@@ -91,10 +91,6 @@ def _scores(net: Network, clips: Tensor) -> Tensor:
     return logits
 
 
-def _begin_worker(_worker: int) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # where all processes get it, this one's ends it after its step
-
-
 class _Drawn(Dataset[Batch]):
     """One process's share of the batch of each step of a run."""
 
@@ -130,7 +126,7 @@ class Motions:
         drawn = _Drawn(self.recipe, part, part.batch // self.world, rank)
         steps = range(before + begin, before + self.steps(part))
         workers = self.recipe.workers
-        yield from DataLoader(drawn, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_begin_worker)
+        yield from DataLoader(drawn, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=begin_worker)
 
     @torch.no_grad()
     def held_out(self, net: Network, *, last: bool) -> MotionReport:
@@ -149,8 +145,7 @@ class Motions:
             given = (logits.mean(1, keepdim=True) if whole_clip else logits[:, recipe.frames - 1 :]).argmax(2)
             labels = labels[:, -given.shape[1] :]
             known = labels != IGNORE
-            pairs = labels[known] * classes + given[known]
-            confusion += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+            confusion += torch.from_numpy(confusion_matrix(labels[known].numpy(), given[known].numpy(), classes))
             if motions == 1:
                 known = labels[:, -1] != IGNORE
                 right += int((given[:, -1] == labels[:, -1])[known].sum())
@@ -230,9 +225,9 @@ class Videos:
             logits = _scores(net, clips).unflatten(0, (count, -1)).flatten(1, 2)  # [B, T', K]
             if steady and self.recipe.causal:
                 logits = logits[:, frames - 1 :]
-            ranked = logits.mean(1).argsort(1, descending=True)[:, :5]
-            hits = ranked == batch.labels[:, None]
-            right, top5, asked = right + int(hits[:, 0].sum()), top5 + int(hits.sum()), asked + count
+            scores, labels = logits.mean(1).numpy(), batch.labels.numpy()
+            right, top5 = (so_far + int(in_top(scores, labels, k).sum()) for so_far, k in ((right, 1), (top5, 5)))
+            asked += count
         if asked == 0:
             raise ToolError(f"none of the {len(self.test.videos)} held-out videos can be used: {faults[0]}")
         return VideoReport(right / asked, top5 / asked, asked, tuple(faults))
