@@ -133,15 +133,15 @@ class Publisher:
         self.close()
 
 
-def end_context(context: zmq.Context[zmq.Socket[bytes]]) -> None:
-    """End a context whose sockets have been closed with LINGER_MS.
+def end_context(context: zmq.Context[zmq.Socket[bytes]], patience_s: float = LINGER_MS / 1000 + 1) -> None:
+    """End a context whose sockets have been closed, with LINGER_MS or less.
 
     When a client leaves at this very moment, ZeroMQ 4.3.5 now and then never ends it. The addresses are free even then,
     and nothing needs the context any more.
     """
     ending = threading.Thread(target=context.term, daemon=True)
     ending.start()
-    ending.join(LINGER_MS / 1000 + 1)
+    ending.join(patience_s)
 
 
 def _socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:

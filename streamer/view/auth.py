@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 import hmac
-import ipaddress
 import re
 import secrets
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from streamer.addresses import is_public
 from streamer.errors import ConfigError
 
 LEAST_TOKEN = 8  # characters
@@ -68,7 +68,7 @@ def claim(address: str, token: str | None = None) -> Place:
     if token is not None and len(token) < LEAST_TOKEN:
         raise ConfigError(f"the view's token is too short; give at least {LEAST_TOKEN} characters")
     sock = listen(address)
-    new_token = None if token or is_loopback(sock) else secrets.token_urlsafe(16)
+    new_token = secrets.token_urlsafe(16) if not token and is_public(sock.getsockname()[0]) else None
     host = address.rpartition(":")[0]
     shown = socket.gethostname() if host in ("0.0.0.0", "[::]") else host
     return Place(sock, Guard(token or new_token), f"http://{shown}:{sock.getsockname()[1]}/", new_token)
@@ -93,11 +93,6 @@ def listen(address: str) -> socket.socket:
         sock.close()
         raise ConfigError(f"cannot serve the view at {address}: {_advice(error)}") from error
     return sock
-
-
-def is_loopback(sock: socket.socket) -> bool:
-    """Whether only this machine can connect."""
-    return ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def _advice(error: OSError) -> str:

@@ -35,12 +35,12 @@ TokenOption = Annotated[
 
 def open_page(config: ViewConfig, console: Console, stack: ExitStack) -> PageProcess | None:
     """The page, if the configuration asks for one, bound and told; serve it with `start`. `stack` closes it."""
-    from streamer.view.process import PageProcess
-
     if config.address is None:
         if config.token is not None:
             raise ConfigError("a view token is given, but no page to protect; add --view")
         return None
+    from streamer.view.process import PageProcess
+
     place = claim_page(config.address, config.token, console)
     return stack.enter_context(PageProcess(place))
 

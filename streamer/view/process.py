@@ -29,6 +29,7 @@ import numpy as np
 import zmq
 
 from streamer.messages import Message, decode, encode, topic
+from streamer.publisher import end_context
 from streamer.types import Image
 from streamer.view.auth import Guard, Place
 
@@ -92,10 +93,7 @@ class PageProcess:
                 self._process.wait()
         self._place.socket.close()
         self._labels.close(linger=0)
-        # as in the publisher: when the other side leaves at this very moment, ZeroMQ may never end the context
-        ending = threading.Thread(target=self._context.term, daemon=True)
-        ending.start()
-        ending.join(_TERM_S)
+        end_context(self._context, _TERM_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> PageProcess:
