@@ -1,7 +1,7 @@
 """The whole program, wired: a capture thread for each source, one thread that runs the engine and publishes.
 
-The only file with threads. One that fails stops the pipeline with its error. A file's end, a camera's disconnect and a
-silent camera are three different things.
+Threads begin here and in capture.py only. One that fails stops the pipeline with its error. A file's end, a camera's
+disconnect and a silent camera are three different things.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 from engines import Engine, EngineState
+from streamer.capture import Capture
 from streamer.config import Config, SourceConfig
 from streamer.control import Control, Report, StreamReport
 from streamer.errors import ConfigError, SourceError
@@ -25,11 +25,11 @@ from streamer.meters import Meter, Probe
 from streamer.publisher import RETAINED, Publisher, wall_us
 from streamer.rows import Rows
 from streamer.sources import Source, open_source
-from streamer.sources.reader import Health, Reader
+from streamer.sources.reader import Health
 from streamer.stream import Stream
 from streamer.summary import Summary, Totals
 from streamer.systemd import ServiceManager
-from streamer.types import Frame, Image
+from streamer.types import Image
 
 IDLE_S = 0.05  # how long the engine's thread sleeps when nothing comes
 WATCH_S = 0.2  # how often it looks at the sources
@@ -39,71 +39,6 @@ JOIN_S = 0.6  # how long shutdown waits for the capture threads, all together
 MAX_STREAMS = 256  # that `add` adds to; a program that adds without end shall not take the machine down
 
 log = logging.getLogger(__name__)
-
-
-class Capture:
-    """One source's thread. A thread that hangs in a driver or a library is abandoned, counted and replaced.
-
-    added: the stream came while the pipeline ran. If its source cannot be read it leaves, and the others go on
-    """
-
-    def __init__(self, stream: Stream, wake: Callable[[], None], *, added: bool = False) -> None:
-        self.stream = stream
-        self.added = added
-        self.source = stream.source
-        self.error: BaseException | None = None
-        self._wake = wake
-        self._done_captured = self._done_reconnects = 0  # by readers that were replaced
-        self.abandoned = 0
-        self._begin(0)
-
-    def _begin(self, connection: int) -> None:
-        """Start a reader whose connections are numbered from `connection`."""
-        stop = threading.Event()
-        wait = stop if not self.source.live and self.source.config.pace == "fast" else None
-
-        def push(frame: Frame) -> None:
-            if not stop.is_set():  # an abandoned thread that comes back has nothing to say
-                self.stream.offer(frame, wait)
-
-        def run() -> None:
-            try:
-                reader.run()
-            except BaseException as error:
-                if not stop.is_set():
-                    self.error = error
-            self._wake()
-
-        self._stop = stop
-        self.reader = reader = Reader(self.source, push, stop, connection)
-        self.thread = threading.Thread(target=run, name=f"capture {self.stream.name}", daemon=True)
-        self.thread.start()
-
-    def replace_if_hung(self, now: float) -> None:
-        """Abandon a reader that hangs, at `now` by the monotonic clock, and start another."""
-        if self._stop.is_set() or not self.reader.hangs(now):
-            return
-        health = self.reader.health(now)
-        self._stop.set()
-        self.abandoned += 1
-        told = {"stream": self.stream.name}
-        log.warning("%s: the capture thread hangs in %s; replaced it", self.stream.name, self.source.uri, extra=told)
-        self._done_captured += health.captured
-        self._done_reconnects += health.reconnects
-        self._begin(self.reader.connections)
-
-    def health(self, now: float) -> Health:
-        """The source's condition over all of its readers, at `now` by the monotonic clock."""
-        health = self.reader.health(now)
-        return replace(
-            health,
-            captured=self._done_captured + health.captured,
-            reconnects=self._done_reconnects + self.abandoned + health.reconnects,
-        )
-
-    def stop(self) -> None:
-        """Tell the thread to end; it does so within `source.patience_s`, usually at once."""
-        self._stop.set()
 
 
 class Pipeline:

@@ -13,8 +13,8 @@ import hypothesis
 import pytest
 from av.video.stream import VideoStream
 
-from tests.barcode import barcode
-from tests.cameras import HttpCamera, RtspServer, missing_for_rtsp, write_rtsp_clip
+from tools.cameras import HttpCamera, RtspServer, missing_for_rtsp, write_rtsp_clip
+from tools.cameras.barcode import barcode
 
 hypothesis.settings.register_profile("project", deadline=None)  # time never decides a test
 hypothesis.settings.load_profile("project")

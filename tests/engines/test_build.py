@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from engines import EngineError, EngineSpec, find_models, load_engine
-from engines.build import LIMITS, build_model, certify, fold_batch_norms, node_count
+from engines.build import build_model
+from engines.certificate import LIMITS, certify
+from engines.export import fold_batch_norms, node_count
 from engines.networks import build_network
 from engines.openvino import has_bf16
 from engines.scripted import ScriptedEngine, each_label_in_turn

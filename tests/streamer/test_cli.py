@@ -16,7 +16,7 @@ import pytest
 
 from engines import find_models
 from streamer.subscriber import Subscriber
-from tests.cameras import HttpCamera, RtspServer
+from tools.cameras import HttpCamera, RtspServer
 
 SCRIPTED = ("--backend", "scripted")  # plays every label in turn, so that events come whatever the network would say
 ANY_PORT = ("--publish", "tcp://127.0.0.1:*")

@@ -16,7 +16,7 @@ from streamer.cli import make_settings, make_sources
 from streamer.errors import StreamerError
 from streamer.messages import StatusMessage, encode
 from streamer.subscriber import Subscriber
-from tests.cameras import RtspServer
+from tools.cameras import RtspServer
 
 from .monitored import get, health
 from .test_cli import command, environment, line_with

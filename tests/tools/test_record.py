@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.sources.video import bgr
-from tests.barcode import read_barcode
+from tools.cameras.barcode import read_barcode
 from tools.errors import ToolError
 from tools.record import check_label, keep, main
 

@@ -25,10 +25,10 @@ from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.types import Frame
-from tests.barcode import barcode
-from tests.cameras import HttpCamera, RtspServer
 from tests.conftest import WaitFor
 from tests.tools.test_record import AT_ONCE, SECRET, clips_in, command, contents, record_to
+from tools.cameras import HttpCamera, RtspServer
+from tools.cameras.barcode import barcode
 from tools.errors import ToolError
 from tools.record import Plan, Recorder, View, record
 

@@ -19,7 +19,7 @@ from streamer.errors import SourceError
 from streamer.sources import camera
 from streamer.sources.camera import CameraSource
 from streamer.types import Frame, Image
-from tests.barcode import barcode, read_barcode
+from tools.cameras.barcode import barcode, read_barcode
 
 FPS = 1000  # of the played camera
 

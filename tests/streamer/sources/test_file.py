@@ -20,7 +20,7 @@ from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources import Source, open_source
 from streamer.types import Frame
-from tests.barcode import barcode, read_barcode
+from tools.cameras.barcode import barcode, read_barcode
 
 WriteVideo = Callable[..., Path]
 

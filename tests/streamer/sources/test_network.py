@@ -15,9 +15,9 @@ from streamer.errors import SourceError
 from streamer.sources import Source, open_source
 from streamer.sources.reader import Health, Reader
 from streamer.types import Frame
-from tests.barcode import read_barcode
-from tests.cameras import HttpCamera, RtspServer
 from tests.conftest import WaitFor
+from tools.cameras import HttpCamera, RtspServer
+from tools.cameras.barcode import read_barcode
 
 StartRtsp = Callable[..., RtspServer]
 StartHttp = Callable[..., HttpCamera]

@@ -1,4 +1,4 @@
-"""A real RTSP server that plays an H.264 clip in a loop: the camera of the tests. Run with the system's Python.
+"""A real RTSP server that plays an H.264 clip in a loop: a camera to try things on. Run with the system's Python.
 
     /usr/bin/python3 rtsp_server.py CLIP --fps 30 [--port N] [--user U --password P]    # prints "port N", then serves
     /cam
@@ -6,7 +6,7 @@
 It needs the Debian packages gir1.2-gst-rtsp-server-1.0, python3-gi, gstreamer1.0-plugins-base and
 gstreamer1.0-plugins-good. CLIP is a sequence of access units, each preceded by its length (4 bytes, big endian). Lines
 on standard input command it: `corrupt` and `clean` switch damage on and off; the end of its input ends it, so it never
-outlives the test that started it.
+outlives the program that started it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cameras for tests: a real RTSP server in a process of its own, and MJPEG over HTTP."""
+"""Cameras to try things on: a real RTSP server in a process of its own, and MJPEG over HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import av
 import cv2
 
-from tests.barcode import barcode
+from tools.cameras.barcode import barcode
 
 PYTHON = "/usr/bin/python3"  # has the Debian packages of GStreamer
 _IMPORTS = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
@@ -49,7 +49,7 @@ def write_rtsp_clip(path: Path, count: int = 60) -> None:
 
 
 class RtspServer:
-    """tests/rtsp_server.py in a process of its own: it can be frozen, killed and started again."""
+    """rtsp_server.py in a process of its own: it can be frozen, killed and started again."""
 
     def __init__(self, clip: Path, *options: str, port: int = 0) -> None:
         script = Path(__file__).with_name("rtsp_server.py")

@@ -1,0 +1,79 @@
+"""The thread that reads a source, watched: one that hangs is replaced."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from streamer.sources.reader import Health, Reader
+from streamer.stream import Stream
+from streamer.types import Frame
+
+log = logging.getLogger(__name__)
+
+
+class Capture:
+    """One source's thread. A thread that hangs in a driver or a library is abandoned, counted and replaced.
+
+    added: the stream came while the pipeline ran. If its source cannot be read it leaves, and the others go on
+    """
+
+    def __init__(self, stream: Stream, wake: Callable[[], None], *, added: bool = False) -> None:
+        self.stream = stream
+        self.added = added
+        self.source = stream.source
+        self.error: BaseException | None = None
+        self._wake = wake
+        self._done_captured = self._done_reconnects = 0  # by readers that were replaced
+        self.abandoned = 0
+        self._begin(0)
+
+    def _begin(self, connection: int) -> None:
+        """Start a reader whose connections are numbered from `connection`."""
+        stop = threading.Event()
+        wait = stop if not self.source.live and self.source.config.pace == "fast" else None
+
+        def push(frame: Frame) -> None:
+            if not stop.is_set():  # an abandoned thread that comes back has nothing to say
+                self.stream.offer(frame, wait)
+
+        def run() -> None:
+            try:
+                reader.run()
+            except BaseException as error:
+                if not stop.is_set():
+                    self.error = error
+            self._wake()
+
+        self._stop = stop
+        self.reader = reader = Reader(self.source, push, stop, connection)
+        self.thread = threading.Thread(target=run, name=f"capture {self.stream.name}", daemon=True)
+        self.thread.start()
+
+    def replace_if_hung(self, now: float) -> None:
+        """Abandon a reader that hangs, at `now` by the monotonic clock, and start another."""
+        if self._stop.is_set() or not self.reader.hangs(now):
+            return
+        health = self.reader.health(now)
+        self._stop.set()
+        self.abandoned += 1
+        told = {"stream": self.stream.name}
+        log.warning("%s: the capture thread hangs in %s; replaced it", self.stream.name, self.source.uri, extra=told)
+        self._done_captured += health.captured
+        self._done_reconnects += health.reconnects
+        self._begin(self.reader.connections)
+
+    def health(self, now: float) -> Health:
+        """The source's condition over all of its readers, at `now` by the monotonic clock."""
+        health = self.reader.health(now)
+        return replace(
+            health,
+            captured=self._done_captured + health.captured,
+            reconnects=self._done_reconnects + self.abandoned + health.reconnects,
+        )
+
+    def stop(self) -> None:
+        """Tell the thread to end; it does so within `source.patience_s`, usually at once."""
+        self._stop.set()
