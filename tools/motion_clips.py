@@ -67,9 +67,12 @@ def _compose_camera(rng: Rng, frames: int, size: int, fps: float, motions: int, 
     path = draw_path(rng, draw_plan(rng, frames, motions, first), fps, 1.0, 2.5)
     span = 1.5
     big = int(size * span)
-    scene = draw.room(rng, big) if rng.random() < 0.5 else draw.texture(rng, big)
-    for _ in range(rng.integers(0, 3)):
-        draw.paste(scene, draw.sprite(rng, int(big * rng.uniform(0.1, 0.5))), rng.uniform(0.15, 0.85, 2) * big)
+    for _ in range(8):
+        scene = draw.room(rng, big) if rng.random() < 0.5 else draw.texture(rng, big)
+        for _ in range(rng.integers(0, 5)):
+            draw.paste(scene, draw.sprite(rng, int(big * rng.uniform(0.1, 0.5))), rng.uniform(0.15, 0.85, 2) * big)
+        if draw.structure(scene) > 0.0025:
+            break
     poses = path.poses - [0, 0, (path.poses[:, 2].min() + path.poses[:, 2].max()) / 2, 0]
     return _Clip(scene, span, poses, [], path.labels)
 

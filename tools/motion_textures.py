@@ -233,3 +233,17 @@ def contrast(thing: Floats, scene: Floats) -> float:
     """How a sprite [s, s, 4] stands out from a scene [S, S, 3]: by its mean colour, and by the texture of the scene."""
     colour = thing[..., :3].sum((0, 1)) / max(1.0, float(thing[..., 3].sum()))
     return float(np.abs(colour - scene.mean((0, 1))).mean() + scene.std((0, 1)).mean())
+
+
+def structure(scene: Floats) -> float:
+    """How well a scene [S, S, 3] shows a motion in whatever direction, in grey levels (0..1) a pixel.
+
+    The root of the smaller eigenvalue of the structure tensor (Foerstner and Guelch, 1987), the median over 4 x 4 parts
+    of the scene: near zero where it is flat, and where it has stripes, along which nobody sees a motion.
+    """
+    grey = cv2.GaussianBlur(scene.mean(2), (0, 0), 1.0)
+    x, y = (cv2.Sobel(grey, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for dx in (1, 0))
+    parts = cv2.resize(np.dstack([x * x, y * y, x * y]), (4, 4), interpolation=cv2.INTER_AREA)
+    xx, yy, xy = parts[..., 0], parts[..., 1], parts[..., 2]
+    smaller = (xx + yy) / 2 - np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    return float(np.median(np.sqrt(smaller.clip(min=0))))

@@ -178,6 +178,15 @@ def test_textures_and_sprites_are_sane_pictures() -> None:
         assert not coverage[:, [0, -1]].any()
 
 
+def test_structure_tells_stripes_and_walls_from_what_shows_every_motion() -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+    stripes, spots = np.sin(x + y), np.sin(x / 2) * np.sin(y / 2)
+    in_colour = [np.repeat(0.5 + 0.3 * pattern[..., None], 3, 2) for pattern in (stripes, spots)]
+    assert draw.structure(in_colour[0]) < 0.0025 < draw.structure(in_colour[1])
+    assert draw.structure(draw.plain(rng, SIZE)) < 0.0025
+
+
 def test_a_size_that_compression_cannot_cut_into_blocks_is_refused() -> None:
     with pytest.raises(ValueError, match=r"multiple of 8.*size=30"):
         motion_clips(1, 8, 30, seed=0)
