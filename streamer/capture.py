@@ -68,6 +68,8 @@ class Capture:
     def health(self, now: float) -> Health:
         """The source's condition over all of its readers, at `now` by the monotonic clock."""
         health = self.reader.health(now)
+        if health.state == "online" and (frozen := self.stream.frozen):
+            health = replace(health, state="stalled", detail=frozen)
         return replace(
             health,
             captured=self._done_captured + health.captured,

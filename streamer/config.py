@@ -115,6 +115,9 @@ class Config(Section):
         3.0  # sample periods without a frame after which the temporal state starts anew
     )
     buffer: Annotated[int, Field(ge=1)] = 8  # network-size frames that wait per stream before the oldest is dropped
+    batch_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 3.0  # wait of a step for other streams' frames that are due
+    max_age_ms: Annotated[float, Field(gt=0)] | None = 250.0  # older frames are dropped, not inferred; null: no limit
+    frozen_s: PositiveSeconds | None = 10.0  # a camera whose picture does not change at all for so long is stalled
     duration_s: PositiveSeconds | None = None  # stop after this time; null: run until stopped
     metrics: str | None = None  # HOST:PORT for /metrics (Prometheus) and /healthz, such as 127.0.0.1:9464; null: off
     engine: EngineConfig = EngineConfig()

@@ -23,7 +23,7 @@ from streamer.types import Probabilities
 
 Kind = Literal["event", "state", "score", "status", "gap"]
 Mode = Literal["stream", "window"]
-SourceState = Literal["online", "connecting", "stalled", "offline", "ended", "stopped"]
+SourceState = Literal["online", "degraded", "connecting", "stalled", "offline", "ended", "stopped"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ROOT = "act/1/"
 
@@ -112,6 +112,8 @@ class ScoreMessage(Common, frozen=True, kw_only=True, tag="score"):
 class StatusMessage(Common, frozen=True, kw_only=True, tag="status"):
     """How the stream is doing: at each change, every 5 seconds, and again for a new subscription.
 
+    source `degraded` is online, but the engine is too slow, and takes fewer frames of each stream than the model was
+    trained at. stage: how far, whatever the source is; 0 is not at all. The detail says what that means.
     Counts are since the stream began: frames captured, frames dropped by reason, inferences, reconnects.
     fps_in and the percentiles of a model step in milliseconds are null until they have been measured.
     """
@@ -125,6 +127,7 @@ class StatusMessage(Common, frozen=True, kw_only=True, tag="status"):
     fps_in: float | None
     step_ms_p50: float | None
     step_ms_p99: float | None
+    stage: int = 0
 
 
 class GapMessage(Common, frozen=True, kw_only=True, tag="gap"):
@@ -270,6 +273,7 @@ class MessageBuilder:
         fps_in: float | None = None,
         step_ms_p50: float | None = None,
         step_ms_p99: float | None = None,
+        stage: int = 0,
     ) -> StatusMessage:
         """How the stream is doing; the arguments are the message's fields."""
         return StatusMessage(
@@ -283,6 +287,7 @@ class MessageBuilder:
             fps_in=fps_in,
             step_ms_p50=step_ms_p50,
             step_ms_p99=step_ms_p99,
+            stage=stage,
         )
 
     def gap(self, stream: str, stamp: Stamp, from_us: int, to_us: int, reason: str) -> GapMessage:

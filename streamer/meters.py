@@ -40,6 +40,9 @@ class Probe:
         """Goes around one piece of work of a stage."""
         return _NOTHING
 
+    def taken(self, stream: str, age_s: float) -> None:
+        """The engine is about to see a frame that arrived this long ago."""
+
     def stepped(self, rows: int) -> None:
         """The engine made a step with this many rows."""
 

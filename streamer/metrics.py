@@ -84,6 +84,8 @@ class Metrics(Probe, Collector):
         if self._watched:
             pipeline, engine, publisher = self._watched
             yield from _of_streams(pipeline)
+            told = "How far load is shed because the engine is too slow; 0: not at all."
+            yield GaugeMetricFamily("streamer_shedding_stage", told, pipeline.stage)
             subscriptions = publisher.subscriptions if publisher else 0
             yield GaugeMetricFamily(
                 "streamer_subscriptions", "Subscriptions to the label stream; most programs have one.", subscriptions

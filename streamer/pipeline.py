@@ -24,6 +24,7 @@ from streamer.messages import Kind, Message, MessageBuilder
 from streamer.meters import Meter, Probe
 from streamer.publisher import RETAINED, Publisher, wall_us
 from streamer.rows import Rows
+from streamer.shedding import Load
 from streamer.sources import Source, open_source
 from streamer.sources.reader import Health
 from streamer.stream import Stream
@@ -76,6 +77,7 @@ class Pipeline:
         spec = engine.spec
         self._build = publisher.build if publisher else MessageBuilder(spec.version, spec.mode, now_us=wall_us)
         self._epochs: dict[str, int] = {}  # of the streams that were removed, in case they come back
+        self._load = Load(1 / spec.rate_hz)
         self.streams = [self._stream(source) for source in sources]
         self.draining = False
         self._rows = Rows(engine, self.streams, self._in_thread, self._probe)
@@ -85,6 +87,7 @@ class Pipeline:
         self._age_ms = Meter()
         self._captures: list[Capture] = []
         self._health: dict[str, Health] = {}
+        self._told: dict[str, tuple[str, int]] = {}  # the state and the stage in the last status
         self._status_due: dict[str, float] = {}
         self._state_due: dict[str, float] = {}
 
@@ -122,19 +125,31 @@ class Pipeline:
 
     def _advance(self) -> bool:
         """One step of the engine, if any stream has a frame."""
-        advanced = self._rows.step(wall_us)
+        until = time.monotonic() + self._config.batch_wait_ms / 1e3
+        while (began := time.monotonic()) < until and self._rows.expects(began, until):
+            self._wake.wait(until - began)
+            self._wake.clear()
+        advanced = self._rows.step(wall_us, began)
         if advanced:
             self._probe.stepped(len(advanced))
         for stream in advanced:
-            if stream.frame_us is not None and stream.source.config.pace == "realtime":
+            if stream.frame_us is not None and stream.realtime:
                 age_us = wall_us() - stream.frame_us
                 self._age_ms.add(age_us / 1e3)
                 self._probe.published(stream.name, age_us / 1e6)
+        if advanced:
+            self._load.turned(time.monotonic() - began)
         return bool(advanced)
+
+    @property
+    def stage(self) -> int:
+        """How far load is shed; 0: not at all."""
+        return self._load.stage
 
     def _watch(self, now: float) -> bool:
         """Look at the sources, tell what changed; True when all have ended."""
         self._leaving = [capture for capture in self._leaving if capture.thread.is_alive()]
+        self._load.look(now, self.streams, self._rows.waiting(self.streams))
         for capture in list(self._captures):
             if capture.added and isinstance(capture.error, SourceError):
                 self._end(capture, str(capture.error))
@@ -153,12 +168,14 @@ class Pipeline:
                     self._state_due[stream.name] = now + STATE_S
                     stream.repeat_state()
             # the detail may tell for how long, and would be news all the time
-            changed = before is None or before.state != health.state
+            state, detail = self._load.condition(stream, health)
+            changed = self._told.get(stream.name) != (state, self.stage)
             if changed or now >= self._status_due.get(stream.name, 0):
                 self._status_due[stream.name] = now + STATUS_S
-                if changed:
+                if before is None or before.state != health.state:
                     log.info(f"source {health.state} {health.detail}".rstrip(), extra={"stream": stream.name})
-                stream.status(health.state, health.detail, **self._counts(health))
+                self._told[stream.name] = state, self.stage
+                stream.status(state, detail, **self._counts(health))
         ended = [health.state == "ended" for health in self._health.values()]
         return bool(ended) and len(ended) == len(self._captures) and all(ended)
 
@@ -167,6 +184,7 @@ class Pipeline:
         return {
             "captured": health.captured,
             "reconnects": health.reconnects,
+            "stage": self.stage,
             "fps_in": round(health.fps_in, 2) or None,
             "step_ms_p50": step_ms.percentile(50),
             "step_ms_p99": step_ms.percentile(99),
@@ -178,8 +196,9 @@ class Pipeline:
         streams = []
         for capture in self._captures:
             stream, health = capture.stream, capture.health(now)
+            state, detail = self._load.condition(stream, health)
             report = StreamReport(
-                stream=stream.name, uri=stream.source.uri, source=health.state, detail=health.detail,
+                stream=stream.name, uri=stream.source.uri, source=state, detail=detail,
                 epoch=stream.epoch, captured=health.captured, inferred=stream.inferred,
             )  # fmt: skip
             streams.append(report)
@@ -232,7 +251,9 @@ class Pipeline:
     def _stream(self, source: Source) -> Stream:
         epoch = self._epochs.pop(source.name, -1) + 1
         spec, wake = self._engine.spec, self._wake.set
-        return Stream(source, spec, self._config, self._build, self._send, wake, epoch, self._probe)
+        stream = Stream(source, spec, self._config, self._build, self._send, wake, epoch, self._probe)
+        self._load.widen(stream)
+        return stream
 
     def _end(self, capture: Capture, detail: str = "") -> None:
         """A stream leaves while the others go on; `detail` says why if nobody asked for it."""
@@ -248,7 +269,7 @@ class Pipeline:
         self._leaving.append(capture)
         self.streams.remove(stream)
         self._epochs[name] = stream.epoch
-        for known in (self._health, self._status_due, self._state_due):
+        for known in (self._health, self._told, self._status_due, self._state_due):
             known.pop(name, None)
         for kind in RETAINED:
             self._last.pop((name, kind), None)

@@ -42,11 +42,15 @@ def _resize(image: Image, height: int, width: int) -> Image:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Where a picture of the ring comes from: the fields of its `Frame`."""
+    """Where a picture of the ring comes from: the fields of its `Frame`, and how many sample periods the next one is
+    away.
+    """
 
     time_us: int
     index: int
     connection: int
+    arrived_s: float | None = None
+    step: int = 1
 
 
 class Ring:
@@ -68,9 +72,16 @@ class Ring:
         return len(self._queue)
 
     def push(
-        self, time_us: int, index: int, connection: int, image: Image, wait: threading.Event | None = None
+        self,
+        time_us: int,
+        index: int,
+        connection: int,
+        image: Image,
+        wait: threading.Event | None = None,
+        arrived_s: float | None = None,
+        step: int = 1,
     ) -> bool:
-        """Add a copy of `image` [height, width, 3], with the fields of its `Frame`.
+        """Add a copy of `image` [height, width, 3], with the fields of its `Stamp`.
 
         Without `wait` a full ring drops its oldest picture. With `wait` nothing is dropped: the call blocks until
         there is space, and gives up, with False, once that event is set.
@@ -85,7 +96,7 @@ class Ring:
                 self.dropped["ring_full"] += 1
             slot = self._free.popleft()
             np.copyto(self._slots[slot], image)
-            self._queue.append((slot, Stamp(time_us, index, connection)))
+            self._queue.append((slot, Stamp(time_us, index, connection, arrived_s, step)))
         self._on_push()
         return True
 

@@ -34,9 +34,15 @@ class Rows:
         self._in_background = in_background
         self._making: Future[EngineState] | None = None
 
-    def step(self, now_us: Callable[[], int]) -> list[Stream]:
+    def step(self, now_us: Callable[[], int], now_s: float | None = None) -> list[Stream]:
         """One step of the engine, as `advance`."""
-        return advance(self.batcher, self._rows, now_us)
+        return advance(self.batcher, self._rows, now_us, now_s)
+
+    def expects(self, now_s: float, until_s: float) -> bool:
+        """Whether a step would run now without the frame of a stream that should arrive until then (monotonic)."""
+        streams = [stream for stream in self._rows if stream]
+        ready = [len(stream.ring) > 0 for stream in streams]
+        return any(ready) and any(not r and s.is_due(now_s, until_s) for s, r in zip(streams, ready, strict=True))
 
     def waiting(self, streams: Sequence[Stream]) -> list[Stream]:
         """Those of the streams that have no row yet."""

@@ -43,6 +43,9 @@ TAKE = Decision(take=True)
 class Sampler:
     """Takes the frames of one stream at `rate_hz`; more than `max_gap` periods between two frames taken is a gap.
 
+    When load is shed, only every n-th of the frames that one sampler took is offered to the next one. It is told n, the
+    `step`, and a gap is n times as long.
+
     Inside, times are integers in units of 1/n microseconds, where rate_hz = n/d: every grid point is exact and the
     grid never drifts.
     """
@@ -55,9 +58,14 @@ class Sampler:
         self._connection: int | None = None
         self._origin = self._due = 0  # the grid: its first point, the next one that wants a frame
         self._taken = self._latest = 0  # the last frame taken, the latest one offered
+        self._step = 1  # of the last frame offered
 
-    def offer(self, time_us: int, connection: int) -> Decision:
-        """Decide about the next frame: captured at `time_us`, over the source's connection number `connection`."""
+    def offer(self, time_us: int, connection: int, step: int = 1) -> Decision:
+        """Decide about the next frame: captured at `time_us`, over the source's connection number `connection`.
+
+        step: how many periods the frame after this one will be away.
+        """
+        before, self._step = self._step, step
         t = time_us * self._scale
         if self._connection is None:
             self._connection = connection
@@ -67,7 +75,7 @@ class Sampler:
             return self._anchor(t, "reconnect")
         if t <= self._taken - self._period:
             return self._anchor(t, "clock")
-        if t - self._taken > self._max_gap:
+        if t - self._taken > self._max_gap * before:
             return self._anchor(t, "gap")
         wait = min(t - self._latest, self._period)  # how far the next frame is expected to be
         self._latest = max(self._latest, t)

@@ -9,7 +9,9 @@ from typing import Any, Literal, get_args
 from engines import EngineSpec
 from streamer.batcher import Batcher
 from streamer.config import Config
+from streamer.errors import SourceError
 from streamer.events import CloseReason, Decider, Event
+from streamer.frozen import Frozen
 from streamer.messages import Message, MessageBuilder, Stamp, Window, topk
 from streamer.meters import Probe
 from streamer.ring import Ring, fit
@@ -18,6 +20,7 @@ from streamer.sources import Source
 from streamer.types import Frame, Image, Probabilities
 
 STATE_EVERY_US = 1_000_000
+_LATE = 0.25  # sample periods: a frame that is later than this is not waited for any more
 
 EpochReason = Literal["gap", "reconnect", "clock", "reset"]
 """Why the temporal state starts anew: time was lost, or somebody asked for it."""
@@ -32,6 +35,8 @@ class Stream:
     started   events that have begun
     gaps      how often time was lost, by reason; lost_us: how much, microseconds
     picture   the frame that was converted last, in full size, [H, W, 3]; nobody writes into it
+    realtime  its frames come when they come; otherwise they wait for the engine
+    step      take one of so many of the frames that the network should see: load is shed. Any thread may set it
     """
 
     def __init__(
@@ -63,7 +68,14 @@ class Stream:
         self._sampler = Sampler(spec.rate_hz, config.max_gap)  # behind it: what the network is told
         self._decider = Decider(spec.labels, config.events)
         self._above_rate = 0
-        self._passed_over = 0
+        self._passed_over = self._shed = self._frozen_frames = self._too_old = 0
+        self.realtime = source.config.pace == "realtime"
+        self.step = 1
+        self._pass_over = 0  # so many frames more, because of the step
+        self._max_age_s = None if config.max_age_ms is None else config.max_age_ms / 1e3
+        self._frozen = Frozen(config.frozen_s) if config.frozen_s and source.noisy else None
+        self._due_s: float | None = None  # when the next frame should arrive
+        self._window_step = 1  # of the last frame inferred
         self._times: list[int] = []  # of the last T frames inferred
         self._ready = False
         self._infer_us: int | None = None
@@ -72,28 +84,68 @@ class Stream:
 
     def offer(self, frame: Frame, wait: threading.Event | None = None) -> None:
         """Convert a frame that the sampler wants and put it into the ring; `wait` as in `Ring.push`."""
-        if not self._wanted.offer(frame.time_us, frame.connection).take:
+        wanted = self._wanted.offer(frame.time_us, frame.connection)
+        if not wanted.take:
             self._above_rate += 1
             return
+        if self._pass_over and not wanted.gap:
+            self._pass_over -= 1
+            self._shed += 1
+            return
+        step = self.step
+        self._pass_over = step - 1
         with self._probe.stage("convert"):
             self.picture = frame.bgr()
+            if self._is_frozen(self.picture, frame):
+                return
             image = fit(self.picture, self._spec.height, self._spec.width, self._spec.fit)
-        self.ring.push(frame.time_us, frame.index, frame.connection, image, wait)
+        if frame.arrived_s is not None:
+            self._due_s = frame.arrived_s + step / self._spec.rate_hz
+        self.ring.push(frame.time_us, frame.index, frame.connection, image, wait, frame.arrived_s, step)
 
-    def take(self, row: Image) -> tuple[bool, bool]:
+    def _is_frozen(self, picture: Image, frame: Frame) -> bool:
+        """Whether the camera hangs and repeats itself; SourceError from time to time, so that it is connected again."""
+        if self._frozen is None or frame.arrived_s is None or not self._frozen.see(picture, frame.arrived_s):
+            return False
+        self._frozen_frames += 1
+        if self._frozen.wants_connection():
+            raise SourceError(f"{self.frozen}; connecting again", "soon")
+        return True
+
+    @property
+    def frozen(self) -> str:
+        """What is wrong with a camera that sends the same picture over and over, in a sentence; "" for any other."""
+        if not self._frozen:
+            return ""
+        return f"{self.source.uri}: frozen: the very same picture for {self._frozen.for_s:.0f} s"
+
+    def is_due(self, now_s: float, until_s: float) -> bool:
+        """Whether a frame should arrive until then, or should have just now, by the monotonic clock."""
+        late_s = _LATE * self.step / self._spec.rate_hz
+        return self._due_s is not None and now_s - late_s <= self._due_s <= until_s
+
+    def take(self, row: Image, now_s: float | None = None) -> tuple[bool, bool]:
         """Move the next frame that the network should see into the row: (there was one, it starts the state anew).
 
-        A gap before it ends the open event, raises the epoch and is told.
+        Frames that arrived more than `max_age_ms` before `now_s`, of the monotonic clock, are dropped. A gap before the
+        frame ends the open event, raises the epoch and is told.
         """
         while stamp := self.ring.pop(row):
-            decision = self._sampler.offer(stamp.time_us, stamp.connection)
+            age_s = None if now_s is None or stamp.arrived_s is None else now_s - stamp.arrived_s
+            if age_s is not None and self._max_age_s is not None and age_s > self._max_age_s:
+                self._too_old += 1
+                continue
+            decision = self._sampler.offer(stamp.time_us, stamp.connection, stamp.step)
             if not decision.take:
                 self._passed_over += 1
                 continue
             if decision.gap:
                 gap = decision.gap
                 self._begin_epoch("gap", gap.from_us, gap.to_us, gap.reason)
+            if age_s is not None:
+                self._probe.taken(self.name, age_s)
             first = not self._times
+            self._window_step = stamp.step
             self.frame_us = stamp.time_us
             self._times = [*self._times, stamp.time_us][-self._spec.frames :]
             return True, first
@@ -113,9 +165,8 @@ class Stream:
         with self._probe.stage("decide"):
             events = self._decider.update(now_us, probabilities, ready)
         if ready and self._publish.scores:
-            window = Window(
-                n=len(self._times), step_ms=1e3 / self._spec.rate_hz, first_us=self._times[0], last_us=now_us
-            )
+            step_ms = 1e3 * self._window_step / self._spec.rate_hz
+            window = Window(n=len(self._times), step_ms=step_ms, first_us=self._times[0], last_us=now_us)
             best = topk(self._spec.labels, probabilities, self._publish.topk)
             self._send(self._build.score(self.name, self._stamp(), best, window))
         self._tell(events)
@@ -129,15 +180,24 @@ class Stream:
     def dropped(self) -> dict[str, int]:
         """Frames that the network did not see, by reason.
 
-        above_rate: the camera is faster than the model, as it should be. ring_full: the engine is too slow.
-        out_of_step: what came after a drop was not due. corrupt: the source could not decode it.
+        above_rate: the camera is faster than the model, as it should be. shed: the sample step was widened, since the
+        engine is too slow. frozen: the camera repeats itself. ring_full, too_old: the engine is too slow. out_of_step:
+        what came after a drop was not due. corrupt: the source could not decode it.
         """
         return {
             "above_rate": self._above_rate,
+            "shed": self._shed,
+            "frozen": self._frozen_frames,
             **self.ring.dropped,
+            "too_old": self._too_old,
             "out_of_step": self._passed_over,
             "corrupt": self.source.corrupt,
         }
+
+    @property
+    def late(self) -> int:
+        """Frames that the engine was too slow for."""
+        return self._too_old + sum(self.ring.dropped.values())
 
     def repeat_state(self) -> None:
         """Tell the label in force once more: what a silent source's subscribers get every second."""
@@ -181,17 +241,21 @@ class Stream:
 
 
 def advance(
-    batcher: Batcher, streams: Sequence[Stream | None], now_us: Callable[[], int] | None = None
+    batcher: Batcher,
+    streams: Sequence[Stream | None],
+    now_us: Callable[[], int] | None = None,
+    now_s: float | None = None,
 ) -> list[Stream]:
     """One step of the engine for all streams that have a frame; row i is stream i. Returns those streams.
 
     now_us: the clock of the messages' infer_us; None: the frame's own time, so that a recording gives the same bytes.
+    now_s: the time by the monotonic clock, for the age of frames; None: they have none.
     """
     taken: list[tuple[int, Stream]] = []
     for index, stream in enumerate(streams):
         if stream is None:
             continue
-        there, fresh = stream.take(batcher.row(index))
+        there, fresh = stream.take(batcher.row(index), now_s)
         if there:
             batcher.fill(index, fresh=fresh)
             taken.append((index, stream))

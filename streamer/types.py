@@ -24,9 +24,12 @@ class Frame:
     connection  which connection of the source it came from, from 0; a new one is a new epoch of the stream
     bgr         converts it; called only for frames that the sampler wants, in the thread that reads, before the next
                 frame is read
+    arrived_s   when it reached this machine, in seconds by the monotonic clock; of a file that is paced in real time:
+                when it was due. None: it is read as fast as it goes, and is as old as whoever reads it wants
     """
 
     time_us: int
     index: int
     connection: int
     bgr: Callable[[], Image]
+    arrived_s: float | None = None

@@ -40,11 +40,13 @@ class Source(ABC):
     uri      where it is, safe to show
     name     of its stream, [a-z0-9_-]{1,64}
     live     a camera: when it ends it is read again. Otherwise an end is the end, and an error is final
+    noisy    it sees the world: no two pictures are the very same, however still the scene, unless it is frozen
     corrupt  damaged packets and frames so far; any thread may read it
     patience_s  a thread that reads this source returns at most this long after it was told to stop, unless it hangs
     """
 
     live = True
+    noisy = False
 
     def __init__(self, config: SourceConfig) -> None:
         self.config = config

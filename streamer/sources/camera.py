@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ class CameraSource(Source):
 
     Numbers change when cameras are plugged in; names do not. A camera that is missing or in use is tried again.
     """
+
+    noisy = True
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
         device = self._device()
@@ -70,7 +73,7 @@ class CameraSource(Source):
         while not stop.is_set():
             if not capture.grab():
                 raise SourceError(f"{self.uri}: the camera sends nothing; was it unplugged? connecting again", "soon")
-            arrival_us = utc.now_us()
+            arrived_s, arrival_us = time.monotonic(), utc.now_us()
             # the driver's timestamp, on the monotonic clock; 0 or -1 where there is none
             driver_us = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1000)
             decoded, image = capture.retrieve()
@@ -79,7 +82,7 @@ class CameraSource(Source):
                 continue
             timed = driver_us > 0
             time_us = clock.utc_us(driver_us if timed else None, arrival_us, utc.utc_us(driver_us) if timed else None)
-            yield Frame(time_us, index, connection, partial(np.asarray, image, np.uint8))
+            yield Frame(time_us, index, connection, partial(np.asarray, image, np.uint8), arrived_s)
             index += 1
 
 

@@ -88,9 +88,10 @@ class FileSource(Source):
         index = -1
         for index, (frame, _) in enumerate(decode(container, stream, self.damaged, stop)):
             at_us = timeline.place_us(pts_us(frame))
-            if realtime and stop.wait(start + at_us / 1e6 - time.monotonic()):
+            due = start + at_us / 1e6
+            if realtime and stop.wait(due - time.monotonic()):
                 return
-            yield Frame(start_us + at_us, index, connection, partial(bgr, frame))
+            yield Frame(start_us + at_us, index, connection, partial(bgr, frame), due if realtime else None)
         if index < 0 and not stop.is_set():
             raise SourceError(f"{self.uri}: not one frame could be decoded; it is damaged or cut off, copy it again")
 

@@ -38,6 +38,8 @@ _OPEN_ERRORS: dict[type[Exception], tuple[str, Retry]] = {
 class NetworkSource(Source):
     """A camera at rtsp://, rtsps:// (H.264, H.265, ...) or http://, https:// (MJPEG)."""
 
+    noisy = True
+
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
         try:
@@ -119,7 +121,7 @@ class NetworkSource(Source):
         for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop)):
             pts = pts_us(frame) if timed else None
             time_us = clock.utc_us(pts, utc.now_us(), _reference_us(packet, pts))
-            yield Frame(time_us, index, connection, partial(bgr, frame))
+            yield Frame(time_us, index, connection, partial(bgr, frame), time.monotonic())
 
 
 class _UnclearError(SourceError):

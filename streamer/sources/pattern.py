@@ -93,11 +93,12 @@ class PatternSource(Source):
         start = time.monotonic()
         for index in itertools.count():
             at_s = index / self.fps
-            stopped = stop.wait(start + at_s - time.monotonic()) if realtime else stop.is_set()
+            due = start + at_s if realtime else None
+            stopped = stop.is_set() if due is None else stop.wait(due - time.monotonic())
             if stopped or at_s >= self.duration_s:
                 return
             _, pose = self._script.at(at_s)
-            yield Frame(self._start_us + round(at_s * 1e6), index, connection, partial(self._scene.draw, pose))
+            yield Frame(self._start_us + round(at_s * 1e6), index, connection, partial(self._scene.draw, pose), due)
 
     def truth(self, time_us: int) -> str:
         """What the object does at this time of a frame, in the connection that was begun last."""

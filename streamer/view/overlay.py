@@ -55,7 +55,7 @@ class Overlay:
         _write(drawn, label or "no label", (6 * unit, base), 5 * unit, _WHITE if label else _GREY)
         right = drawn.shape[1] - 3 * unit
         _write(drawn, score, (right, base), 5 * unit, _WHITE, right=True)
-        if self._status and self._status.source not in ("online", "ended"):
+        if self._status and self._status.source not in ("online", "degraded", "ended"):
             _write(drawn, self._status.source, (3 * unit, 7 * unit), 4 * unit, _WHITE)
         elif self._status and self._status.fps_in:
             _write(drawn, f"{self._status.fps_in:.0f} fps", (right, 7 * unit), 4 * unit, _WHITE, right=True)

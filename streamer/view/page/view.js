@@ -138,7 +138,7 @@ class Tile {
     const since = this.status && (status.ts.pub_us - this.status.ts.pub_us) / 1e6; // seconds
     if (since > 1) this.rate = (status.inferred - this.status.inferred) / since;
     this.element.dataset.source = status.source;
-    const there = ["online", "ended"].includes(status.source);
+    const there = ["online", "degraded", "ended"].includes(status.source);
     if (there) this.timeline.close(this.clock.now(), true);
     else this.timeline.put("lost", this.timeline.spans.get("lost")?.start ?? this.clock.now(), null, null, status.source);
     $(".notice", this.element).textContent = there ? "" : [status.source, status.detail].filter(Boolean).join(": ");

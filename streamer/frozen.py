@@ -1,0 +1,50 @@
+"""A camera that hangs and sends its last picture over and over, told from a still scene, whose noise is never twice the
+same. Pure.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamer.types import Image
+
+_MOST_S = 1.0  # between two pictures; what is longer was silence, which is another fault
+_RECONNECT = 3  # limits after which a new connection may help, and again after as many
+_ROWS = 8  # one row in so many tells most pictures apart: 20 us at 640x480, 80 us at 1920x1080
+
+
+class Frozen:
+    """Watches a camera's pictures; frozen is one that has been the very same, pixel for pixel, for `limit_s`; so true.
+
+    for_s  how long the picture has been the same, by the times when pictures came
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self.for_s = 0.0
+        self._reconnect_s = _RECONNECT * limit_s
+        self._picture: Image | None = None
+        self._seen_s = 0.0
+
+    def __bool__(self) -> bool:
+        return self.for_s >= self.limit_s
+
+    def see(self, picture: Image, now_s: float) -> bool:
+        """Whether this picture, [H, W, 3], that came at `now_s` is a frozen one."""
+        if self._picture is not None and _same(self._picture, picture):
+            self.for_s += min(now_s - self._seen_s, _MOST_S)
+        else:
+            self._picture, self.for_s, self._reconnect_s = picture, 0.0, _RECONNECT * self.limit_s
+        self._seen_s = now_s
+        return bool(self)
+
+    def wants_connection(self) -> bool:
+        """Whether it is time to connect again; says so once, and once more each time it did not help for as long."""
+        if self.for_s < self._reconnect_s:
+            return False
+        self._reconnect_s = self.for_s + _RECONNECT * self.limit_s
+        return True
+
+
+def _same(one: Image, other: Image) -> bool:
+    return np.array_equal(one[::_ROWS], other[::_ROWS]) and np.array_equal(one, other)
