@@ -115,7 +115,7 @@ class Config(Section):
         3.0  # sample periods without a frame after which the temporal state starts anew
     )
     buffer: Annotated[int, Field(ge=1)] = 8  # network-size frames that wait per stream before the oldest is dropped
-    batch_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 3.0  # wait of a step for other streams' frames that are due
+    batch_wait_ms: Annotated[float, Field(ge=0)] = 3.0  # how long a step waits for frames of other streams that are due
     max_age_ms: Annotated[float, Field(gt=0)] | None = 250.0  # older frames are dropped, not inferred; null: no limit
     frozen_s: PositiveSeconds | None = 10.0  # a camera whose picture does not change at all for so long is stalled
     duration_s: PositiveSeconds | None = None  # stop after this time; null: run until stopped

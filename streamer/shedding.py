@@ -120,7 +120,7 @@ class Load:
     def condition(self, stream: Stream, health: Health) -> tuple[SourceState, str]:
         """What a status says: the source's condition, or `degraded` where that is good but load is shed."""
         if health.state == "online" and self.stage and stream.realtime:
-            return "degraded", f"the engine is too slow: {self._shedding}"
+            return "degraded", f"the engine was too slow: {self._shedding}"
         return health.state, health.detail
 
     def look(self, now_s: float, streams: Sequence[Stream], waiting: Sequence[Stream]) -> None:

@@ -76,6 +76,13 @@ def test_a_hole_of_exactly_max_gap_is_no_gap() -> None:
     assert [d.gap for _, _, d in found] == [None, None, Gap(3 * PERIOD, 6 * PERIOD + 1, "gap")]
 
 
+def test_frames_that_were_promised_to_be_farther_apart_are_no_gap_until_the_promise_is_broken() -> None:
+    sampler = Sampler(10)
+    offers = [(0, 4), (4, 4), (16, 1), (28, 1), (31, 1), (35, 1)]  # (periods, how far the next one is)
+    found = [sampler.offer(at * PERIOD, 0, step) for at, step in offers]
+    assert found == [TAKE] * 5 + [Decision(take=True, gap=Gap(31 * PERIOD, 35 * PERIOD, "gap"))]
+
+
 def test_a_new_connection_is_taken_at_once_with_a_gap() -> None:
     found = run([(0, 0), (20_000, 1), (120_000, 1)])
     assert [d for _, _, d in found] == [TAKE, Decision(take=True, gap=Gap(0, 20_000, "reconnect")), TAKE]
