@@ -78,7 +78,7 @@ def test_a_hole_of_exactly_max_gap_is_no_gap() -> None:
 
 def test_frames_that_were_promised_to_be_farther_apart_are_no_gap_until_the_promise_is_broken() -> None:
     sampler = Sampler(10)
-    offers = [(0, 4), (4, 4), (16, 1), (28, 1), (31, 1), (35, 1)]  # (periods, how far the next one is)
+    offers = [(0, 4), (4, 4), (16, 4), (28, 1), (31, 1), (35, 1)]  # (periods, how far the next one is)
     found = [sampler.offer(at * PERIOD, 0, step) for at, step in offers]
     assert found == [TAKE] * 5 + [Decision(take=True, gap=Gap(31 * PERIOD, 35 * PERIOD, "gap"))]
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +72,7 @@ def test_without_a_camera_nothing_is_learnt() -> None:
 def test_whatever_happens_stages_change_by_one_and_have_their_time(seconds: list[tuple[int, int, float]]) -> None:
     stages = [0, *hear(Shedding(PERIOD_S), *seconds)]
     last = 0
-    for at, (before, after) in enumerate(zip(stages, stages[1:], strict=False), 1):
+    for at, (before, after) in enumerate(pairwise(stages), 1):
         assert 0 <= after < len(STEPS)
         if after != before:
             assert abs(after - before) == 1

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamer.config import Config
+from streamer.frozen import Frozen
+from streamer.messages import EventMessage, GapMessage, StateMessage, StatusMessage
+from streamer.sources import open_source
+from streamer.types import Image
+
+from .test_load import RealCamera
+from .test_pipeline import Run
+
+WaitFor = Callable[[Callable[[], Any]], None]
+
+
+def grey(value: int, at: tuple[int, int] | None = None) -> Image:
+    image = np.full((48, 64, 3), 100, np.uint8)
+    if at:
+        image[at] = value
+    return image
+
+
+def test_the_same_picture_for_the_limit_is_frozen_until_the_first_other_one() -> None:
+    frozen = Frozen(limit_s=2)
+    seen = [frozen.see(grey(0), now_s=100 + n / 10) for n in range(30)]
+    assert seen == [False] * 20 + [True] * 10
+    assert round(frozen.for_s, 3) == 2.9
+    assert not frozen.see(grey(1, at=(0, 0)), now_s=103)
+    assert not frozen
+
+
+@pytest.mark.parametrize("at", [(0, 0), (47, 63), (13, 7), (16, 40)])
+def test_one_pixel_that_differs_is_a_live_camera(at: tuple[int, int]) -> None:
+    frozen = Frozen(limit_s=1)
+    assert not any(frozen.see(grey(100 + n % 2, at), now_s=n / 10) for n in range(100))
+
+
+def test_silence_between_two_pictures_that_are_the_same_counts_little() -> None:
+    frozen = Frozen(limit_s=10)
+    assert [frozen.see(grey(0), now_s=100.0 * n) for n in range(12)] == [False] * 10 + [True] * 2
+
+
+def test_a_new_connection_is_wanted_after_three_limits_and_again_after_three_more() -> None:
+    frozen, wanted = Frozen(limit_s=2), []
+    for tenth in range(200):
+        frozen.see(grey(0), now_s=tenth / 10)
+        if frozen.wants_connection():
+            wanted.append(tenth / 10)
+    assert wanted == pytest.approx([6, 12, 18], abs=0.11)
+
+
+def test_a_camera_that_repeats_its_last_picture_is_stalled_and_its_label_does_not_stay(wait_for: WaitFor) -> None:
+    camera = RealCamera()
+    camera.label = 2
+    run = Run([camera], Config(frozen_s=0.5))
+    wait_for(lambda: run.said(StateMessage, label="light"))
+    camera.frozen.set()
+    wait_for(lambda: run.said(StatusMessage, source="stalled"))
+    status = run.said(StatusMessage, source="stalled")[0]
+    assert "test://camera: frozen: the very same picture for" in status.detail
+    assert run.said(EventMessage)[-1].reason == "gap"
+    assert run.said(StateMessage)[-1].label is None
+    wait_for(lambda: run.said(StatusMessage, source="offline"))
+    assert "connecting again" in run.said(StatusMessage, source="offline")[0].detail
+    assert run.said(StateMessage)[-1].label is None
+    camera.frozen.clear()
+    wait_for(lambda: run.said(StatusMessage)[-1].source == "online")
+    wait_for(lambda: run.said(GapMessage, epoch=1))
+    wait_for(lambda: run.said(EventMessage)[-1].type == "start" and run.said(EventMessage)[-1].epoch >= 1)
+    summary = run.finish()
+    assert summary.reconnects >= 1
+    assert summary.dropped["frozen"] > 0
+    counted = summary.inferred + sum(summary.dropped.values())
+    assert summary.captured - Config().buffer <= counted <= summary.captured
+
+
+def test_what_is_no_camera_may_stand_still_and_so_may_one_that_is_allowed_to(wait_for: WaitFor) -> None:
+    camera = RealCamera()
+    camera.frozen.set()
+    for source, config in (
+        (open_source(Config(sources=("pattern://still?size=64x48",)).sources[0]), Config(frozen_s=0.2)),  # type: ignore[arg-type]
+        (camera, Config(frozen_s=None)),
+    ):
+        run = Run([source], config)
+        wait_for(lambda run=run: run.pipeline.streams[0].inferred > 10)  # type: ignore[misc]
+        assert run.finish().dropped.get("frozen", 0) == 0
