@@ -48,7 +48,7 @@ class RealCamera(Camera):
                 self._picture = picture(self.label)
                 self._picture[-1] = self._noise.integers(0, 256, (32, 3))
             shown = self._picture
-            yield replace(frame, bgr=lambda shown=shown: shown, arrived_s=time.monotonic())
+            yield replace(frame, bgr=lambda shown=shown: shown, arrived_s=time.monotonic())  # type: ignore[misc]
 
 
 class FedCamera(Source):
