@@ -53,7 +53,7 @@ def test_a_source_may_be_its_address_alone_and_settings_reach_into_the_list(tmp_
         ("events.entr=1", r"events.entr .* did you mean events.enter\?"),
         ("events.labels.still.ente=1", r"did you mean events.labels.still.enter\?"),
         ("sources=[{uri: x, trasport: tcp}]", r"did you mean sources.0.transport\?"),
-        ("zzz=1", "there is no such key; valid here are backend, buffer"),
+        ("zzz=1", "there is no such key; valid here are backend, batch_wait_ms"),
         ("events.enter=2", "less than or equal to 1, got 2"),
         ("engine.precision=fp8", "should be 'auto', 'fp32' or 'bf16', got 'fp8'"),
         ("sources=[{name: Front Door}]", "should match pattern"),
