@@ -31,6 +31,25 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top1_agreement: float
 
 
+class EngineFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a TensorRT engine file was built by and for: it runs there and nowhere else.
+
+    tensorrt            the version of TensorRT that built it, and must run it
+    gpu                 the GPU's name
+    compute_capability  "8.7": major.minor of that GPU
+    driver              the newest CUDA that the driver knew, "12.6"
+    precision           of the graph that it was built from
+    rows                how many streams a step takes; fixed when it is built
+    """
+
+    tensorrt: str
+    gpu: str
+    compute_capability: str
+    driver: str
+    precision: Literal["fp32", "fp16"]
+    rows: int
+
+
 class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that a program must know to run a model and to read its answers.
 
@@ -49,6 +68,7 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nodes           how many operations the graph has; None where there is no graph
     parameters, step_macs   of the network: trained numbers, multiply-adds of one step; None where there is none
     latency         frames that an answer is behind: those after itself that a frame's logits depend on
+    engine          beside `NAME.engine`: what TensorRT built it for; None beside the other files
     """
 
     name: str
@@ -71,6 +91,7 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: int | None = None
     step_macs: int | None = None
     latency: int = 0
+    engine: EngineFacts | None = None
     format: Literal[1] = 1
 
     @property
@@ -86,8 +107,8 @@ def sha256(path: Path) -> str:
 
 
 def read_spec(path: Path) -> EngineSpec:
-    """The sidecar of a model file (any of `NAME.onnx`, `NAME.pt`, `NAME.json`), without a look at the model file
-    itself.
+    """The sidecar of a model file (any of `NAME.onnx`, `NAME.pt`, `NAME.engine`, `NAME.json`), without a look at
+    the model file itself.
 
     Raises EngineError if there is none or it is not one.
     """
