@@ -1,4 +1,4 @@
-"""A network in torch -> its step graph as an ONNX file."""
+"""A network in torch -> its step graph as an ONNX file, in what every runtime of the field can read: opset 17."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from pathlib import Path
 
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from .networks import Network
 from .networks.stepper import Stepper, make_stepper
-from .spec import STATE_OUT
+from .spec import FLOAT32_NODE, STATE_OUT, Precision
 
-OPSET = 18
+WRITTEN_OPSET = 18  # the oldest that torch's exporter writes
+OPSET = 17  # the newest that TensorRT 8.6 reads
+REDUCTIONS = ("ReduceMax", "ReduceMean")  # of those in use, the ones whose axes became an input with opset 18
 
 
 def fold_batch_norms(network: Network) -> Network:
@@ -47,22 +50,40 @@ def fold_batch_norms(network: Network) -> Network:
     return folded
 
 
-def export_onnx(network: Network, height: int, width: int, path: Path, hop: int = 1) -> Stepper:
-    """Write the step graph of a network (a stream or a window, by its form), float32, with named states and a free
-    number of rows.
+def make_step(network: Network, height: int, width: int, hop: int, precision: Precision) -> Stepper:
+    """The step of a network as it is exported: batch norms folded, the network and its states in `precision`."""
+    folded = fold_batch_norms(network)
+    return make_stepper(folded.half() if precision == "fp16" else folded, height, width, hop).eval()
 
-    Inputs frames, active, fresh and the states by name; outputs logits, ready and the states by name + ".out".
-    Returns the stepper that was exported (batch norms folded).
+
+def example_inputs(stepper: Stepper, rows: int) -> tuple[torch.Tensor, ...]:
+    """Black frames, all rows active, none fresh, the initial state."""
+    frames = torch.zeros(rows, stepper.height, stepper.width, 3, dtype=torch.uint8)
+    active = torch.ones(rows, dtype=torch.bool)
+    return (frames, active, ~active, *stepper.initial_state(rows))
+
+
+def export_onnx(
+    network: Network,
+    height: int,
+    width: int,
+    path: Path,
+    hop: int = 1,
+    *,
+    precision: Precision = "fp32",
+    rows: int | None = None,
+) -> Stepper:
+    """Write the step graph of a network (a stream or a window, by its form), with named states.
+
+    Inputs frames, active, fresh and the states by name; outputs logits, ready and the states by name + ".out". In
+    fp16 the network and its states are float16, but for what its modules compute in float32 on purpose; frames are
+    normalised and logits given in float32 all the same. `rows` None leaves the number of rows free; a number makes
+    every shape of the graph a constant. Returns the stepper that was exported (batch norms folded).
     """
-    stepper = make_stepper(fold_batch_norms(network), height, width, hop).eval()
-    rows = 2  # any number but 1, which torch.export would take for a constant
-    example = (
-        torch.zeros(rows, height, width, 3, dtype=torch.uint8),
-        torch.ones(rows, dtype=torch.bool),
-        torch.zeros(rows, dtype=torch.bool),
-        *stepper.initial_state(rows),
-    )
+    stepper = make_step(network, height, width, hop, precision)
+    example = example_inputs(stepper, rows or 2)  # any number but 1, which torch.export would take for a constant
     axis = {0: torch.export.Dim("rows", min=1, max=64)}
+    free = (axis, axis, axis, tuple(axis for _ in stepper.state_names))
     state_out = [name + STATE_OUT for name in stepper.state_names]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision, which nobody needs, is absent
     with warnings.catch_warnings():
@@ -71,17 +92,64 @@ def export_onnx(network: Network, height: int, width: int, path: Path, hop: int 
             stepper,
             example,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=WRITTEN_OPSET,
             input_names=["frames", "active", "fresh", *stepper.state_names],
             output_names=["logits", "ready", *state_out],
-            dynamic_shapes=(axis, axis, axis, tuple(axis for _ in stepper.state_names)),
+            dynamic_shapes=free if rows is None else None,
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
     forget_origin(model)
+    lower_opset(model)
+    if precision == "fp16":
+        mark_float32(model)
     onnx.save(model, path)
     return stepper
+
+
+def lower_opset(model: onnx.ModelProto) -> None:
+    """Rewrite a graph of opset 18 in opset 17, where the axes of a reduction are an attribute and a Split into equal
+    parts counts its outputs. Raises onnx's ValidationError if the graph has anything else that 17 lacks.
+    """
+    everything = list(graphs(model.graph))
+    constants = {tensor.name: tensor for graph in everything for tensor in graph.initializer}
+    for graph in everything:
+        for node in graph.node:
+            if node.op_type in REDUCTIONS:
+                axes = [numpy_helper.to_array(constants[name]).tolist() for name in node.input[1:]]
+                del node.input[1:]
+                set_attributes(node, noop_with_empty_axes=None, axes=axes[0] if axes else None)
+            elif node.op_type == "Split":
+                set_attributes(node, num_outputs=None)
+    used = {name for graph in everything for node in graph.node for name in node.input}
+    for graph in everything:
+        kept = [tensor for tensor in graph.initializer if tensor.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+    del model.opset_import[:]
+    model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
+    onnx.checker.check_model(model, full_check=True)
+
+
+def mark_float32(model: onnx.ModelProto) -> None:
+    """Begin the name of every node that computes float32 with `FLOAT32_NODE`, for a runtime that forgets types."""
+    everything = list(graphs(onnx.shape_inference.infer_shapes(model).graph))
+    values = [value for graph in everything for value in (*graph.value_info, *graph.output)]
+    single = {value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    for graph in graphs(model.graph):
+        for node in graph.node:
+            if single.issuperset(node.output):
+                node.name = FLOAT32_NODE + node.name
+
+
+def set_attributes(node: onnx.NodeProto, **values: list[int] | None) -> None:
+    """Replace the attributes that are named, or take them away where the value is None."""
+    kept = [attribute for attribute in node.attribute if attribute.name not in values]
+    new = [onnx.helper.make_attribute(name, value) for name, value in values.items() if value is not None]
+    del node.attribute[:]
+    node.attribute.extend([*kept, *new])
 
 
 def forget_origin(model: onnx.ModelProto) -> None:

@@ -11,6 +11,10 @@ import msgspec
 from .errors import EngineError
 
 STATE_OUT = ".out"  # the output of a state is called as its input, with this appended
+FLOAT32_NODE = "float32/"  # how the names of a float16 graph's nodes begin that must be computed in float32
+
+Precision = Literal["fp32", "fp16"]
+"""Of a graph."""
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +50,7 @@ class EngineFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu: str
     compute_capability: str
     driver: str
-    precision: Literal["fp32", "fp16"]
+    precision: Precision
     rows: int
 
 

@@ -47,6 +47,11 @@ class Stepper(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's precision. Frames are normalised and answers given in float32 whatever it is."""
+        return next(self.network.parameters()).dtype
+
     def initial_memory(self, rows: int) -> dict[str, Tensor]:
         """The state but for `seen`: zeros by name."""
         raise NotImplementedError
@@ -56,19 +61,20 @@ class Stepper(nn.Module):
         raise NotImplementedError
 
     def initial_state(self, rows: int) -> tuple[Tensor, ...]:
-        """All zeros, in the order of `state_names`."""
+        """All zeros, in the order of `state_names`; in the network's precision, but for `seen`, which counts."""
         return (*self.initial_memory(rows).values(), self.mean.new_zeros(rows))
 
     def forward(self, frames: Tensor, active: Tensor, fresh: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One step; the order of the state is `state_names`."""
         before = [choose(fresh, value.new_zeros(()), value) for value in state]
-        rgb = frames.permute(0, 3, 1, 2).to(self.mean.dtype).flip(1)  # [B, H, W, BGR] -> [B, RGB, H, W]
+        rgb = frames.to(self.mean.dtype).permute(0, 3, 1, 2).flip(1)  # [B, H, W, BGR] -> [B, RGB, H, W]
+        frame = ((rgb - self.mean) / self.std).to(self.dtype)
         first = self.network.frames
         seen = torch.where(before[-1] < first + self.hop - 1, before[-1] + 1, first)
         memory = dict(zip(self.state_names[:-1], before[:-1], strict=True))
-        logits, after = self.look((rgb - self.mean) / self.std, memory, active & (seen == first))
+        logits, after = self.look(frame, memory, active & (seen == first))
         kept = [choose(active, new, old) for new, old in zip((*after.values(), seen), state, strict=True)]
-        return logits, kept[-1] == first, *kept
+        return logits.to(self.mean.dtype), kept[-1] == first, *kept
 
 
 class StreamStepper(Stepper):
@@ -115,7 +121,7 @@ class WindowStepper(Stepper):
     @torch.no_grad()
     def initial_memory(self, rows: int) -> dict[str, Tensor]:
         """An empty window."""
-        maps = self.features(self.mean.new_zeros(1, 3, self.height, self.width))
+        maps = self.features(self.mean.new_zeros(1, 3, self.height, self.width, dtype=self.dtype))
         return {"window": maps.new_zeros(rows, self.network.frames, *maps.shape[1:])}
 
     def features(self, frame: Tensor) -> Tensor:

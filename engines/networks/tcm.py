@@ -72,7 +72,7 @@ class MTDM(nn.Module):
     have come the slow reference is the stream's first frame, and at the first frame both pairs are that frame with
     itself. State of the causal form: `ring` [B, T-1, 64, H, W], the last normalised maps; `started` [B], 1 once a
     frame has come. Everything after the reduction is computed in float32 whatever the precision around it: 100 * s is
-    too coarse in half.
+    too coarse in half. What is kept has the precision of the weights.
     """
 
     def __init__(self, channels: int, *, frames: int, causal: bool, reduced: int = 64) -> None:
@@ -91,7 +91,8 @@ class MTDM(nn.Module):
         with torch.autocast(device, enabled=False) if mixed else nullcontext():
             maps = reduced * torch.rsqrt(reduced.square().sum(2, keepdim=True) + 1e-6)
             motion, after = self.causal_motion(maps, state) if self.causal else (self.clip_motion(maps), {})
-        return motion.to(x.dtype), after
+        kept = self.chnl_reduction[0].weight.dtype
+        return motion.to(x.dtype), {name: value.to(kept) for name, value in after.items()}
 
     def clip_motion(self, maps: Tensor) -> Tensor:
         """Normalised maps [B, T, 64, H, W] -> [B, T, 6, H, W]; the last slot repeats the one before."""
@@ -106,7 +107,7 @@ class MTDM(nn.Module):
         ring = maps[:, :1].expand(-1, length, -1, -1, -1)
         if state:
             started = state["started"].view(-1, 1, 1, 1, 1) > 0
-            ring = torch.where(started, state["ring"], ring)
+            ring = torch.where(started, state["ring"].to(maps.dtype), ring)
         seen = torch.cat([ring, maps], 1)  # [B, T - 1 + n, 64, H, W]
         motion = two_tempos(seen[:, length - 1 : -1], seen[:, :-length], maps)
         return motion, {"ring": seen[:, -length:], "started": torch.ones_like(maps[:, 0, 0, 0, 0])}

@@ -1,0 +1,186 @@
+"""The engine of NVIDIA GPUs: runs the engine file that `tensorrt_build` made of a step graph. No torch.
+
+Written in what TensorRT 8.6, 10 and 11 share. States stay on the GPU in two banks: a step reads one and writes the
+other, and the next goes the other way, so that no tensor is ever both in and out. Each way is one captured CUDA graph:
+upload of the frames, the network, download of the logits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Engine, EngineState, Snapshot
+from .cuda import Buffer, Device, Stream, pinned
+from .errors import EngineError
+from .spec import STATE_OUT, EngineFacts, EngineSpec
+from .tensorrt_build import (
+    REBUILD,
+    build_engine,
+    cache_key,
+    check_tensors,
+    load_tensorrt,
+    machine_facts,
+    make_log,
+    own_name,
+    usable,
+)
+
+__all__ = ["TensorRTEngine", "build_engine", "cache_key", "machine_facts"]
+
+LOGGER = logging.getLogger(__name__)
+UPLOADED, DOWNLOADED = ("frames", "active", "fresh"), ("logits", "ready")
+DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "BOOL": np.bool_}  # TensorRT's names
+
+
+class TensorRTState(EngineState):
+    """An execution context with buffers of its own. Rows of the engine file that are not asked for are never active."""
+
+    def __init__(self, engine: TensorRTEngine, rows: int) -> None:
+        super().__init__(engine.spec, rows)
+        self.engine = engine
+        self.context = engine.plan.create_execution_context()
+        if self.context is None:
+            raise EngineError(f"{engine.path}: no room on the GPU for a state of {rows} rows: {engine.log.reason()}")
+        tensors, gpu = engine.tensors, engine.gpu
+        exchanged = (*UPLOADED, *DOWNLOADED)
+        self.stream = Stream(gpu)
+        self.host = {name: pinned(gpu, *tensors[name]) for name in exchanged}
+        self.buffers = {name: Buffer(gpu, self.host[name].nbytes) for name in exchanged}
+        self.banks = tuple(
+            {tensor.name: Buffer(gpu, np.empty(*tensors[tensor.name]).nbytes) for tensor in self.spec.states}
+            for _ in range(2)
+        )
+        for bank in self.banks:
+            for buffer in bank.values():
+                self.stream.clear(buffer)
+        self.bank = 0  # the one that the next step reads
+        self.graphs: list[Callable[[], None]] = []
+        for way in (0, 1):  # once as it is, as TensorRT wants it before a capture; no row is active: states stay zero
+            self.queue(way)
+        self.stream.wait()
+        try:
+            self.graphs = [self.stream.capture(lambda way=way: self.queue(way)) for way in (0, 1)]  # type: ignore[misc]
+        except EngineError as error:
+            engine.without_graphs(error)
+
+    def queue(self, way: int) -> None:
+        """Queue one step that reads bank `way` and writes the other."""
+        for name in UPLOADED:
+            self.stream.upload(self.host[name], self.buffers[name])
+        after = {name + STATE_OUT: buffer for name, buffer in self.banks[1 - way].items()}
+        bound = {**self.buffers, **self.banks[way], **after}
+        done = all(
+            self.context.set_tensor_address(tensor, bound[name].pointer) for tensor, name in self.engine.names.items()
+        )
+        if not done or not self.context.execute_async_v3(int(self.stream.handle)):
+            raise EngineError(f"{self.engine.path}: TensorRT cannot run this engine: {self.engine.log.reason()}")
+        for name in DOWNLOADED:
+            self.stream.download(self.buffers[name], self.host[name])
+
+    def step(self) -> None:
+        """One step from what is in `host`, to there."""
+        if self.graphs:
+            self.graphs[self.bank]()
+        else:
+            self.queue(self.bank)
+        self.stream.wait()
+        self.bank = 1 - self.bank
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the state, in the types of the sidecar: float16 is kept exactly in float32."""
+        copies = {name: np.empty(*self.engine.tensors[name]) for name in self.banks[self.bank]}
+        for name, buffer in self.banks[self.bank].items():
+            self.stream.download(buffer, copies[name])
+        self.stream.wait()
+        return {tensor.name: copies[tensor.name][: self.rows].astype(tensor.dtype) for tensor in self.spec.states}
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        values = {name: np.zeros(*self.engine.tensors[name]) for name in snapshot}
+        for name, value in values.items():
+            value[: self.rows] = snapshot[name]
+            self.stream.upload(value, self.banks[self.bank][name])
+        self.stream.wait()
+
+
+class TensorRTEngine(Engine):
+    """`NAME.engine` with its sidecar, on the first GPU. Its number of rows is fixed: fewer run as well, more do not.
+
+    Raises EngineError for a machine that cannot run TensorRT, and for a file that was built for another machine or
+    version, is broken, or is of another model than its sidecar says.
+    """
+
+    def __init__(self, path: Path, spec: EngineSpec) -> None:
+        facts, trt = built_for(path, spec), load_tensorrt()
+        self.path, self.rows = path, facts.rows
+        self.gpu = Device()  # before anything of TensorRT, which may crash the process where there is no driver
+        here = machine_facts(rows=facts.rows, precision=facts.precision)
+        if (facts.tensorrt, facts.gpu, facts.compute_capability) != (here.tensorrt, here.gpu, here.compute_capability):
+            raise EngineError(
+                f"{path}: was built by TensorRT {facts.tensorrt} for {facts.gpu} (compute capability "
+                f"{facts.compute_capability}), but here is TensorRT {here.tensorrt} on {here.gpu} "
+                f"({here.compute_capability}); {REBUILD}"
+            )
+        self.log = make_log(trt)
+        self.runtime = usable(lambda: trt.Runtime(self.log))
+        self.plan = self.runtime.deserialize_cuda_engine(path.read_bytes())
+        if self.plan is None:
+            raise EngineError(f"{path}: TensorRT cannot load this engine: {self.log.reason()}; {REBUILD}")
+        plural = "s" if facts.rows > 1 else ""
+        super().__init__(
+            spec, "tensorrt", f"TensorRT {here.tensorrt}, {here.gpu}, {facts.precision}, {facts.rows} row{plural}"
+        )
+        found = [self.plan.get_tensor_name(index) for index in range(self.plan.num_io_tensors)]
+        self.names: dict[str, str] = {name: own_name(name, spec) for name in found}  # the engine's -> ours
+        shapes = {ours: tuple(self.plan.get_tensor_shape(name)) for name, ours in self.names.items()}
+        types = {ours: self.plan.get_tensor_dtype(name).name for name, ours in self.names.items()}
+        check_tensors(path, spec, facts.rows, shapes, types)
+        self.tensors = {name: (shapes[name], DTYPES[types[name]]) for name in shapes}
+
+    def new_state(self, rows: int) -> TensorRTState:
+        """The initial state of `rows` streams, at most as many as the engine was built for."""
+        if not 1 <= rows <= self.rows:
+            raise EngineError(
+                f"{self.path}: was built for {self.rows} rows and cannot run {rows} streams; build it again with "
+                f"--rows {rows}, or run fewer"
+            )
+        return TensorRTState(self, rows)
+
+    def without_graphs(self, error: EngineError) -> None:
+        """Steps are queued call by call from now on; said once."""
+        if "CUDA graphs" not in self.device:
+            self.device += ", without CUDA graphs"
+            LOGGER.warning("%s: runs without CUDA graphs, somewhat slower: %s", self.path, error)
+
+    def _step(
+        self, frames: NDArray[np.uint8], active: NDArray[np.bool_], fresh: NDArray[np.bool_], state: TensorRTState
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        for name, value in zip(UPLOADED, (frames, active, fresh), strict=True):
+            state.host[name][: state.rows] = value
+        state.step()
+        return state.host["logits"][: state.rows], state.host["ready"][: state.rows]
+
+    def close(self) -> None:
+        """Give back the engine; what its states hold goes with them."""
+        del self.plan, self.runtime
+
+
+def built_for(path: Path, spec: EngineSpec) -> EngineFacts:
+    """What the sidecar says that the engine file was built for; raises EngineError if it does not say."""
+    if spec.engine is None:
+        raise EngineError(f"{path}: its sidecar does not say which TensorRT and GPU it was built for; {REBUILD}")
+    return spec.engine
+
+
+def why_not() -> str | None:
+    """None if TensorRT is installed and a GPU is there, else what is missing and how to get it."""
+    try:
+        load_tensorrt()
+        Device()
+    except EngineError as error:
+        return str(error)
+    return None
