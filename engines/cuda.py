@@ -79,7 +79,7 @@ def pinned(device: Device, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[
     pointer = int(device.call("cudaHostAlloc", max(nbytes, 1), 0))
     memory = (ctypes.c_uint8 * nbytes).from_address(pointer)
     device.later(memory, "cudaFreeHost", pointer)
-    array = np.frombuffer(memory, dtype).reshape(shape)
+    array: NDArray[Any] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
     array[...] = 0
     return array
 

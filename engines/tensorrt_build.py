@@ -204,7 +204,7 @@ def check_tensors(
     path: Path, spec: EngineSpec, rows: int, shapes: dict[str, tuple[int, ...]], types: dict[str, str]
 ) -> None:
     """Raise EngineError unless the inputs and outputs, and their types by TensorRT's names, are those of a step."""
-    expected = {
+    expected: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
         "frames": ((rows, spec.height, spec.width, 3), ("UINT8",)),
         "active": ((rows,), ("BOOL",)),
         "fresh": ((rows,), ("BOOL",)),

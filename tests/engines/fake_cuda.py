@@ -1,6 +1,6 @@
 """cuda-bindings' runtime over host memory: work is queued on a stream, and done when somebody waits for it."""
 
-# ruff: noqa: N801, N802, N815 - the names are NVIDIA's
+# ruff: noqa: N802, N815 - the names are NVIDIA's
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-Work = Callable[[], None]
+Work = Callable[[], object]
 
 
 class Status(enum.Enum):
@@ -23,7 +23,7 @@ class Status(enum.Enum):
     cudaErrorStreamCaptureUnsupported = 900
 
 
-class cudaMemcpyKind(enum.Enum):
+class MemcpyKind(enum.Enum):
     """Which way a copy goes."""
 
     cudaMemcpyHostToDevice = 1
@@ -34,7 +34,7 @@ class FakeRuntime:
     """One GPU. `fails` has the status that a function is to return; `memory` is what is allocated, by address."""
 
     cudaStreamNonBlocking = 1
-    cudaMemcpyKind = cudaMemcpyKind
+    cudaMemcpyKind = MemcpyKind
     cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeRelaxed=2)
 
     def __init__(self) -> None:
@@ -99,14 +99,12 @@ class FakeRuntime:
         del self.queues[stream]
         return (Status.cudaSuccess,)
 
-    def cudaMemcpyAsync(
-        self, target: int, source: int, nbytes: int, kind: cudaMemcpyKind, stream: int
-    ) -> tuple[Status]:
-        assert (target if kind is cudaMemcpyKind.cudaMemcpyHostToDevice else source) in self.memory
-        return self.queue(stream, lambda: ctypes.memmove(target, source, nbytes) and None)
+    def cudaMemcpyAsync(self, target: int, source: int, nbytes: int, kind: MemcpyKind, stream: int) -> tuple[Status]:
+        assert (target if kind is MemcpyKind.cudaMemcpyHostToDevice else source) in self.memory
+        return self.queue(stream, lambda: ctypes.memmove(target, source, nbytes))
 
     def cudaMemsetAsync(self, pointer: int, value: int, nbytes: int, stream: int) -> tuple[Status]:
-        return self.queue(stream, lambda: ctypes.memset(pointer, value, nbytes) and None)
+        return self.queue(stream, lambda: ctypes.memset(pointer, value, nbytes))
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[Status]:
         assert stream not in self.captures, "a stream that is captured cannot be waited for"

@@ -24,14 +24,21 @@ from .fake_cuda import FakeRuntime
 
 Arrays = dict[str, NDArray[Any]]
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "BOOL": np.bool_}
-DataType = enum.Enum("DataType", [*DTYPES])
-Severity = enum.Enum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"])
+
+
+def members(name: str, *names: str) -> Any:
+    """An enumeration, counted from 0."""
+    return enum.IntEnum(name, names, start=0)  # type: ignore[misc]
+
+
+DataType = members("DataType", *DTYPES)
+Severity = members("Severity", "INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
 
 
 def step_tensors(spec: EngineSpec, rows: int, state_type: str = "HALF") -> dict[str, list[list[Any]]]:
     """The inputs and outputs of a step, each name, type and shape: what the fake reads as a graph."""
     frame, flag = [rows, spec.height, spec.width, 3], [rows]
-    states = [[state.name, state_type, [rows, *state.shape]] for state in spec.states]
+    states: list[list[Any]] = [[state.name, state_type, [rows, *state.shape]] for state in spec.states]
     return {
         "inputs": [["frames", "UINT8", frame], ["active", "BOOL", flag], ["fresh", "BOOL", flag], *states],
         "outputs": [
@@ -62,12 +69,11 @@ class FakeTensorRT(types.ModuleType):
         self.ILogger = type("ILogger", (), {"Severity": Severity})
         self.DataType = DataType
         old = version.startswith("8.")
-        flags = ["EXPLICIT_BATCH"] if old else ["STRONGLY_TYPED"]
-        self.NetworkDefinitionCreationFlag = enum.IntEnum("NetworkDefinitionCreationFlag", flags, start=0)
-        self.BuilderFlag = enum.Enum("BuilderFlag", ["TF32", *(["FP16", "OBEY_PRECISION_CONSTRAINTS"] if old else [])])
+        self.NetworkDefinitionCreationFlag = members("Creation", "EXPLICIT_BATCH" if old else "STRONGLY_TYPED")
+        self.BuilderFlag = members("BuilderFlag", "TF32", *(["FP16", "OBEY_PRECISION_CONSTRAINTS"] if old else []))
         if old:
-            self.TacticSource = enum.IntEnum("TacticSource", ["CUBLAS", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"])
-            self.PreviewFeature = enum.Enum("PreviewFeature", ["DISABLE_EXTERNAL_TACTIC_SOURCES_FOR_CORE_0805"])
+            self.TacticSource = members("TacticSource", "CUBLAS", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
+            self.PreviewFeature = members("PreviewFeature", "DISABLE_EXTERNAL_TACTIC_SOURCES_FOR_CORE_0805")
         else:
             self.IProgressMonitor = type("IProgressMonitor", (), {})
 
@@ -197,8 +203,8 @@ class FakeBuilder:
         return FakeNetwork(flags)
 
     def create_builder_config(self) -> FakeConfig:
-        self.trt.config = FakeConfig(self.trt)
-        return self.trt.config
+        config = self.trt.config = FakeConfig(self.trt)
+        return config
 
     def build_serialized_network(self, network: FakeNetwork, config: FakeConfig) -> bytes | None:
         if config.progress_monitor is not None:
@@ -230,8 +236,9 @@ class FakePlan:
 
     def __init__(self, trt: FakeTensorRT, log: Any, plan: dict[str, Any]) -> None:
         self.trt, self.log = trt, log
-        self.inputs = {name: (dtype, tuple(shape)) for name, dtype, shape in plan["inputs"]}
-        self.outputs = {name: (dtype, tuple(shape)) for name, dtype, shape in plan["outputs"]}
+        self.inputs, self.outputs = (
+            {name: (dtype, tuple(shape)) for name, dtype, shape in plan[end]} for end in ("inputs", "outputs")
+        )
         self.tensors = self.inputs | self.outputs
         self.num_io_tensors = len(self.tensors)
 

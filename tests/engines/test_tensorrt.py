@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engines import EngineError, EngineSpec, TensorSpec, find_models, load_engine
 from engines.cuda import Device
 from engines.spec import FLOAT32_NODE, STATE_OUT, read_spec
-from engines.tensorrt import TensorRTEngine, build_engine, cache_key, machine_facts, why_not
+from engines.tensorrt import TensorRTEngine, build_engine, built_for, cache_key, machine_facts, why_not
 
 from .fake_cuda import FakeRuntime, Status
 from .fake_tensorrt import Arrays, FakeTensorRT, step_tensors
@@ -76,7 +76,7 @@ def write_graph(folder: Path, rows: int = -1, **more: Any) -> Path:
 def build(folder: Path, rows: int = 2, **options: Any) -> tuple[Path, EngineSpec]:
     """An engine file, and the sidecar that belongs to it."""
     graph, out = options.pop("graph", None) or write_graph(folder), folder / "toy.engine"
-    told = options.pop("progress", list)
+    told = options.pop("progress", print)
     facts = build_engine(graph, SPEC, out, rows=rows, precision=options.pop("precision", "fp16"), progress=told)
     return out, msgspec.structs.replace(SPEC, engine=facts)
 
@@ -200,7 +200,7 @@ def test_the_default_model_through_the_engines_run_path_equals_openvino(trt: Fak
     trt.compute = lambda inputs: {port.any_name: value for port, value in compiled(inputs).items()}
     graph, out = tmp_path / "default.onnx", tmp_path / "default.engine"
     graph.write_text(json.dumps(step_tensors(spec, -1, "FLOAT")))
-    facts = build_engine(graph, spec, out, rows=3, precision="fp32", progress=list)
+    facts = build_engine(graph, spec, out, rows=3, precision="fp32", progress=print)
     engine = TensorRTEngine(out, msgspec.structs.replace(spec, engine=facts))
     reference = load_engine("default", threads=1, precision="fp32")
     state, other = engine.new_state(2), reference.new_state(2)
@@ -383,7 +383,7 @@ def test_the_real_cuda_bindings_have_all_that_the_engine_calls() -> None:
 )
 def test_an_engine_of_another_version_or_gpu(field: str, value: str, trt: FakeTensorRT, tmp_path: Path) -> None:
     path, spec = build(tmp_path)
-    facts = msgspec.structs.replace(spec.engine, **{field: value})
+    facts = msgspec.structs.replace(built_for(path, spec), **{field: value})
     with pytest.raises(
         EngineError, match=rf"was built by .*{value}.*but here is TensorRT 10\.3\.0 on NVIDIA Fake.*build it again"
     ):
@@ -394,7 +394,7 @@ def test_an_engine_that_was_built_with_another_driver_runs(
     trt: FakeTensorRT, cuda: FakeRuntime, tmp_path: Path
 ) -> None:
     path, spec = build(tmp_path)
-    older = msgspec.structs.replace(spec.engine, driver="12.2")
+    older = msgspec.structs.replace(built_for(path, spec), driver="12.2")
     assert TensorRTEngine(path, msgspec.structs.replace(spec, engine=older)).rows == 2
 
 
@@ -458,7 +458,7 @@ def test_a_graph_of_another_row_count_or_model_is_not_built(trt: FakeTensorRT, t
     graph = write_graph(tmp_path)
     other = msgspec.structs.replace(SPEC, width=9)
     with pytest.raises(EngineError, match="is not the step of toy"):
-        build_engine(graph, other, tmp_path / "toy.engine", rows=2, precision="fp16", progress=list)
+        build_engine(graph, other, tmp_path / "toy.engine", rows=2, precision="fp16", progress=print)
 
 
 def test_an_engine_that_cannot_be_loaded_is_told_by_the_log(trt: FakeTensorRT, tmp_path: Path) -> None:

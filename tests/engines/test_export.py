@@ -1,0 +1,189 @@
+"""The graphs that are exported: what every runtime of the field can read, and what TensorRT makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino as ov
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from engines import EngineError, EngineSpec, TensorSpec, find_models, probabilities
+from engines.export import OPSET, export_onnx, graphs, lower_opset
+from engines.networks import build_network, resnet
+from engines.networks.stepper import make_stepper
+from engines.spec import FLOAT32_NODE, STATE_OUT, read_spec
+from engines.tensorrt_build import serialize
+
+from .conftest import LABELS, moving_frames
+from .contract import settle
+
+SIZE = 32
+CASES = [
+    (network, mode)
+    for network in ("tsn", "tsm", "tcm", "tanet", "stm", "gtdnet")
+    for mode in ("stream", "window")
+    if (network, mode) != ("tsn", "window")
+]
+
+
+class Exported:
+    """A float16 graph of a network on a ResNet with one bottleneck a layer, and the float32 step that it came from."""
+
+    def __init__(self, network: str, mode: str, folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(resnet.BACKBONES, "resnet26", (resnet.Bottleneck, (1, 1, 1, 1)))
+            net = build_network(network, "resnet26", 4, len(LABELS), mode == "stream", width=0.125)
+        settle(net)
+        with torch.no_grad():
+            net.fc.weight.mul_(2 / net.frame_logits(torch.randn(1, 4, 3, SIZE, SIZE)).std())
+        hop = 2 if mode == "window" and network == "tcm" else 1
+        self.network = network
+        self.path = folder / f"{network}.fp16.onnx"
+        export_onnx(net, SIZE, SIZE, self.path, hop, precision="fp16")
+        self.model = onnx.load(self.path)
+        self.stepper = make_stepper(net.eval(), SIZE, SIZE, hop)
+        states = zip(self.stepper.state_names, self.stepper.initial_state(1), strict=True)
+        self.spec = EngineSpec(
+            name=network, labels=LABELS, height=SIZE, width=SIZE, rate_hz=10.0, frames=4, mode="stream", fit="stretch",
+            network=network, backbone="resnet26", channel_width=0.125, files={}, hop=hop,
+            states=tuple(TensorSpec(name, tuple(value.shape[1:]), "float32") for name, value in states),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return Exported(*request.param, folder=tmp_path_factory.mktemp("exported"))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_tensorrt_builds_the_float16_step_of_every_network_with_the_right_tensors(
+    exported: Exported, rows: int
+) -> None:
+    """`serialize` compares the names, types and shapes of all inputs and outputs with the sidecar's."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx, which builds without a GPU, is not installed")
+    told: list[str] = []
+    plan = serialize(trt, exported.path, exported.spec, rows=rows, precision="fp16", progress=told.append)
+    assert len(plan) > 10_000
+    assert told[0].startswith("Building engine")
+    halves = [value for value in exported.model.graph.input if value.type.tensor_type.elem_type == TensorProto.FLOAT16]
+    assert {value.name for value in halves} == {state.name for state in exported.spec.states} - {"seen"}
+
+
+def test_a_float16_graph_stays_in_opset_17_and_answers_as_the_float32_network(exported: Exported) -> None:
+    assert [(opset.domain, opset.version) for opset in exported.model.opset_import] == [("", OPSET)]
+    core = ov.Core()
+    model = core.read_model(exported.path)
+    model.reshape({port.any_name: [2, *list(port.partial_shape)[1:]] for port in model.inputs})
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
+    state = dict(zip(exported.stepper.state_names, exported.stepper.initial_state(2), strict=True))
+    other = {port.any_name: np.zeros(port.shape, port.element_type.to_dtype()) for port in model.inputs[3:]}
+    for n, frames in enumerate(moving_frames(9, 2, SIZE, SIZE)):
+        active, fresh = np.array([True, n != 2]), np.array([n == 6, n == 0])
+        with torch.no_grad():
+            expected, ready, *after = exported.stepper(*map(torch.from_numpy, (frames, active, fresh)), *state.values())
+        state = dict(zip(state, after, strict=True))
+        found = compiled({"frames": frames, "active": active, "fresh": fresh, **other})
+        other = {name: np.array(found[name + STATE_OUT]) for name in other}
+        assert np.array_equal(found["ready"], ready.numpy())
+        seen = active & (ready.numpy() | (exported.spec.hop == 1))
+        difference = probabilities(found["logits"]) - probabilities(expected.numpy())
+        assert np.abs(difference[seen]).max(initial=0) <= 2e-2, f"step {n}"
+
+
+def test_correlation_attention_and_softmax_are_computed_in_float32(exported: Exported) -> None:
+    typed = onnx.shape_inference.infer_shapes(exported.model)
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for graph in graphs(typed.graph)
+        for value in (*graph.value_info, *graph.input, *graph.output)
+    }
+    nodes = [node for graph in graphs(typed.graph) for node in graph.node]
+    for node in nodes:
+        single = all(types[name] == TensorProto.FLOAT for name in node.output)
+        assert node.name.startswith(FLOAT32_NODE) == single
+    softmax = {types[node.output[0]] for node in nodes if node.op_type == "Softmax"}
+    assert softmax == {"tcm": {TensorProto.FLOAT}, "gtdnet": {TensorProto.FLOAT}, "tanet": {TensorProto.FLOAT16}}.get(
+        exported.network, set()
+    )
+    if exported.network == "tcm":
+        products = [types[node.output[0]] for node in nodes if node.op_type == "MatMul"]
+        assert products.count(TensorProto.FLOAT) == 2  # the correlation, and the expectation of the displacement
+    convolutions = {types[node.output[0]] for node in nodes if node.op_type == "Conv"}
+    assert convolutions == {TensorProto.FLOAT16}
+
+
+def test_a_graph_with_a_node_that_tensorrt_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx, which builds without a GPU, is not installed")
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])
+    graph = helper.make_graph(
+        [helper.make_node("Mystery", ["x"], ["y"], "the_node", domain="x.y")], "g", [value], [out]
+    )
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("x.y", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "mystery.onnx")
+    spec = read_spec(find_models()["default"])
+    with pytest.raises(EngineError, match=r"cannot read this graph: node 0 the_node \(Mystery\)"):
+        serialize(trt, tmp_path / "mystery.onnx", spec, rows=1, precision="fp16", progress=print)
+    (tmp_path / "text.onnx").write_text("not a graph")
+    with pytest.raises(EngineError, match=r"text\.onnx: TensorRT .* cannot read this graph: "):
+        serialize(trt, tmp_path / "text.onnx", spec, rows=1, precision="fp16", progress=print)
+
+
+def opset_18(nodes: list[onnx.NodeProto], constants: dict[str, list[int]], outputs: int = 1) -> onnx.ModelProto:
+    """A model of opset 18: x [2, 4] -> y, y1, ...."""
+    made = [helper.make_tensor(name, TensorProto.INT64, [len(value)], value) for name, value in constants.items()]
+    names = ["y", *(f"y{n}" for n in range(1, outputs))]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])
+    answers = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    graph = helper.make_graph(nodes, "g", [given], answers, made)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "outputs"),
+    [
+        ([helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)], {"axes": [1]}, 1),
+        ([helper.make_node("ReduceMax", ["x"], ["y"], keepdims=0, noop_with_empty_axes=0)], {}, 1),
+        ([helper.make_node("Split", ["x"], ["y", "y1"], axis=1, num_outputs=2)], {}, 2),
+        ([helper.make_node("Pad", ["x", "pads"], ["y"])], {"pads": [0, 1, 0, 1]}, 1),
+    ],
+)
+def test_opset_17_computes_what_opset_18_did(
+    nodes: list[onnx.NodeProto], constants: dict[str, list[int]], outputs: int
+) -> None:
+    model = opset_18(nodes, constants, outputs)
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    expected = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    lower_opset(model)
+    assert (model.opset_import[0].version, model.ir_version) == (17, 8)
+    assert {tensor.name for tensor in model.graph.initializer} <= {"pads"}
+    for found, wanted in zip(onnx.reference.ReferenceEvaluator(model).run(None, {"x": x}), expected, strict=True):
+        assert np.array_equal(found, wanted)
+
+
+def test_what_opset_17_lacks_is_refused() -> None:
+    model = opset_18([helper.make_node("Pad", ["x", "pads", "", "axes"], ["y"])], {"pads": [1, 1], "axes": [1]})
+    with pytest.raises(onnx.checker.ValidationError, match="Pad"):
+        lower_opset(model)
+
+
+def test_a_number_of_rows_makes_every_shape_a_constant(tmp_path: Path) -> None:
+    network: Any = build_network("tsn", "resnet18", 2, 3, causal=True, width=0.125)
+    export_onnx(network, SIZE, SIZE, tmp_path / "one.onnx", rows=1)
+    graph = onnx.load(tmp_path / "one.onnx").graph
+    for value in (*graph.input, *graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_value == 1
+    assert not [node for node in graph.node if node.op_type in {"Shape", "Expand"}]
+
+
+def test_the_shipped_graphs_are_in_opset_17() -> None:
+    default = find_models()["default"]
+    for name in ("default.onnx", "default.fp16.onnx"):
+        model = onnx.load(default.with_name(name))
+        assert model.opset_import[0].version == OPSET
+    assert "default.fp16.onnx" in read_spec(default).files
