@@ -28,7 +28,7 @@ DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "BOOL": np
 
 def members(name: str, *names: str) -> Any:
     """An enumeration, counted from 0."""
-    return enum.IntEnum(name, names, start=0)  # type: ignore[misc]
+    return enum.IntEnum(name, names, start=0)
 
 
 DataType = members("DataType", *DTYPES)
@@ -243,7 +243,8 @@ class FakePlan:
         self.num_io_tensors = len(self.tensors)
 
     def get_tensor_name(self, index: int) -> str:
-        return list(self.tensors)[index]
+        name: str = list(self.tensors)[index]
+        return name
 
     def get_tensor_dtype(self, name: str) -> Any:
         return DataType[self.tensors[name][0]]

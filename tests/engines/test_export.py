@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,13 +15,14 @@ from engines import EngineError, EngineSpec, TensorSpec, find_models, probabilit
 from engines.export import OPSET, export_onnx, graphs, lower_opset
 from engines.networks import build_network, resnet
 from engines.networks.stepper import make_stepper
-from engines.spec import FLOAT32_NODE, STATE_OUT, read_spec
+from engines.spec import FLOAT32_NODE, STATE_OUT, Precision, read_spec
 from engines.tensorrt_build import serialize
 
 from .conftest import LABELS, moving_frames
 from .contract import settle
 
-SIZE = 32
+SIZE, ROWS = 32, 2
+NO_RTX = "tensorrt-rtx, which builds without a GPU, is not installed"
 CASES = [
     (network, mode)
     for network in ("tsn", "tsm", "tcm", "tanet", "stm", "gtdnet")
@@ -32,11 +32,11 @@ CASES = [
 
 
 class Exported:
-    """A float16 graph of a network on a ResNet with one bottleneck a layer, and the float32 step that it came from."""
+    """A float16 graph of a network on a ResNet of a few bottlenecks, and the float32 step that it came from."""
 
     def __init__(self, network: str, mode: str, folder: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(resnet.BACKBONES, "resnet26", (resnet.Bottleneck, (1, 1, 1, 1)))
+            patch.setitem(resnet.BACKBONES, "resnet26", (resnet.Bottleneck, (1, 1, int(network == "tcm"), 0)))
             net = build_network(network, "resnet26", 4, len(LABELS), mode == "stream", width=0.125)
         settle(net)
         with torch.no_grad():
@@ -44,7 +44,7 @@ class Exported:
         hop = 2 if mode == "window" and network == "tcm" else 1
         self.network = network
         self.path = folder / f"{network}.fp16.onnx"
-        export_onnx(net, SIZE, SIZE, self.path, hop, precision="fp16")
+        export_onnx(net, SIZE, SIZE, self.path, hop, precision="fp16", rows=ROWS)
         self.model = onnx.load(self.path)
         self.stepper = make_stepper(net.eval(), SIZE, SIZE, hop)
         states = zip(self.stepper.state_names, self.stepper.initial_state(1), strict=True)
@@ -57,32 +57,38 @@ class Exported:
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return Exported(*request.param, folder=tmp_path_factory.mktemp("exported"))
+    network, mode = request.param
+    return Exported(network, mode, tmp_path_factory.mktemp("exported"))
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_tensorrt_builds_the_float16_step_of_every_network_with_the_right_tensors(
-    exported: Exported, rows: int
-) -> None:
+def test_tensorrt_builds_the_float16_step_of_every_network_with_the_right_tensors(exported: Exported) -> None:
     """`serialize` compares the names, types and shapes of all inputs and outputs with the sidecar's."""
-    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx, which builds without a GPU, is not installed")
+    trt = pytest.importorskip("tensorrt_rtx", reason=NO_RTX)
     told: list[str] = []
-    plan = serialize(trt, exported.path, exported.spec, rows=rows, precision="fp16", progress=told.append)
+    plan = serialize(trt, exported.path, exported.spec, rows=ROWS, precision="fp16", progress=told.append)
     assert len(plan) > 10_000
     assert told[0].startswith("Building engine")
     halves = [value for value in exported.model.graph.input if value.type.tensor_type.elem_type == TensorProto.FLOAT16]
     assert {value.name for value in halves} == {state.name for state in exported.spec.states} - {"seen"}
 
 
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_tensorrt_builds_the_shipped_model_for_any_number_of_rows(rows: int, precision: Precision) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason=NO_RTX)
+    default = find_models()["default"]
+    graph = default.with_suffix({"fp16": ".fp16.onnx", "fp32": ".onnx"}[precision])
+    assert len(serialize(trt, graph, read_spec(default), rows=rows, precision=precision, progress=print)) > 100_000
+
+
 def test_a_float16_graph_stays_in_opset_17_and_answers_as_the_float32_network(exported: Exported) -> None:
     assert [(opset.domain, opset.version) for opset in exported.model.opset_import] == [("", OPSET)]
     core = ov.Core()
     model = core.read_model(exported.path)
-    model.reshape({port.any_name: [2, *list(port.partial_shape)[1:]] for port in model.inputs})
     compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
-    state = dict(zip(exported.stepper.state_names, exported.stepper.initial_state(2), strict=True))
+    state = dict(zip(exported.stepper.state_names, exported.stepper.initial_state(ROWS), strict=True))
     other = {port.any_name: np.zeros(port.shape, port.element_type.to_dtype()) for port in model.inputs[3:]}
-    for n, frames in enumerate(moving_frames(9, 2, SIZE, SIZE)):
+    for n, frames in enumerate(moving_frames(9, ROWS, SIZE, SIZE)):
         active, fresh = np.array([True, n != 2]), np.array([n == 6, n == 0])
         with torch.no_grad():
             expected, ready, *after = exported.stepper(*map(torch.from_numpy, (frames, active, fresh)), *state.values())
@@ -118,7 +124,7 @@ def test_correlation_attention_and_softmax_are_computed_in_float32(exported: Exp
 
 
 def test_a_graph_with_a_node_that_tensorrt_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx, which builds without a GPU, is not installed")
+    trt = pytest.importorskip("tensorrt_rtx", reason=NO_RTX)
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])
     graph = helper.make_graph(
@@ -172,13 +178,12 @@ def test_what_opset_17_lacks_is_refused() -> None:
         lower_opset(model)
 
 
-def test_a_number_of_rows_makes_every_shape_a_constant(tmp_path: Path) -> None:
-    network: Any = build_network("tsn", "resnet18", 2, 3, causal=True, width=0.125)
-    export_onnx(network, SIZE, SIZE, tmp_path / "one.onnx", rows=1)
-    graph = onnx.load(tmp_path / "one.onnx").graph
-    for value in (*graph.input, *graph.output):
-        assert value.type.tensor_type.shape.dim[0].dim_value == 1
-    assert not [node for node in graph.node if node.op_type in {"Shape", "Expand"}]
+def test_a_number_of_rows_makes_every_shape_a_constant_and_none_leaves_it_free(exported: Exported) -> None:
+    for value in (*exported.model.graph.input, *exported.model.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_value == ROWS
+    free = onnx.load(find_models()["default"].with_suffix(".onnx")).graph
+    for value in (*free.input, *free.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param
 
 
 def test_the_shipped_graphs_are_in_opset_17() -> None:

@@ -45,13 +45,13 @@ def test_an_import_that_fails_names_torch_and_the_other_way(
 def test_torch_tensorrt_that_is_not_installed_or_only_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
     with pytest.raises(
-        EngineError, match="torch-tensorrt is not installed; pip install torch-tensorrt, or build through"
+        EngineError, match=r"torch-tensorrt is not installed; pip install torch-tensorrt, or build through"
     ):
         load_converter()
     monkeypatch.delitem(sys.modules, "torch_tensorrt")
     (tmp_path / "torch_tensorrt.py").write_text("import a_library_that_is_not_there")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(EngineError, match="installed in part .*a_library_that_is_not_there"):
+    with pytest.raises(EngineError, match=r"installed in part .*a_library_that_is_not_there"):
         load_converter()
 
 
