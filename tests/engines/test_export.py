@@ -10,6 +10,7 @@ import openvino as ov
 import pytest
 import torch
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from engines import EngineError, EngineSpec, TensorSpec, find_models, probabilities
 from engines.export import OPSET, export_onnx, graphs, lower_opset
@@ -140,40 +141,41 @@ def test_a_graph_with_a_node_that_tensorrt_does_not_know_is_refused_by_name(tmp_
         serialize(trt, tmp_path / "text.onnx", spec, rows=1, precision="fp16", progress=print)
 
 
-def opset_18(nodes: list[onnx.NodeProto], constants: dict[str, list[int]], outputs: int = 1) -> onnx.ModelProto:
-    """A model of opset 18: x [2, 4] -> y, y1, ...."""
+def opset_18(nodes: list[onnx.NodeProto], constants: dict[str, list[int]], *shapes: list[int]) -> onnx.ModelProto:
+    """A model of opset 18: x [2, 4] -> y0, y1, ... of these shapes."""
     made = [helper.make_tensor(name, TensorProto.INT64, [len(value)], value) for name, value in constants.items()]
-    names = ["y", *(f"y{n}" for n in range(1, outputs))]
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])
-    answers = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    answers = [helper.make_tensor_value_info(f"y{n}", TensorProto.FLOAT, shape) for n, shape in enumerate(shapes)]
     graph = helper.make_graph(nodes, "g", [given], answers, made)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
 @pytest.mark.parametrize(
-    ("nodes", "constants", "outputs"),
+    ("nodes", "constants", "shapes"),
     [
-        ([helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)], {"axes": [1]}, 1),
-        ([helper.make_node("ReduceMax", ["x"], ["y"], keepdims=0, noop_with_empty_axes=0)], {}, 1),
-        ([helper.make_node("Split", ["x"], ["y", "y1"], axis=1, num_outputs=2)], {}, 2),
-        ([helper.make_node("Pad", ["x", "pads"], ["y"])], {"pads": [0, 1, 0, 1]}, 1),
+        ([helper.make_node("ReduceMean", ["x", "axes"], ["y0"], keepdims=0)], {"axes": [1]}, [[2]]),
+        ([helper.make_node("ReduceMax", ["x"], ["y0"], keepdims=0, noop_with_empty_axes=0)], {}, [[]]),
+        ([helper.make_node("Split", ["x"], ["y0", "y1"], axis=1, num_outputs=2)], {}, [[2, 2], [2, 2]]),
+        ([helper.make_node("Pad", ["x", "pads"], ["y0"])], {"pads": [0, 1, 0, 1]}, [[2, 6]]),
     ],
 )
 def test_opset_17_computes_what_opset_18_did(
-    nodes: list[onnx.NodeProto], constants: dict[str, list[int]], outputs: int
+    nodes: list[onnx.NodeProto], constants: dict[str, list[int]], shapes: list[list[int]]
 ) -> None:
-    model = opset_18(nodes, constants, outputs)
+    model = opset_18(nodes, constants, *shapes)
     x = np.arange(8, dtype=np.float32).reshape(2, 4)
-    expected = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    expected = ReferenceEvaluator(model).run(None, {"x": x})
     lower_opset(model)
     assert (model.opset_import[0].version, model.ir_version) == (17, 8)
     assert {tensor.name for tensor in model.graph.initializer} <= {"pads"}
-    for found, wanted in zip(onnx.reference.ReferenceEvaluator(model).run(None, {"x": x}), expected, strict=True):
+    for found, wanted in zip(ReferenceEvaluator(model).run(None, {"x": x}), expected, strict=True):
         assert np.array_equal(found, wanted)
 
 
 def test_what_opset_17_lacks_is_refused() -> None:
-    model = opset_18([helper.make_node("Pad", ["x", "pads", "", "axes"], ["y"])], {"pads": [1, 1], "axes": [1]})
+    model = opset_18(
+        [helper.make_node("Pad", ["x", "pads", "", "axes"], ["y0"])], {"pads": [1, 1], "axes": [1]}, [2, 6]
+    )
     with pytest.raises(onnx.checker.ValidationError, match="Pad"):
         lower_opset(model)
 
