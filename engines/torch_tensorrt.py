@@ -26,7 +26,9 @@ OTHERWISE = "or build through ONNX, which needs neither: --via onnx"
 def load_converter() -> Callable[..., bytes]:
     """torch-tensorrt's function from an exported program to an engine; raises EngineError if it cannot be used."""
     try:
-        from torch_tensorrt.dynamo import convert_exported_program_to_serialized_trt_engine as convert
+        import torch_tensorrt
+
+        convert = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine
     except ModuleNotFoundError as error:
         if error.name != "torch_tensorrt":
             raise EngineError(

@@ -15,10 +15,11 @@ from engines.torch_tensorrt import load_converter
 
 
 def install(monkeypatch: pytest.MonkeyPatch, convert: Any) -> None:
-    dynamo = types.ModuleType("torch_tensorrt.dynamo")
-    dynamo.convert_exported_program_to_serialized_trt_engine = convert  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch_tensorrt", types.ModuleType("torch_tensorrt"))
-    monkeypatch.setitem(sys.modules, "torch_tensorrt.dynamo", dynamo)
+    module = types.ModuleType("torch_tensorrt")
+    module.dynamo = types.SimpleNamespace(  # type: ignore[attr-defined]
+        convert_exported_program_to_serialized_trt_engine=convert
+    )
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", module)
 
 
 @pytest.mark.parametrize(
