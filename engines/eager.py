@@ -1,43 +1,186 @@
-"""The reference engine: the torch network itself, step by step."""
+"""Networks in torch, step by step: the reference on a CPU; on a GPU, one CUDA graph a step.
+
+The GPU's way has never run: no GPU was at hand. The tests run it on a CPU, with a stand-in for the graphs.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .base import Engine, EngineState, Snapshot
 from .errors import EngineError
-from .networks import build_network
+from .networks import Network, build_network
 from .networks.stepper import Stepper, make_stepper
 from .spec import EngineSpec
 
+WARM_UP = 3  # plain steps before a recording, in which libraries choose their kernels and allocate
+PLAIN = ", no CUDA graphs"
 
-class EagerState(EngineState):
-    """Torch tensors, replaced at each step."""
+log = logging.getLogger(__name__)
+
+Step = Callable[[], tuple[Tensor, ...]]
+"""Static inputs -> the answer, the state after."""
+
+
+class Graphs(Protocol):
+    """How a step is recorded once, without doing it, and replayed from then on."""
+
+    def pin(self, tensor: Tensor) -> Tensor:
+        """The same on the host, in memory that the device reaches by itself."""
+        ...
+
+    def record(self, step: Step, into: Sequence[Tensor]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
+        """A function that does the step, and the tensors in which it leaves its outputs; of the state it leaves a copy
+        in `into`, unless that is empty. Raises RuntimeError for a step that cannot be recorded.
+        """
+        ...
+
+
+class CudaGraphs:
+    """torch.cuda.CUDAGraph, recorded on a stream of its own while other threads may go on with their steps.
+
+    The graphs of one state share the memory of what is between input and output. Those of two states must not: what one
+    has to remember could lie where the other calculates.
+    """
+
+    def __init__(self) -> None:
+        self.stream = torch.cuda.Stream()
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def pin(self, tensor: Tensor) -> Tensor:
+        """Page-locked memory."""
+        return tensor.pin_memory()
+
+    def record(self, step: Step, into: Sequence[Tensor]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
+        """See `Graphs`."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            for _ in range(WARM_UP):
+                step()
+        torch.cuda.current_stream().wait_stream(self.stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
+            outputs = step()
+            for copy, value in zip(into, outputs[1:], strict=False):
+                copy.copy_(value)
+        return graph.replay, outputs
+
+
+class TorchState(EngineState):
+    """Tensors on the device, replaced at each step. With graphs there are two banks of them: one graph reads A and
+    leaves B behind, the other reads B and writes to A; they take turns.
+    """
 
     def __init__(self, spec: EngineSpec, stepper: Stepper, rows: int) -> None:
         super().__init__(spec, rows)
-        self.names = stepper.state_names
-        self.tensors = stepper.initial_state(rows)
+        self.stepper = stepper
+        self.tensors: Sequence[Tensor] = stepper.initial_state(rows)
+        frames = torch.zeros(rows, spec.height, spec.width, 3, dtype=torch.uint8)
+        self.host = [frames, *torch.zeros(2, rows, dtype=torch.bool)]  # frames, active, fresh
+        self.inputs = self.host  # on a GPU, their copies there
+        self.answer = torch.zeros(rows, len(spec.labels) + 1)  # on the host: logits, and 1 if they are ready
+        self.ways: list[tuple[Callable[[], None], tuple[Tensor, ...]]] = []  # the graphs, the next one first
+
+    def go_to(self, device: torch.device, graphs: Graphs) -> None:
+        """Feed the device through pinned memory, and record the steps. Raises RuntimeError if they cannot be recorded;
+        plain steps go on.
+        """
+        *self.host, self.answer = map(graphs.pin, (*self.host, self.answer))
+        self.inputs = [tensor.to(device) for tensor in self.host]
+        bank = tuple(self.tensors)
+        there, outputs = graphs.record(lambda: self.plain_step(bank), into=())
+        back, (answer, *_) = graphs.record(lambda: self.plain_step(outputs[1:]), into=bank)
+        self.ways = [(there, outputs), (back, (answer, *bank))]
+
+    def plain_step(self, before: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The inputs and a state -> the answer [B, K + 1], the state after."""
+        logits, ready, *after = self.stepper(*self.inputs, *before)
+        return torch.cat([logits.float(), ready.unsqueeze(1).float()], 1), *after
+
+    def step(self, *arrays: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """frames, active, fresh -> logits, ready."""
+        for array, host, device in zip(arrays, self.host, self.inputs, strict=True):
+            host.copy_(torch.from_numpy(array))
+            device.copy_(host, non_blocking=True)
+        if self.ways:
+            replay, outputs = self.ways[0]
+            replay()
+            self.ways.reverse()
+        else:
+            outputs = self.plain_step(self.tensors)
+        answer, *self.tensors = outputs
+        self.answer.copy_(answer)
+        return self.answer[:, :-1].numpy(), self.answer[:, -1].numpy() > 0
 
     def snapshot(self) -> Snapshot:
-        """A copy of the state."""
-        return {name: value.cpu().numpy().copy() for name, value in zip(self.names, self.tensors, strict=True)}
+        """A copy of the state, float32 whatever it is on the device."""
+        names = (tensor.name for tensor in self.spec.states)
+        return {name: value.float().cpu().numpy().copy() for name, value in zip(names, self.tensors, strict=True)}
 
+    @torch.inference_mode()
     def _restore(self, snapshot: Snapshot) -> None:
-        device = self.tensors[0].device
-        self.tensors = tuple(torch.tensor(snapshot[name], device=device) for name in self.names)
+        for tensor, value in zip(self.spec.states, self.tensors, strict=True):
+            value.copy_(torch.from_numpy(snapshot[tensor.name]))
 
 
-class EagerEngine(Engine):
-    """`NAME.pt` (a plain state dict) in torch, float32, on the GPU where torch sees one and else on the CPU."""
+class TorchEngine(Engine):
+    """A stepper in torch, on "cpu" or "cuda", which records a state's steps when the state is made.
 
-    def __init__(self, path: Path, spec: EngineSpec, threads: int | None = None) -> None:
+    precision   "fp32", or "fp16": weights, maps and states in half, but for what TCM's correlation and GTDNet's
+                attention do, which is in float32 always
+    """
+
+    def __init__(self, stepper: Stepper, spec: EngineSpec, device: str, precision: str = "fp32") -> None:
+        if precision not in ("fp32", "fp16"):
+            raise EngineError(f"torch computes in fp32 or fp16, not in {precision!r}")
+        name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+        super().__init__(spec, "eager", f"torch {torch.__version__}, {name}, {precision}")
+        self.stepper = (stepper.half() if precision == "fp16" else stepper).to(device)
+        self.graphs: Callable[[], Graphs] | None = CudaGraphs if device == "cuda" else None
+        if device == "cuda":
+            torch.backends.cudnn.benchmark = True
+            torch.backends.cudnn.allow_tf32 = False  # it would make float32 about as coarse as fp16
+
+    @torch.inference_mode()
+    def new_state(self, rows: int) -> TorchState:
+        """The initial state of `rows` streams."""
+        state = TorchState(self.spec, self.stepper, rows)
+        if self.graphs:
+            try:
+                state.go_to(self.stepper.mean.device, self.graphs())
+            except RuntimeError as error:
+                why = str(error).strip().partition("\n")[0]
+                log.warning("%s: its steps cannot be recorded as CUDA graphs and are slow: %s", self.spec.name, why)
+                self.device = self.device.removesuffix(PLAIN) + PLAIN
+        return state
+
+    @torch.inference_mode()
+    def _step(
+        self, frames: NDArray[np.uint8], active: NDArray[np.bool_], fresh: NDArray[np.bool_], state: TorchState
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        return state.step(frames, active, fresh)
+
+    def close(self) -> None:
+        """Give back the memory."""
+        del self.stepper
+
+
+class EagerEngine(TorchEngine):
+    """`NAME.pt` (a plain state dict), on the GPU where torch sees one and else on the CPU.
+
+    On a CPU it is the network as it was trained, the reference of all others.
+    """
+
+    def __init__(self, path: Path, spec: EngineSpec, threads: int | None = None, *, precision: str = "fp32") -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        super().__init__(spec, "eager", f"torch {torch.__version__} {device} fp32")
         if threads:
             torch.set_num_threads(threads)
         network = build_network(
@@ -48,21 +191,16 @@ class EagerEngine(Engine):
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises half a dozen types for a file that is not a state dict
             raise EngineError(f"{path}: is not the state dict of {spec.network} on {spec.backbone}: {error}") from error
-        self.stepper = make_stepper(network.eval(), spec.height, spec.width, spec.hop).to(device)
+        network = for_gpu(network) if device == "cuda" else network.eval()
+        super().__init__(make_stepper(network, spec.height, spec.width, spec.hop), spec, device, precision)
 
-    def new_state(self, rows: int) -> EagerState:
-        """The initial state of `rows` streams."""
-        return EagerState(self.spec, self.stepper, rows)
 
-    @torch.inference_mode()
-    def _step(
-        self, frames: NDArray[np.uint8], active: NDArray[np.bool_], fresh: NDArray[np.bool_], state: EagerState
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        device = state.tensors[0].device
-        inputs = [torch.from_numpy(array).to(device) for array in (frames, active, fresh)]
-        logits, ready, *state.tensors = self.stepper(*inputs, *state.tensors)
-        return logits.cpu().numpy(), ready.cpu().numpy()
+def for_gpu(network: Network) -> Network:
+    """A copy with its batch norms folded into the layers before them, and maps stored channels last, as the
+    convolutions of a GPU like them.
+    """
+    from .export import fold_batch_norms
 
-    def close(self) -> None:
-        """Give back the memory."""
-        del self.stepper
+    folded = fold_batch_norms(network)
+    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return folded

@@ -1,0 +1,149 @@
+"""What the torch engine does on a GPU, as far as a CPU can tell: the bookkeeping around its graphs, and half precision.
+
+`Recorded` stands for CUDA graphs. As with them, a recording computes nothing, and a replay reads the tensors that were
+there at the recording, with whatever is in them by then, and writes to the same ones each time.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from engines import EngineError, probabilities
+from engines.eager import Step, TorchEngine, for_gpu
+from engines.networks import Network, build_network
+from engines.networks.stepper import make_stepper
+from engines.spec import EngineSpec, TensorSpec
+
+from .conftest import LABELS, moving_frames
+from .contract import settle
+
+
+class Recorded:
+    def __init__(self, failure: str | None = None) -> None:
+        self.failure = failure
+        self.recordings = 0
+        self.replays: list[int] = []  # which recording, in the order of the steps
+
+    def pin(self, tensor: Tensor) -> Tensor:
+        return tensor.clone()
+
+    def record(self, step: Step, into: Sequence[Tensor]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
+        if self.failure:
+            raise RuntimeError(self.failure)
+        outputs = tuple(torch.full_like(value, 77) for value in step())
+        number = self.recordings
+        self.recordings += 1
+
+        @torch.inference_mode()
+        def replay() -> None:
+            self.replays.append(number)
+            for place, value in zip(outputs, step(), strict=True):
+                place.copy_(value)
+            for place, value in zip(into, outputs[1:], strict=False):
+                place.copy_(value)
+
+        return replay, outputs
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, Network]:
+    """TCM as a stream and TSM in clip form, with random weights whose logits are neither flat nor extreme."""
+    made = {}
+    for mode, name in (("stream", "tcm"), ("window", "tsm")):
+        network = made[mode] = build_network(name, "resnet18", 8, len(LABELS), mode == "stream", width=0.25)
+        settle(network)
+        with torch.no_grad():
+            network.fc.weight.mul_(2 / network.frame_logits(torch.randn(1, 8, 3, 48, 64)).std())
+    return made
+
+
+def make_engine(network: Network, graphs: Recorded | None = None, precision: str = "fp32") -> TorchEngine:
+    stepper = make_stepper(copy.deepcopy(network), 48, 64)
+    states = zip(stepper.state_names, stepper.initial_state(1), strict=True)
+    spec = EngineSpec(
+        name="small", labels=LABELS, height=48, width=64, rate_hz=10.0, frames=8, fit="stretch", network="tcm",
+        mode="stream" if network.causal else "window", backbone="resnet18", channel_width=0.25, files={},
+        states=tuple(TensorSpec(name, tuple(value.shape[1:]), "float32") for name, value in states),
+    )  # fmt: skip
+    engine = TorchEngine(stepper, spec, "cpu", precision)
+    engine.graphs = (lambda: graphs) if graphs else None
+    return engine
+
+
+@pytest.mark.parametrize("mode", ["stream", "window"])
+def test_replayed_steps_are_the_plain_ones(networks: dict[str, Network], mode: str) -> None:
+    plain, replayed = make_engine(networks[mode]), make_engine(networks[mode], graphs := Recorded())
+    state, other = plain.new_state(2), replayed.new_state(2)
+    rng = np.random.default_rng(0)
+    for n, frames in enumerate(moving_frames(20, 2)):
+        active, fresh = rng.random(2) < 0.8, np.array([n == 0, n % 9 == 0])
+        expected, expected_ready = plain.step(frames, active, fresh, state)
+        logits, ready = replayed.step(frames, active, fresh, other)
+        assert np.array_equal(logits, expected)
+        assert np.array_equal(ready, expected_ready)
+    assert graphs.replays == [0, 1] * 10
+    for key, value in state.snapshot().items():
+        assert np.array_equal(other.snapshot()[key], value)
+
+
+def test_states_with_graphs_have_their_own_memory_and_can_be_put_aside_at_any_step(
+    networks: dict[str, Network],
+) -> None:
+    engine = make_engine(networks["stream"], graphs := Recorded())
+    frames, go, no = moving_frames(9, 1), np.ones(1, np.bool_), np.zeros(1, np.bool_)
+    one, other = engine.new_state(1), engine.new_state(1)
+    snapshots, answers = [one.snapshot()], []
+    assert all(not value.any() for value in snapshots[0].values())
+    for frame in frames:
+        answers.append(engine.step(frame, go, no, one)[0].copy())
+        engine.step(255 - frame, go, no, other)
+        snapshots.append(one.snapshot())
+    assert graphs.recordings == 4
+    for start in (0, 3, 4):  # restored into either bank
+        other.restore(snapshots[start])
+        for frame, expected in zip(frames[start:], answers[start:], strict=True):
+            assert np.array_equal(engine.step(frame, go, no, other)[0], expected)
+
+
+def test_a_step_that_cannot_be_recorded_is_run_plainly_and_that_is_told(
+    networks: dict[str, Network], caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = make_engine(networks["stream"])
+    engine = make_engine(networks["stream"], Recorded("operation not permitted when stream is capturing\nstack ..."))
+    state, other = plain.new_state(1), engine.new_state(1)
+    engine.new_state(3)
+    for frame in moving_frames(4, 1):
+        expected, _ = plain.step(frame, np.ones(1, np.bool_), np.zeros(1, np.bool_), state)
+        logits, _ = engine.step(frame, np.ones(1, np.bool_), np.zeros(1, np.bool_), other)
+        assert np.array_equal(logits, expected)
+    assert engine.device == plain.device + ", no CUDA graphs"
+    assert "are slow: operation not permitted when stream is capturing" in caplog.messages[0]
+    assert "stack" not in caplog.text
+
+
+def test_half_precision_stays_close_and_its_states_fit_float32_engines(networks: dict[str, Network]) -> None:
+    whole = make_engine(networks["stream"])
+    half = make_engine(for_gpu(networks["stream"]), Recorded(), precision="fp16")
+    state, other = whole.new_state(1), half.new_state(1)
+    for frame in moving_frames(16, 1):
+        p, _ = whole.step(frame, np.ones(1, np.bool_), np.zeros(1, np.bool_), state)
+        q, _ = half.step(frame, np.ones(1, np.bool_), np.zeros(1, np.bool_), other)
+        assert q.dtype == np.float32
+        assert np.abs(probabilities(p) - probabilities(q)).max() < 2e-2
+    saved = other.snapshot()
+    assert {value.dtype for value in saved.values()} == {np.dtype(np.float32)}
+    state.restore(saved)
+    half_again = half.new_state(1)
+    half_again.restore(saved)
+    assert all(np.array_equal(value, saved[name]) for name, value in half_again.snapshot().items())
+
+
+def test_a_precision_that_torch_lacks_here_is_refused(networks: dict[str, Network]) -> None:
+    with pytest.raises(EngineError, match="fp32 or fp16, not in 'int8'"):
+        make_engine(networks["stream"], precision="int8")
