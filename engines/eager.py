@@ -22,7 +22,7 @@ from .networks.stepper import Stepper, make_stepper
 from .spec import EngineSpec
 
 WARM_UP = 3  # plain steps before a recording, in which libraries choose their kernels and allocate
-PLAIN = ", no CUDA graphs"
+PLAIN = ", without CUDA graphs"
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class TorchState(EngineState):
     def plain_step(self, before: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The inputs and a state -> the answer [B, K + 1], the state after."""
         logits, ready, *after = self.stepper(*self.inputs, *before)
-        return torch.cat([logits.float(), ready.unsqueeze(1).float()], 1), *after
+        return torch.cat([logits, ready.unsqueeze(1).to(logits.dtype)], 1), *after
 
     def step(self, *arrays: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """frames, active, fresh -> logits, ready."""
@@ -134,8 +134,8 @@ class TorchState(EngineState):
 class TorchEngine(Engine):
     """A stepper in torch, on "cpu" or "cuda", which records a state's steps when the state is made.
 
-    precision   "fp32", or "fp16": weights, maps and states in half, but for what TCM's correlation and GTDNet's
-                attention do, which is in float32 always
+    precision   "fp32", or "fp16": weights, maps and states in half, but for what the modules compute in float32
+                always: TCM's correlation, GTDNet's attention
     """
 
     def __init__(self, stepper: Stepper, spec: EngineSpec, device: str, precision: str = "fp32") -> None:
@@ -143,7 +143,9 @@ class TorchEngine(Engine):
             raise EngineError(f"torch computes in fp32 or fp16, not in {precision!r}")
         name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
         super().__init__(spec, "eager", f"torch {torch.__version__}, {name}, {precision}")
-        self.stepper = (stepper.half() if precision == "fp16" else stepper).to(device)
+        if precision == "fp16":
+            stepper.network.half()
+        self.stepper = stepper.to(device)
         self.graphs: Callable[[], Graphs] | None = CudaGraphs if device == "cuda" else None
         if device == "cuda":
             torch.backends.cudnn.benchmark = True

@@ -1,127 +1,187 @@
-"""Measure the shipped model and the live pipeline on this machine: python -m tools.bench [--seconds 60]
+"""Measure the networks and the live pipeline on this machine: python -m tools.bench [--json FILE]
 
-Engines are timed side by side in one run, alternating, and reported as medians with their ratio; everything else that
-the machine does in the meantime hits them alike. Absolute times of a shared machine mean little.
+networks   each network against its limit, the 2-D backbone alone on one frame: the streaming step, the window's step,
+           and the whole window computed anew
+peers      the published online TSM, and continual-inference if it is installed, beside the same here (CPU)
+pipeline   the shipped model, and `streamer run` from capture to publish
+
+What is compared runs in turns in one process and is told as medians: what else the machine does hits all alike. The
+absolute times of a shared machine mean little, the ratios more.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
-import subprocess
+import platform
 import sys
 import tempfile
-import threading
-import time
-from fractions import Fraction
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
-import numpy as np
-from av.video.stream import VideoStream
+import msgspec
 
-from engines import Engine, EngineError, load_engine
-from streamer.config import SourceConfig
-from streamer.sources import open_source
+from engines import EngineError
+from tools.errors import ToolError
 
-STEPS = 300
-VARIANTS = (("openvino", "fp32"), ("openvino", "bf16"), ("eager", "auto"))
+if TYPE_CHECKING:
+    from tools.bench_networks import Row
 
-
-def time_engines(threads: int) -> dict[str, list[float]]:
-    """Step times in milliseconds of every engine that runs here, one row, alternating."""
-    engines: dict[str, Engine] = {}
-    for backend, precision in VARIANTS:
-        try:
-            engines[f"{backend} {precision}"] = load_engine("default", backend, threads=threads, precision=precision)
-        except EngineError as error:
-            print(f"  {backend} {precision}: left out: {error}")
-    states = {name: engine.new_state(1) for name, engine in engines.items()}
-    spec = load_engine("default").spec
-    frames = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3), np.uint8)
-    active, fresh = np.ones(1, np.bool_), np.zeros(1, np.bool_)
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(STEPS):
-        for name, engine in engines.items():
-            started = time.perf_counter()
-            engine.step(frames, active, fresh, states[name])
-            times[name].append((time.perf_counter() - started) * 1e3)
-    return {name: values[STEPS // 10 :] for name, values in times.items()}
+PARTS = ("networks", "peers", "pipeline")
+NETWORKS = ("tsm", "tcm", "tanet", "stm", "gtdnet")
+ROWS = {"cpu": (1,), "cuda": (1, 4, 16, 64)}
 
 
-def write_clip(path: Path, seconds: float) -> None:
-    """The test pattern as an H.264 file, 640x480 at 30 frames a second."""
-    source = open_source(SourceConfig(uri=f"pattern://swipe?duration={seconds}", pace="fast"))
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast", "tune": "zerolatency"})
-        assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
-        for frame in source.frames(0, threading.Event()):
-            picture = av.VideoFrame.from_ndarray(frame.bgr(), format="bgr24")
-            picture.pts, picture.time_base = frame.index, Fraction(1, 30)
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
+def names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of comma-separated names."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(text.split(","))
+        for name in found:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
+        return found
+
+    return parse
 
 
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process, MB; 0 once it has ended."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0.0
-    return pages * resource.getpagesize() / 1e6
+def numbers(text: str) -> tuple[int, ...]:
+    """A parser of comma-separated numbers, 1 or more."""
+    found = tuple(text.split(","))
+    if not all(part.isdigit() and int(part) for part in found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 1, as 8,16")
+    return tuple(map(int, found))
 
 
-def run_pipeline(clip: Path) -> None:
-    """`streamer run` on a file paced in real time: its own summary, memory over time, CPU share."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamer", "run", str(clip), "--publish", "tcp://127.0.0.1:*", "--set", "control=null"],
-        stdout=subprocess.PIPE, text=True,
+def number(text: str) -> int:
+    """A parser of one number, 1 or more."""
+    (found, *more) = numbers(text)
+    if more:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one number")
+    return found
+
+
+def machine() -> str:
+    """The processor and how busy it is."""
+    model = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+    return f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """The rows as lines; times with half the distance of the quartiles."""
+    yield (
+        f"{'network':8}{'T':>3} {'rows':>4} {'engine':18}{'limit ms':>16}{'step ms':>16}{'window ms':>17}"
+        f"{'recompute ms':>17}{'step/limit':>11}{'recompute/step':>15}{'frames/s':>10}{'difference':>12}"
+    )
+    for row in rows:
+        ms = {form: getattr(row, f"{form}_ms") for form in row.spread_ms}
+        half = {form: (high - low) / 2 for form, (low, high) in row.spread_ms.items()}
+        cells = "".join(f"{ms[form]:10.2f} ± {half[form]:<5.2f}"[:18].rjust(17) for form in ms)
+        yield (
+            f"{row.network:8}{row.frames:3} {row.rows:4} {row.backend + ' ' + row.precision:16}{cells}"
+            f"{row.step_over_limit:11.2f}{row.recompute_over_step:15.2f}{row.frames_per_s:10.0f}{row.difference:12.1e}"
+        )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tools.bench", description="Measure networks and pipeline here.")
+    made.add_argument("--parts", type=names(PARTS), default=PARTS, help=f"of {','.join(PARTS)}; default all")
+    made.add_argument("--device", choices=tuple(ROWS), default="cpu")
+    made.add_argument("--networks", type=names((*NETWORKS, "tsn")), default=NETWORKS, help="default all five")
+    made.add_argument("--backbone", default="resnet50")
+    made.add_argument("--frames", type=numbers, default=(8, 16), metavar="T,...")
+    made.add_argument("--size", type=number, default=224, help="of the square picture, px")
+    made.add_argument("--width", type=float, default=1.0, help="factor of the backbone's channels")
+    made.add_argument("--rows", type=numbers, metavar="N,...", help="streams in a step; default 1, on a GPU 1,4,16,64")
+    made.add_argument(
+        "--backends", type=names(("openvino", "eager", "compiled", "tensorrt")),
+        help="default openvino; on a GPU eager (CUDA graphs), compiled (torch.compile, CUDA graphs), tensorrt",
     )  # fmt: skip
-    memory = []
-    while process.poll() is None:
-        memory.append(resident_mb(process.pid))
-        time.sleep(0.5)
-    wall_s = time.monotonic() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert process.stdout
-    for line in process.stdout.read().splitlines()[-4:]:
-        print(f"  {line}")
-    settled = [value for value in memory if value][4:]
-    print(f"  memory  {settled[0]:.0f} MB after 2 s, {settled[-1]:.0f} MB at the end, {max(settled):.0f} MB at most")
-    print(f"  cpu     {100 * cpu_s / wall_s:.0f} % of one core, start and model loading included")
+    made.add_argument("--precision", type=names(("fp32", "bf16", "fp16")), help="default fp32,bf16; on a GPU fp16")
+    made.add_argument("--threads", type=number, help="default: all cores but one, as the program does")
+    made.add_argument("--rounds", type=number, default=11, help="of turns, after one that does not count")
+    made.add_argument("--graphs", type=Path, metavar="DIR", help="keep the exported graphs here for the next time")
+    made.add_argument("--seconds", type=float, default=60, help="of the paced clip")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the rows of the networks here, too")
+    made.add_argument(
+        "--show", type=Path, nargs="+", metavar="FILE", help="print such files again, and measure nothing"
+    )
+    return made
 
 
-def import_times(count: int = 5) -> list[float]:
-    """Seconds that `import streamer` takes in fresh processes."""
-    code = "import time; t = time.perf_counter(); import streamer; print(time.perf_counter() - t)"
-    return [float(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(count)]
+def show(files: Sequence[Path]) -> None:
+    """Print the tables of earlier runs as one."""
+    from tools.bench_networks import Row
+
+    rows = []
+    for file in files:
+        try:
+            rows += msgspec.json.decode(file.read_bytes(), type=list[Row])
+        except msgspec.DecodeError as error:
+            raise ToolError(f"{file}: is not what --json writes: {error}") from error
+    for line in table(rows):
+        print(line)
 
 
-def main() -> None:
-    """Print all figures."""
-    parser = argparse.ArgumentParser(description="Measure the shipped model and the live pipeline on this machine.")
-    parser.add_argument("--seconds", type=float, default=60, help="length of the paced clip")
-    seconds = parser.parse_args().seconds
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
-    print(f"import streamer: median {np.median(import_times()):.2f} s of 5")
-    for threads in sorted({1, os.cpu_count() or 1}):
-        print(f"one step of the default model, one row, {threads} thread(s), medians of {STEPS} alternating:")
-        times = time_engines(threads)
-        fastest = min(float(np.median(values)) for values in times.values())
-        for name, values in times.items():
-            p50, p99 = np.percentile(values, [50, 99])
-            print(f"  {name:14} p50 {p50:6.2f} ms, p99 {p99:6.2f} ms, {1e3 / p50:5.0f} steps/s, {p50 / fastest:.2f} x")
-    with tempfile.TemporaryDirectory() as folder:
-        clip = Path(folder) / "clip.mp4"
-        write_clip(clip, seconds)
-        print(f"streamer run on a 640x480 file at 30 frames/s, paced in real time, {seconds:g} s:")
-        run_pipeline(clip)
+def run(args: argparse.Namespace, folder: Path) -> None:
+    """All parts that are asked for."""
+    threads = args.threads or max(1, (os.cpu_count() or 1) - 1)
+    os.environ["ACTION_STREAMER_CACHE"] = str(folder / "cache")  # what is compiled here shall not crowd the user's
+    print(machine(), flush=True)
+    if "networks" in args.parts:
+        from tools.bench_networks import BACKENDS, Plan, measure_all
+
+        plan = Plan(
+            networks=args.networks, backbone=args.backbone, frames=args.frames, size=args.size, width=args.width,
+            device=args.device, backends=args.backends or BACKENDS[args.device],
+            precisions=args.precision or (("fp16",) if args.device == "cuda" else ("fp32", "bf16")),
+            rows=args.rows or ROWS[args.device], threads=threads, rounds=args.rounds, graphs=folder,
+            tell=lambda line: print(line, file=sys.stderr),
+        )  # fmt: skip
+        rows = list(measure_all(plan))
+        if not rows:
+            raise ToolError("nothing could be measured; see above why")
+        print(f"{args.backbone} at {args.size} px, {threads} thread(s), medians of {args.rounds} rounds in turns:")
+        for line in table(rows):
+            print(line)
+        for engine in sorted({row.engine for row in rows}):
+            print(f"  {engine}")
+        if args.json:
+            args.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+    if "peers" in args.parts:
+        from tools import bench_peers
+
+        bench_peers.report(folder, args.rounds, size=args.size, width=args.width)
+    if "pipeline" in args.parts:
+        from tools import bench_pipeline
+
+        bench_pipeline.report(args.seconds, threads, 20 * args.rounds)
+    print(machine(), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print all figures; 2 for a setting or a machine with which nothing can be measured."""
+    args = parser().parse_args(arguments)
+    try:
+        if args.show:
+            show(args.show)
+        elif args.graphs:
+            run(args, args.graphs)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                run(args, Path(folder))
+    except (EngineError, ToolError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -122,7 +122,7 @@ def test_a_step_that_cannot_be_recorded_is_run_plainly_and_that_is_told(
         expected, _ = plain.step(frame, np.ones(1, np.bool_), np.zeros(1, np.bool_), state)
         logits, _ = engine.step(frame, np.ones(1, np.bool_), np.zeros(1, np.bool_), other)
         assert np.array_equal(logits, expected)
-    assert engine.device == plain.device + ", no CUDA graphs"
+    assert engine.device == plain.device + ", without CUDA graphs"
     assert "are slow: operation not permitted when stream is capturing" in caplog.messages[0]
     assert "stack" not in caplog.text
 
