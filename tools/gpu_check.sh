@@ -41,7 +41,7 @@ if [ "$device" = cuda ]; then
     step driver nvidia-smi
     step torch "$python" -c 'import torch; assert torch.cuda.is_available(), "torch sees no GPU"; print(torch.__version__)'
 fi
-if has pytest; then
+if [ -z "${SMALL:-}" ] && has pytest; then
     step tests "$python" -m pytest -q tests/engines/test_eager.py tests/engines/test_engines.py
 fi
 
