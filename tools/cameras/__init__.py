@@ -112,6 +112,7 @@ class HttpCamera(ThreadingHTTPServer):
         self.damaged: set[int] = set()  # numbers of the frames that are sent broken
         self.other, self.since, self.password = other, since, password
         self.moods: set[str] = set()
+        self._shown = 0
 
     def url(self, path: str = "/cam", credentials: str = "") -> str:
         return f"http://{credentials}127.0.0.1:{self.port}{path}"
@@ -129,8 +130,9 @@ class HttpCamera(ThreadingHTTPServer):
 
     def jpeg(self, number: int) -> bytes:
         """The picture with this number, as the moods have it."""
-        shown = 0 if "still" in self.moods else number % 1024
-        jpeg = _jpeg(shown, 240 if "large" in self.moods else 128)
+        if "still" not in self.moods:
+            self._shown = number
+        jpeg = _jpeg(self._shown % 1024, 240 if "large" in self.moods else 128)
         if number in self.damaged or "corrupt" in self.moods:
             return jpeg[:20] + bytes(len(jpeg) - 20)
         return jpeg[: len(jpeg) // 3] if "truncate" in self.moods else jpeg

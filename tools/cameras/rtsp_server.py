@@ -116,6 +116,7 @@ class Camera:
         ends, pushed = self.ends, 0
         catching_up = False  # with what was held
         whole = large = False  # the decoder has what the next picture builds on; of which clip
+        key = b""  # the last picture that needs no other
         while running.is_set():
             if self.ends > ends or ("single" in self.moods and pushed):
                 source.emit("end-of-stream")
@@ -132,7 +133,9 @@ class Camera:
                 number += int(late * self.fps)
                 whole = False
             whole, large = whole and large == ("large" in self.moods), "large" in self.moods
-            unit = self.picture(number, large)
+            unit = self.picture(number, large, key)
+            if is_key(unit):
+                key = unit
             if "silent" in self.moods or not (whole or is_key(unit)):
                 whole = False
             else:
@@ -144,12 +147,12 @@ class Camera:
                 pushed += 1
             number += 1
 
-    def picture(self, number: int, large: bool) -> bytes:
-        """The access unit of a picture, as the moods have it."""
+    def picture(self, number: int, large: bool, key: bytes) -> bytes:
+        """The access unit of a picture, as the moods have it; `key`: of the one that stands still."""
         units = self.clips[large]
-        if "still" in self.moods:
-            return units[0]
         unit = units[number % len(units)]
+        if "still" in self.moods:
+            return key or unit
         if "corrupt" in self.moods:
             return corrupted(unit)
         return truncated(unit) if "truncate" in self.moods else unit
