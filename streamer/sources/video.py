@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import av
@@ -15,6 +16,7 @@ from av.video.stream import VideoStream
 
 from streamer.types import Image
 
+_DAMAGE_FRAMES, _MOST_DAMAGED = 25, 6  # so many of the last frames may be damaged
 _MOST_FAILURES = 100  # reads that fail one after the other: the container does not get past the damage
 
 
@@ -69,6 +71,22 @@ def decode(
             if frame.is_corrupt:
                 damaged()
             yield frame, packet
+
+
+class Damage:
+    """Tells when damage hides the scene: while more than 6 of a connection's last 25 frames are damaged.
+
+    A smeared picture now and then beats a hole. But a decoder fills what it lacks with what it showed before, and
+    frames that build on such a picture count as whole; when much is damaged, they show a scene that is over.
+    """
+
+    def __init__(self) -> None:
+        self._recent: deque[bool] = deque(maxlen=_DAMAGE_FRAMES)
+
+    def hides(self, damaged: bool) -> bool:
+        """Whether the next frame, which is damaged or not, should not be believed."""
+        self._recent.append(damaged)
+        return sum(self._recent) > _MOST_DAMAGED
 
 
 def pts_us(timed: av.VideoFrame | Packet[VideoStream]) -> int | None:

@@ -9,7 +9,7 @@ import threading
 import time
 from base64 import b64encode
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -135,10 +135,10 @@ class HttpCamera(ThreadingHTTPServer):
         jpeg = _jpeg(self._shown % 1024, 240 if "large" in self.moods else 128)
         if number in self.damaged or "corrupt" in self.moods:
             return jpeg[:20] + bytes(len(jpeg) - 20)
-        return jpeg[: len(jpeg) // 3] if "truncate" in self.moods else jpeg
+        return jpeg[: len(jpeg) * 2 // 3] if "truncate" in self.moods else jpeg
 
 
-@lru_cache(maxsize=None)
+@cache
 def _jpeg(number: int, height: int) -> bytes:
     return cv2.imencode(".jpg", barcode(number, height, height * 5 // 4))[1].tobytes()
 
@@ -169,7 +169,7 @@ class _HttpHandler(BaseHTTPRequestHandler):
                 except OSError:
                     return
             number += 1
-            if "single" in camera.moods and number > first:
+            if "single" in camera.moods and number > first + 1:
                 return
 
     def _answer(self, status: int, body: bytes) -> None:

@@ -159,7 +159,7 @@ class Camera:
 
 
 def send_at_once(_pipeline: Any, _bin: Any, element: Any) -> None:
-    """Keep a sink from waiting for a packet's time: the camera's clock may leap, and the pictures come in time anyway."""
+    """Keep a sink from waiting for a packet's time: pictures come in time anyway, and the clock may leap."""
     if element.find_property("sync"):
         element.set_property("sync", False)
 

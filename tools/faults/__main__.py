@@ -20,36 +20,40 @@ from pathlib import Path
 
 from tools.cameras import missing_for_rtsp, write_rtsp_clip
 from tools.errors import ToolError
-from tools.faults.judge import Row, judge
+from tools.faults.judge import Expected, Row, judge
 from tools.faults.matrix import FAULTS, Fault
 from tools.faults.scene import NUMBERS
 from tools.faults.stage import Clips, Stage
 
+JOBS, BUSY_S = 4, 2.0
 
-def run(faults: Sequence[Fault], streamer: str | None = None, jobs: int = 4) -> Iterator[Row]:
-    """Play the faults, `jobs` at a time, and give the rows in order. `streamer`: the command of the build to test."""
+
+def run(
+    faults: Sequence[Fault], streamer: str | None = None, jobs: int = JOBS, busy_s: float = BUSY_S
+) -> Iterator[tuple[Expected, Row]]:
+    """Play the faults, `jobs` at a time, and give what was expected and the rows, in order.
+
+    streamer  the command of the build to test; None: this checkout
+    busy_s    added to every bound
+    """
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         missing = missing_for_rtsp() if any(fault.needs == "rtsp" for fault in faults) else "not needed"
         clips = None if missing else _clips(Path(name))
 
-        def one(number: int, fault: Fault) -> Row:
+        def one(number: int, fault: Fault) -> tuple[Expected, Row]:
+            expected = fault.expected.on_busy_machine(busy_s)
+            if fault.needs == "rtsp" and not clips:
+                return expected, Row(fault.name, skipped=f"no RTSP server: {missing}")
             folder = Path(name) / str(number)
             folder.mkdir()
-            if fault.needs == "rtsp" and not clips:
-                return Row(fault.name, skipped=f"no RTSP server: {missing}")
-            return play(fault, folder, streamer, clips)
+            with Stage(expected, folder, streamer, clips) as stage:
+                try:
+                    return expected, judge(fault.name, expected, fault.play(stage))
+                except ToolError as error:
+                    return expected, Row(fault.name, problems=[str(error)])
 
         with ThreadPoolExecutor(jobs) as pool:
             yield from pool.map(one, range(len(faults)), faults)
-
-
-def play(fault: Fault, folder: Path, streamer: str | None, clips: Clips | None) -> Row:
-    """Play one fault."""
-    with Stage(fault.expected, folder, streamer, clips) as stage:
-        try:
-            return judge(fault.name, fault.expected, fault.play(stage))
-        except ToolError as error:
-            return Row(fault.name, problems=[str(error)])
 
 
 def as_json(row: Row) -> dict[str, object]:
@@ -57,9 +61,8 @@ def as_json(row: Row) -> dict[str, object]:
     return asdict(row) | {"passed": row.passed}
 
 
-def line(row: Row) -> str:
+def line(expected: Expected, row: Row) -> str:
     """A row of the table."""
-    expected = FAULTS[row.fault].expected
     if row.skipped:
         return f"{row.fault:30} skipped: {row.skipped}"
     detected = f"{_shown(row.detected_s)} / {expected.detected_s:g}" if expected.told else "-"
@@ -95,9 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tools.faults", description="Do to cameras what happens to cameras, and see what streamer does."
     )
     parser.add_argument("--list", action="store_true", help="name the faults, and run nothing")
-    parser.add_argument("--only", metavar="FAULT", action="append", default=[], help="and those that begin so; repeatable")
+    parser.add_argument(
+        "--only", metavar="FAULT", action="append", default=[], help="and those that begin so; repeatable"
+    )
     parser.add_argument("--streamer", metavar="CMD", help="the build to test, such as /opt/v2/bin/streamer")
-    parser.add_argument("--jobs", metavar="N", type=int, default=4, help="rows at a time [default: 4]")
+    parser.add_argument("--jobs", metavar="N", type=int, default=JOBS, help=f"rows at a time [default: {JOBS}]")
+    parser.add_argument(
+        "--busy", metavar="S", type=float, default=BUSY_S, help=f"added to every bound [default: {BUSY_S:g}]"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows as JSON, too")
     options = parser.parse_args(arguments)
     try:
@@ -112,9 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(faults)} faults, {options.jobs} at a time; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"{'fault':30} {'detected s':>11} {'recovered s':>11} {'lost':>5} {'wrong':>6}  (each time / its bound)")
     rows = []
-    for row in run(faults, options.streamer, options.jobs):
+    for expected, row in run(faults, options.streamer, options.jobs, options.busy):
         rows.append(row)
-        print(line(row), flush=True)
+        print(line(expected, row), flush=True)
     failed = sum(row.passed is False for row in rows)
     skipped = sum(row.passed is None for row in rows)
     took_s = time.monotonic() - began

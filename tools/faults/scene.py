@@ -18,6 +18,7 @@ NUMBERS = 1024  # then they begin again, after 41 s
 LABELS = ("north", "east", "south", "west")
 SHOWN = 64  # pictures of a label: 2.56 s
 WINDOW = 4  # frames that the model needs
+RATE_HZ = 10_000.0  # of the model: far above the camera's, so that it takes every frame, also those of a burst
 _LEAST, _STEP = 0.9, 5e-5  # probability of the best label for picture 0, and its rise from picture to picture
 
 
@@ -53,11 +54,11 @@ def read_number(score: ScoreMessage) -> int:
 
 
 def write_script(path: Path) -> None:
-    """The model, `NAME.scores.json`: it takes frames at twice the camera's rate, so that it is offered every one."""
+    """The model, `NAME.scores.json`."""
     rows = []
     for number in range(NUMBERS):
         best = _LEAST + _STEP * number
         rest = (1 - best) / (len(LABELS) - 1)
         rows.append([round(best if one == label(number) else rest, 8) for one in LABELS])
-    script = {"labels": LABELS, "scores": rows, "order": "pictures", "rate_hz": 2 * FPS, "frames": WINDOW}
+    script = {"labels": LABELS, "scores": rows, "order": "pictures", "rate_hz": RATE_HZ, "frames": WINDOW}
     path.write_text(json.dumps(script | {"height": 32, "width": 40}))

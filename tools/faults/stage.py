@@ -20,7 +20,7 @@ from streamer import Message, ScoreMessage, StateMessage, StatusMessage, Subscri
 from tools.cameras import HttpCamera, RtspServer
 from tools.errors import ToolError
 from tools.faults.judge import Expected, Record, first_score_after, tells
-from tools.faults.scene import FPS, Scene, write_script
+from tools.faults.scene import FPS, RATE_HZ, Scene, write_script
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cr3t-of-the-matrix"
@@ -28,6 +28,7 @@ OPEN_S, READ_S = 2.0, 1.0  # the time limits of the source, unless a row sets ot
 START_S = 60.0  # longest start of the program, and of a label
 SETTLE_S = 0.5
 _MAX_GAP_S = 0.6
+_BUFFER = 256  # frames: no burst is too long
 _HANGING = """
 import pathlib, threading
 import av
@@ -79,7 +80,7 @@ class Stage:
         self._clips = clips
         self._stack = ExitStack()
         self._fault_us = self._healed_us = 0
-        self._hang_flag = folder / "hang"
+        self._hangs = False
 
     def __enter__(self) -> Stage:
         return self
@@ -110,7 +111,8 @@ class Stage:
         write_script(model)
         whole = {
             "sources": [{"uri": uri, "name": "camera", "open_s": OPEN_S, "read_s": READ_S, **source}],
-            "model": str(model), "max_gap": _MAX_GAP_S * 2 * FPS, "control": None, "publish": {"address": labels},
+            "model": str(model), "max_gap": _MAX_GAP_S * RATE_HZ, "buffer": _BUFFER, "control": None,
+            "publish": {"address": labels},
             **(config or {}),
         }  # fmt: skip
         path = self.folder / "config.yaml"
@@ -122,8 +124,7 @@ class Stage:
             environment.pop("PYTHONPATH", None)
         else:
             words, place = [sys.executable, "-m", "streamer"], ROOT
-        if self._hang_flag.exists():
-            self._hang_flag.unlink()
+        if self._hangs:
             environment["PYTHONPATH"] = str(self.folder)
         self._log = self.folder / "log"
         with self._log.open("wb") as log:
@@ -135,9 +136,10 @@ class Stage:
 
     def hanging(self) -> Callable[[bool], None]:
         """Make the capture library of the program, which must not have begun yet, one that hangs at will."""
-        (self.folder / "sitecustomize.py").write_text(_HANGING.format(flag=str(self._hang_flag)))
-        self._hang_flag.touch()
-        return lambda hangs: self._hang_flag.touch() if hangs else self._hang_flag.unlink()
+        flag = self.folder / "hang"
+        (self.folder / "sitecustomize.py").write_text(_HANGING.format(flag=str(flag)))
+        self._hangs = True
+        return lambda hangs: flag.touch() if hangs else flag.unlink()
 
     def listen(self, condition: Callable[[Message], bool], limit_s: float, what: str = "") -> None:
         """Collect messages until one is as wanted. After `limit_s`, or when the program has ended: ToolError if
@@ -177,14 +179,14 @@ class Stage:
         """
         began = time.monotonic()
         if not self.messages:
-            self.listen(lambda m: True, START_S, "message")
+            self.listen(_anything, START_S, "message")
             self._fault_us = self._healed_us = self.messages[0].ts.pub_us
             if tells(self.messages[0], self._expected, self._fault_us):
                 return
         if self._expected.told:
-            limit_s = self._expected.detected_s + self._expected.lag_s
+            limit_s = 3 * self._expected.detected_s
             self.listen(lambda m: tells(m, self._expected, self._fault_us), limit_s)
-        self.listen(lambda m: False, lasts_s - (time.monotonic() - began))
+        self.listen_for(lasts_s - (time.monotonic() - began))
 
     def heal(self, action: Callable[[], object] = lambda: None) -> None:
         """The fault ends now."""
@@ -192,13 +194,13 @@ class Stage:
         action()
 
     def finish(self, camera: Camera) -> Record:
-        """Let the program recover and tell a label; then silence the camera, so that nothing is on its way, and stop."""
+        """Let the program recover and tell a label; silence the camera, so that nothing is on its way; then stop."""
         bound_s = 2 * (self._expected.recovered_s or 0)
         self.listen(lambda m: first_score_after([*self.messages], self._expected, self._record()) is not None, bound_s)
         self.listen(lambda m: isinstance(m, StateMessage) and m.label is not None, bound_s)
-        self.listen(lambda m: False, SETTLE_S)
+        self.listen_for(SETTLE_S)
         camera.command("silent")
-        self.listen(lambda m: isinstance(m, StatusMessage) and m.source != "online", START_S, "end of the camera")
+        self.listen(lambda m: isinstance(m, StatusMessage) and m.source == "offline", START_S, "end of the camera")
         return self.stop()
 
     def stop(self) -> Record:
@@ -206,8 +208,12 @@ class Stage:
         self._program.terminate()
         self.listen(lambda m: isinstance(m, StatusMessage) and m.source == "stopped", START_S)
         self._program.wait(START_S)
-        self.listen(lambda m: False, SETTLE_S)
+        self.listen_for(SETTLE_S)
         return self._record()
+
+    def listen_for(self, seconds: float) -> None:
+        """Collect messages for a while."""
+        self.listen(_nothing, seconds)
 
     def first_score(self) -> ScoreMessage:
         """Wait for it."""
@@ -227,6 +233,14 @@ class Stage:
     def _kill(self) -> None:
         self._program.kill()
         self._program.wait()
+
+
+def _anything(_message: Message) -> bool:
+    return True
+
+
+def _nothing(_message: Message) -> bool:
+    return False
 
 
 def now_us() -> int:
