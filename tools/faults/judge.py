@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from streamer import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
-from tools.faults.scene import WINDOW, Scene
+from tools.faults.scene import FPS, WINDOW, Scene
 
 _TOLERANCE_S = 0.2  # a frame's time may be ahead of the scene's by so much
 _PROMPT_S = 1.0  # a score rightly shows what the scene showed at most this long before
@@ -126,10 +126,15 @@ def tells(message: Message, expected: Expected, since_us: int) -> bool:
 
 def first_score_after(messages: Sequence[Message], expected: Expected, record: Record) -> ScoreMessage | None:
     """The first score after the fault's end; where time was lost, of a new epoch."""
-    before = [m.epoch for m in messages if isinstance(m, ScoreMessage) and m.ts.pub_us < record.fault_us]
-    least = before[-1] + 1 if before and expected.breaks else 0
-    scores = (m for m in messages if isinstance(m, ScoreMessage))
-    return next((m for m in scores if m.ts.pub_us >= record.healed_us and m.epoch >= least), None)
+    least = least_epoch(messages, expected, record.fault_us)
+    scores = (message for message in messages if isinstance(message, ScoreMessage))
+    return next((score for score in scores if score.ts.pub_us >= record.healed_us and score.epoch >= least), None)
+
+
+def least_epoch(messages: Sequence[Message], expected: Expected, fault_us: int) -> int:
+    """The epoch that a score after the fault must have reached."""
+    before = [m.epoch for m in messages if isinstance(m, ScoreMessage) and m.ts.pub_us < fault_us]
+    return before[-1] + 1 if before and expected.breaks else 0
 
 
 def lost_frames(scores: Sequence[ScoreMessage], inferred: int, scene: Scene) -> int:
@@ -179,6 +184,20 @@ def _late(row: Row, expected: Expected, telling: Message | None) -> Iterator[str
             yield "no score came after it"
         elif row.recovered_s > expected.recovered_s:
             yield f"recovered after {row.recovered_s:.1f} s instead of {expected.recovered_s:g} s"
+
+
+def _miscounted(row: Row, expected: Expected, record: Record, end: StatusMessage) -> Iterator[str]:
+    unseen = sum(count for reason, count in end.dropped.items() if reason != "corrupt")
+    if end.captured != end.inferred + unseen:
+        yield f"captured {end.captured}, but inferred {end.inferred} and dropped {unseen}"
+    if end.reconnects < expected.reconnects:
+        yield f"{end.reconnects} reconnects instead of {expected.reconnects}"
+    lasted_s = (record.healed_us - record.fault_us) / 1e6
+    most = round((lasted_s + expected.detected_s + (expected.recovered_s or 0)) * FPS)
+    if row.lost_frames is not None and expected.lost is not None and row.lost_frames != expected.lost:
+        yield f"lost {row.lost_frames} frames instead of {expected.lost}"
+    elif row.lost_frames is not None and not 0 <= row.lost_frames <= most:
+        yield f"lost {row.lost_frames} frames; from 0 to {most} are plausible"
 
 
 def _inconsistent(row: Row, expected: Expected, record: Record, statuses: Sequence[StatusMessage]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from streamer import Message, ScoreMessage, StateMessage, StatusMessage, Subscriber
 from tools.cameras import HttpCamera, RtspServer
 from tools.errors import ToolError
-from tools.faults.judge import Expected, Record, first_score_after, tells
+from tools.faults.judge import Expected, Record, least_epoch, tells
 from tools.faults.scene import FPS, RATE_HZ, Scene, write_script
 
 ROOT = Path(__file__).parents[2]
@@ -196,7 +196,8 @@ class Stage:
     def finish(self, camera: Camera) -> Record:
         """Let the program recover and tell a label; silence the camera, so that nothing is on its way; then stop."""
         bound_s = 2 * (self._expected.recovered_s or 0)
-        self.listen(lambda m: first_score_after([*self.messages], self._expected, self._record()) is not None, bound_s)
+        least = least_epoch(self.messages, self._expected, self._fault_us)
+        self.listen(lambda m: isinstance(m, ScoreMessage) and m.epoch >= least, bound_s)
         self.listen(lambda m: isinstance(m, StateMessage) and m.label is not None, bound_s)
         self.listen_for(SETTLE_S)
         camera.command("silent")
