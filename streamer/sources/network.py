@@ -116,14 +116,12 @@ class NetworkSource(Source):
     def _read(
         self, container: InputContainer, stream: VideoStream, connection: int, stop: threading.Event
     ) -> Generator[Frame, None, None]:
-        clock, utc, damage = CaptureClock(), UtcClock(), Damage()
+        clock, utc, damage = CaptureClock(), UtcClock(), Damage(self.damaged)
         timed = _UNTIMED.isdisjoint(container.format.name.split(","))
         for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop)):
             pts = pts_us(frame) if timed else None
             time_us = clock.utc_us(pts, utc.now_us(), _reference_us(packet, pts))
-            if damage.hides(frame.is_corrupt):
-                if not frame.is_corrupt:  # then `decode` has counted it
-                    self.damaged()
+            if damage.hides(frame, packet):
                 continue
             yield Frame(time_us, index, connection, partial(bgr, frame), time.monotonic())
 

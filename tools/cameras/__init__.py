@@ -92,8 +92,9 @@ class HttpCamera(ThreadingHTTPServer):
 
     since     when frame 0 was shown, seconds UTC; None: when each connection began
     password  of the user `viewer`, without which /cam answers 401; None: everybody may watch
-    moods     commands that hold: `silent`, `still`, `large`, `corrupt`, `truncate` and `single`, as rtsp_server.py has
-              them, and `missing`: /cam answers 404
+    moods     commands that hold: `silent`, `still`, `large`, `corrupt`, `truncate` and `single` (the decoder needs a
+              second frame to see the first one), as rtsp_server.py has them; `missing`: /cam answers 404; `unended`:
+              no JPEG has its last two bytes, as with some cheap cameras
     """
 
     daemon_threads = True
@@ -135,6 +136,8 @@ class HttpCamera(ThreadingHTTPServer):
         jpeg = _jpeg(self._shown % 1024, 240 if "large" in self.moods else 128)
         if number in self.damaged or "corrupt" in self.moods:
             return jpeg[:20] + bytes(len(jpeg) - 20)
+        if "unended" in self.moods:
+            return jpeg[:-2]
         return jpeg[: len(jpeg) * 2 // 3] if "truncate" in self.moods else jpeg
 
 
