@@ -275,7 +275,7 @@ def _rows() -> list[Fault]:
         Fault("camera clock jumps", f"{LEAP_S} s ahead and back, RTSP over UDP", "rtsp",
               Expected((), 0, SOON_S, breaks=False), _leaped),
         Fault("burst after a pause", f"{BURST_S:g} s of pictures at once, RTSP over TCP", "rtsp",
-              Expected(("stalled",), STALLED_S, SOON_S, breaks=False, lost=0),
+              Expected(("stalled",), STALLED_S, SOON_S, breaks=False, lost=0, lag_s=BURST_S + 1.5),
               _commanded("rtsp", "hold", BURST_S, read_s=3.0)),
     ]  # fmt: skip
 

@@ -28,7 +28,7 @@ OPEN_S, READ_S = 2.0, 1.0  # the time limits of the source, unless a row sets ot
 START_S = 60.0  # longest start of the program, and of a label
 SETTLE_S = 0.5
 _MAX_GAP_S = 0.6
-_BUFFER = 256  # frames: no burst is too long
+_BUFFER = 256  # frames: no burst is too long; with no limit of age, a busy machine drops none
 _HANGING = """
 import pathlib, threading
 import av
@@ -111,7 +111,7 @@ class Stage:
         write_script(model)
         whole = {
             "sources": [{"uri": uri, "name": "camera", "open_s": OPEN_S, "read_s": READ_S, **source}],
-            "model": str(model), "max_gap": _MAX_GAP_S * RATE_HZ, "buffer": _BUFFER, "control": None,
+            "model": str(model), "max_gap": _MAX_GAP_S * RATE_HZ, "buffer": _BUFFER, "max_age_ms": None, "control": None,
             "publish": {"address": labels},
             **(config or {}),
         }  # fmt: skip
