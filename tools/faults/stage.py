@@ -111,8 +111,8 @@ class Stage:
         write_script(model)
         whole = {
             "sources": [{"uri": uri, "name": "camera", "open_s": OPEN_S, "read_s": READ_S, **source}],
-            "model": str(model), "max_gap": _MAX_GAP_S * RATE_HZ, "buffer": _BUFFER, "max_age_ms": None, "control": None,
-            "publish": {"address": labels},
+            "model": str(model), "publish": {"address": labels}, "control": None,
+            "max_gap": _MAX_GAP_S * RATE_HZ, "buffer": _BUFFER, "max_age_ms": None,
             **(config or {}),
         }  # fmt: skip
         path = self.folder / "config.yaml"
