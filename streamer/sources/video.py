@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import av
@@ -15,6 +16,8 @@ from av.video.stream import VideoStream
 
 from streamer.types import Image
 
+_DAMAGE_FRAMES, _MOST_DAMAGED = 25, 6  # so many of the last frames may be damaged
+_JPEG_END, _JPEG_PADDING = b"\xff\xd9", 64  # bytes; there may be padding behind the end
 _MOST_FAILURES = 100  # reads that fail one after the other: the container does not get past the damage
 
 
@@ -69,6 +72,38 @@ def decode(
             if frame.is_corrupt:
                 damaged()
             yield frame, packet
+
+
+class Damage:
+    """Tells when damage hides the scene: while more than 6 of a connection's last 25 frames are damaged.
+
+    A smeared picture now and then beats a hole. But a decoder fills what it lacks with what it showed before, and
+    frames that build on such a picture count as whole; when much is damaged, they show a scene that is over.
+
+    damaged: called for each frame that `decode` has not called it for, and that is cut off or hidden.
+    """
+
+    def __init__(self, damaged: Callable[[], None]) -> None:
+        self._damaged = damaged
+        self._recent: deque[bool] = deque(maxlen=_DAMAGE_FRAMES)
+        self._ends = False  # the camera ends its JPEGs as it should; not all do
+
+    def hides(self, frame: av.VideoFrame, packet: Packet[VideoStream]) -> bool:
+        """Whether the next frame, which this packet completed, should not be believed."""
+        told = frame.is_corrupt
+        self._recent.append(told or self._cut_off(packet))
+        hidden = sum(self._recent) > _MOST_DAMAGED
+        if not told and (hidden or self._recent[-1]):
+            self._damaged()
+        return hidden
+
+    def _cut_off(self, packet: Packet[VideoStream]) -> bool:
+        """Whether this is the beginning of a JPEG: FFmpeg fills up the rest from an older picture without a word."""
+        if packet.stream.codec_context.name != "mjpeg":
+            return False
+        ends = _JPEG_END in bytes(memoryview(packet)[-_JPEG_PADDING:])
+        self._ends |= ends
+        return self._ends and not ends
 
 
 def pts_us(timed: av.VideoFrame | Packet[VideoStream]) -> int | None:
