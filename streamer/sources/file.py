@@ -20,7 +20,7 @@ from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
-from streamer.sources.video import bgr, decode, has_decoder, pts_us, video_stream
+from streamer.sources.video import LIMITS, bgr, decode, has_decoder, pts_us, video_stream
 from streamer.types import Frame
 
 _FORMATS = "use a video file such as .mp4, .mkv or .avi"
@@ -45,7 +45,7 @@ class FileSource(Source):
         self._check()
         try:
             # "file:" keeps FFmpeg from taking a name with a colon for the address of something else
-            with av.open(f"file:{self.path}", metadata_errors="ignore") as container:
+            with av.open(f"file:{self.path}", metadata_errors="ignore", options=LIMITS) as container:
                 yield from self._read(container, self._checked(container), connection, stop)
         except av.error.InvalidDataError as error:
             raise SourceError(f"{self.uri}: this is not a video, or it is damaged or cut off; {_FORMATS}") from error

@@ -15,6 +15,9 @@ from av.video.stream import VideoStream
 
 from streamer.types import Image
 
+LIMITS = {"max_pixels": str(8192 * 4320)}
+"""Options for `av.open` and for decoders: 8K at most, so that a damaged header does not cost gigabytes and minutes."""
+
 _MOST_FAILURES = 100  # reads that fail one after the other: the container does not get past the damage
 
 
@@ -29,6 +32,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     if has_decoder(stream):
         stream.thread_type = "SLICE"
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = LIMITS
     return stream
 
 

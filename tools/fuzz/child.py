@@ -115,7 +115,9 @@ def look(number: int, seed: Seed, what: str, folder: Path, peer: Peer) -> Seen:
         outcome, detail = "error", traceback.format_exc()
     expected = seed.frames if seed.via == "file" else min(check.frames, seed.frames) or 1  # a connection costs some
     if what == "nothing" and (check.frames, source.corrupt) != (expected, 0):
-        check.problem = f"a whole medium of {seed.frames} frames gave {check.frames}, {source.corrupt} damaged: {detail}"
+        check.problem = (
+            f"a whole medium of {seed.frames} frames gave {check.frames}, {source.corrupt} damaged: {detail}"
+        )
     if check.problem and outcome != "error":
         outcome, detail = "counters", check.problem
     seconds, peak = round(time.monotonic() - started, 3), peak_mb()

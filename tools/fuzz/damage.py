@@ -8,7 +8,24 @@ from collections.abc import Callable
 
 from tools.fuzz.seeds import Seed, huge_parameters, pick, split_units
 
-NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x3FFF, 0x4000, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 2**31 - 1, 2**31, 2**32 - 1)
+NUMBERS = (
+    0,
+    1,
+    2,
+    0x7F,
+    0x80,
+    0xFF,
+    0x100,
+    0x3FFF,
+    0x4000,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x10000,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+)
 """Values at which sizes, counts and dimensions tend to go wrong."""
 
 # where the fields stand that say how large and of what kind things are: names of boxes and chunks, ids, markers
@@ -21,9 +38,32 @@ _MARKS = (
     *(b"GIF89a", b"\x21\xf9", b"\x2c\0\0", b"IHDR", b"acTL", b"fcTL", b"IDAT", b"fdAT", b"PLTE"),
     *(b"\xff\xc0", b"\xff\xc4", b"\xff\xda", b"\xff\xdb", b"\xff\xd8", b"FLV", b"onMetaData", b"width", b"height"),
     *(b"\0\0\1\x67", b"\0\0\1\x68", b"\0\0\1\x65", b"\0\0\1\xb3", b"\0\0\1\xba", b"\0\0\1\xe0", b"\0\0\1\x00", b"\x47"),
-    *(b"Content-Length", b"Content-Type", b"boundary", b"rtpmap", b"fmtp", b"sprop-parameter-sets=", b"m=video", b"$\0"),
+    *(
+        b"Content-Length",
+        b"Content-Type",
+        b"boundary",
+        b"rtpmap",
+        b"fmtp",
+        b"sprop-parameter-sets=",
+        b"m=video",
+        b"$\0",
+    ),
 )
-_KINDS = (b"avc1", b"hev1", b"mp4v", b"vp09", b"av01", b"jpeg", b"png ", b"raw ", b"apcn", b"rle ", b"8BPS", b"MJPG", b"FMP4")
+_KINDS = (
+    b"avc1",
+    b"hev1",
+    b"mp4v",
+    b"vp09",
+    b"av01",
+    b"jpeg",
+    b"png ",
+    b"raw ",
+    b"apcn",
+    b"rle ",
+    b"8BPS",
+    b"MJPG",
+    b"FMP4",
+)
 
 Damage = Callable[[bytearray, random.Random], None]
 
@@ -103,7 +143,9 @@ def _kind(data: bytearray, rng: random.Random) -> None:
     if there:
         data[:] = data.replace(rng.choice(there), rng.choice(_KINDS))
     for kind in (b"V_MPEG4/ISO/AVC", b"V_VP9", b"V_VP8"):
-        data[:] = data.replace(kind, rng.choice((b"V_VP9", b"V_VP8", b"V_AV1", b"V_THEORA", b"V_UNCOMPRESSED"))[: len(kind)])
+        data[:] = data.replace(
+            kind, rng.choice((b"V_VP9", b"V_VP8", b"V_AV1", b"V_THEORA", b"V_UNCOMPRESSED"))[: len(kind)]
+        )
 
 
 DAMAGES: tuple[Damage, ...] = (
