@@ -39,13 +39,15 @@ class FileSource(Source):
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
         uri = config.uri
-        self.path = Path(unquote(urlsplit(uri).path) if uri.startswith("file://") else uri.removeprefix("file:"))
+        self.path = self._path = Path(
+            unquote(urlsplit(uri).path) if uri.startswith("file://") else uri.removeprefix("file:")
+        )
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
         self._check()
         try:
             # "file:" keeps FFmpeg from taking a name with a colon for the address of something else
-            with av.open(f"file:{self.path}", metadata_errors="ignore", options=LIMITS) as container:
+            with av.open(f"file:{self._path}", metadata_errors="ignore", options=LIMITS) as container:
                 yield from self._read(container, self._checked(container), connection, stop)
         except av.error.InvalidDataError as error:
             raise SourceError(f"{self.uri}: this is not a video, or it is damaged or cut off; {_FORMATS}") from error
@@ -55,14 +57,14 @@ class FileSource(Source):
     def _check(self) -> None:
         """The plain reasons why a file cannot be read, told before FFmpeg tells them worse."""
         try:
-            status = self.path.stat()
+            status = self._path.stat()
         except OSError as error:
             raise SourceError(f"{self.uri}: {error.strerror}; check the path") from error
         if stat.S_ISDIR(status.st_mode):
             raise SourceError(f"{self.uri}: this is a directory; give one video file")
         if stat.S_ISREG(status.st_mode) and status.st_size == 0:
             raise SourceError(f"{self.uri}: this file is empty; copy or record it again")
-        if not os.access(self.path, os.R_OK):
+        if not os.access(self._path, os.R_OK):
             raise SourceError(f"{self.uri}: permission denied; let your user read the file (chmod +r)")
 
     def _checked(self, container: InputContainer) -> VideoStream:

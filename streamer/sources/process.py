@@ -34,6 +34,7 @@ from streamer.types import Frame, Image
 _START_S = 20.0  # a busy machine takes long to start a process
 _LOOK_S = 0.1  # how often a wait looks whether it should stop
 _END_S = 0.4  # how long the process may take to leave its camera in order; shutdown waits little longer
+_ABORT_S = 1.0  # how long a process that hangs may take to say where
 _DUMP_S = 10.0  # how long a crashed process may take to write its core
 _STACKS = 2000  # characters of its last words that are logged
 
@@ -90,6 +91,7 @@ class ProcessSource(Source):
             if stop and stop.is_set():
                 return None
             if time.monotonic() > deadline:
+                child.abort()
                 raise self._lost(child, f"the decoder hangs: nothing for {self._silence_s:g} s")
         if not data:
             raise self._lost(child, f"the decoder crashed: {child.ending()}")
@@ -100,10 +102,10 @@ class ProcessSource(Source):
 
     def _lost(self, child: Child, what: str) -> SourceError:
         """The process is of no use any more."""
-        child.end(0.0)
         self.crashes += 1
-        advice = "connecting again" if self.live else "leave the file out, or convert it (ffmpeg -i FILE OUT.mp4)"
         log.warning("%s: %s; %s", self.name, what, child.last_words(), extra={"stream": self.name})
+        self.close()
+        advice = "connecting again" if self.live else "leave the file out, or convert it (ffmpeg -i FILE OUT.mp4)"
         return SourceError(f"{self.uri}: {what}; {advice}", "soon" if self.live else "never")
 
 
@@ -156,9 +158,16 @@ class Child:
         return np.frombuffer(self._memory, np.uint8, math.prod(shape)).reshape(shape).copy()
 
     def end(self, patience_s: float) -> None:
-        """Let it end by itself for so long, then kill it. Does nothing the second time."""
+        """Let it end by itself for so long, then kill it."""
         self._link.close()
         self._wait(patience_s)
+        self._memory.close()
+        self._errors.close()
+
+    def abort(self) -> None:
+        """Let it write the stacks of its threads and crash."""
+        self._process.send_signal(signal.SIGABRT)
+        self._wait(_ABORT_S)
 
     def ending(self) -> str:
         """How it ended: the signal's name, or the exit code."""

@@ -13,6 +13,7 @@ from typing import Literal
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from streamer.types import Image
@@ -98,6 +99,7 @@ def _container(form: str, codec: str, pixels: str = "yuv420p", options: dict[str
 def _packets(codec: str, pixels: str, count: int, options: dict[str, str] | None = None) -> list[bytes]:
     """The bare packets of an encoder."""
     encoder = av.CodecContext.create(codec, "w")
+    assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = 160, 128, pixels
     encoder.time_base, encoder.options = Fraction(1, _FPS), options or {}
     encoder.thread_count = 1
