@@ -114,7 +114,7 @@ def _end_with(link: socket.socket, stop: threading.Event) -> None:
 
 def main() -> None:
     """Serve the source whose configuration comes first."""
-    faulthandler.enable()
+    faulthandler.enable(all_threads=False)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # they are for the recognition, which then ends this process
     link, stop = socket.socket(fileno=int(sys.argv[1])), threading.Event()
@@ -124,6 +124,7 @@ def main() -> None:
         serve(source, link, mmap.mmap(int(sys.argv[2]), ROOM), stop)
     except (BrokenPipeError, ConnectionResetError):
         pass  # the other end is gone
+    os._exit(0)  # at once, without taking all libraries down in order: somebody waits
 
 
 if __name__ == "__main__":

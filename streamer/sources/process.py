@@ -33,10 +33,10 @@ from streamer.types import Frame, Image
 
 _START_S = 20.0  # a busy machine takes long to start a process
 _LOOK_S = 0.1  # how often a wait looks whether it should stop
-_END_S = 0.4  # how long the process may take to leave its camera in order; shutdown waits little longer
+_END_S = 0.3  # how long the process may take to leave its camera in order; shutdown waits little longer
 _ABORT_S = 1.0  # how long a process that hangs may take to say where
 _DUMP_S = 10.0  # how long a crashed process may take to write its core
-_STACKS = 2000  # characters of its last words that are logged
+_WORDS = 4000  # characters of its last ones that are logged
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ class Child:
         self._errors.close()
 
     def abort(self) -> None:
-        """Let it write the stacks of its threads and crash."""
+        """Let it write its stack and crash."""
         self._process.send_signal(signal.SIGABRT)
         self._wait(_ABORT_S)
 
@@ -175,10 +175,10 @@ class Child:
         return signal.Signals(-code).name if -code in signal.valid_signals() else f"exit code {code}"
 
     def last_words(self) -> str:
-        """What it wrote to standard error, in one line: the stacks of its threads, if it crashed."""
+        """What it wrote to standard error, in one line: its stack, if it crashed."""
         self._errors.seek(0)
-        words = self._errors.read().decode(errors="replace")
-        return " | ".join(line.strip() for line in words.splitlines() if line.strip())[:_STACKS]
+        words = self._errors.read().decode(errors="replace").partition("Extension modules:")[0]
+        return " | ".join(line.strip() for line in words.splitlines() if line.strip())[-_WORDS:]
 
     def _wait(self, patience_s: float) -> int:
         try:
