@@ -31,10 +31,11 @@ import numpy as np
 from streamer.config import SourceConfig
 from streamer.errors import Retry, SourceError
 from streamer.sources import Source, open_source
+from streamer.sources.video import MOST_PIXELS
 from streamer.types import Frame
 
 NEXT, PICTURE = b"next", b"picture"
-ROOM = 3 * 8192 * 4320
+ROOM = 3 * MOST_PIXELS
 """Bytes of shared memory: the largest picture that is decoded. What is not used takes no memory."""
 GRACE_S = 2.0
 LONGEST = 1 << 16  # bytes of a message

@@ -23,6 +23,8 @@ from streamer.sources.clock import UtcClock
 from streamer.sources.video import LIMITS, bgr, decode, has_decoder, pts_us, video_stream
 from streamer.types import Frame
 
+_USUAL_FPS = 30
+_LEAP_US = 24 * 3600 * 1_000_000
 _FORMATS = "use a video file such as .mp4, .mkv or .avi"
 
 
@@ -83,7 +85,7 @@ class FileSource(Source):
     def _read(
         self, container: InputContainer, stream: VideoStream, connection: int, stop: threading.Event
     ) -> Generator[Frame, None, None]:
-        timeline = _Timeline(round(1_000_000 / (stream.average_rate or 30)))
+        timeline = _Timeline(round(1_000_000 / (stream.average_rate or _USUAL_FPS)))
         realtime = self.config.pace == "realtime"
         start_us = UtcClock().now_us() if realtime else 0
         start = time.monotonic()
@@ -95,16 +97,19 @@ class FileSource(Source):
                 return
             yield Frame(start_us + at_us, index, connection, partial(bgr, frame), due if realtime else None)
         if index < 0 and not stop.is_set():
-            raise SourceError(f"{self.uri}: not one frame could be decoded; it is damaged or cut off, copy it again")
+            advice = "it is damaged or cut off, copy it again; or larger than 8192x4320, scale it"
+            raise SourceError(f"{self.uri}: not one frame could be decoded; {advice}")
 
 
 class _Timeline:
-    """Places frames in microseconds from the first one; a timestamp that is missing or runs backwards continues
-    evenly.
+    """Places frames in microseconds from the first one, always later than the one before.
+
+    A timestamp that is missing, runs backwards or leaps by more than a day continues evenly. Damaged files have
+    periods that are no better.
     """
 
     def __init__(self, period_us: int) -> None:
-        self._period_us = period_us
+        self._period_us = period_us if 0 < period_us <= _LEAP_US else 1_000_000 // _USUAL_FPS
         self._shift = 0
         self._last: int | None = None
 
@@ -116,7 +121,7 @@ class _Timeline:
         elif pts is None:
             self._last += self._period_us
         else:
-            if pts + self._shift <= self._last:
+            if not 0 < pts + self._shift - self._last <= _LEAP_US:
                 self._shift = self._last + self._period_us - pts
             self._last = pts + self._shift
         return self._last

@@ -15,8 +15,11 @@ from av.video.stream import VideoStream
 
 from streamer.types import Image
 
-LIMITS = {"max_pixels": str(8192 * 4320)}
-"""Options for `av.open` and for decoders: 8K at most, so that a damaged header does not cost gigabytes and minutes."""
+MOST_PIXELS = 8192 * 4320
+"""Of a picture: 8K. A damaged header shall not cost gigabytes and minutes."""
+
+LIMITS = {"max_pixels": str(MOST_PIXELS)}
+"""Options for `av.open` and for decoders."""
 
 _MOST_FAILURES = 100  # reads that fail one after the other: the container does not get past the damage
 
