@@ -334,7 +334,8 @@ def stop_on_signals() -> threading.Event:
 
 def main() -> None:
     """Run the command line; expected errors are one line on stderr and an exit code."""
-    faulthandler.enable()  # a library that crashes takes the process with it, but not without a word
+    if sys.stderr:
+        faulthandler.enable()  # a library that crashes takes the process with it, but not without a word
     logs.set_up("text")
     try:
         app(args=page_command.with_view_address(sys.argv[1:]))

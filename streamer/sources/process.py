@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Generator
@@ -54,7 +53,7 @@ class ProcessSource(Source):
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
         """As in `Source`; its pictures are converted in the process, when they are asked for."""
-        child = self._child = self._child or Child(self.config.model_copy(update={"capture": "thread"}))
+        child = self._child = self._child or self._start()
         waits = False  # for the number of another connection
         try:
             answer = self._ask(child, str(connection).encode(), stop)
@@ -67,6 +66,14 @@ class ProcessSource(Source):
         finally:
             if not waits:
                 self.close()
+
+    def _start(self) -> Child:
+        try:
+            return Child(self.config.model_copy(update={"capture": "thread"}))
+        except OSError as error:
+            raise SourceError(
+                f"{self.uri}: no process can be started ({error.strerror}); trying again", "soon"
+            ) from error
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -117,7 +124,7 @@ class Child:
 
     def __init__(self, config: SourceConfig) -> None:
         self.answered = False
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._errors = open(os.memfd_create("errors"), "w+b")  # noqa: PTH123, SIM115
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link.settimeout(_LOOK_S)
         memory = os.memfd_create("frames")

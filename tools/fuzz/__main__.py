@@ -47,7 +47,8 @@ def main() -> None:
         print("".join(f"{one}\n" for one in seen), end="")
     print(
         f"seed {options.seed}: {figures['inputs']} inputs in {figures['seconds']} s, {figures['frames']} frames, "
-        f"{figures['corrupt']} damaged; slowest {figures['slowest_s']:.1f} s, memory up to {figures['peak_mb']:.0f} MB"
+        f"{figures['corrupt']} damaged; slowest {figures['slowest_cpu_s']:.1f} s of processor, "
+        f"memory up to {figures['peak_mb']:.0f} MB"
     )
     for finding in figures["findings"]:
         print(f"FOUND {finding['outcome']}: input {finding['number']}, {finding['medium']} ({finding['damage']})")

@@ -42,6 +42,7 @@ class Seen:
     outcome  read: its end came. refused: SourceError. Or a finding. error: another exception. counters: what the source
              told of its frames cannot be. memory: too much. hang, crash: of the process
     detail   the error's words, the traceback, or the stacks of the process that died
+    cpu_s    processor time that it took
     peak_mb  the largest resident memory while it was read, MB
     """
 
@@ -52,7 +53,7 @@ class Seen:
     detail: str
     frames: int = 0
     corrupt: int = 0
-    seconds: float = 0.0
+    cpu_s: float = 0.0
     peak_mb: float = 0.0
 
 
@@ -102,7 +103,7 @@ def look(number: int, seed: Seed, what: str, folder: Path, peer: Peer) -> Seen:
     else:
         config = SourceConfig(uri=peer.url(seed), open_s=0.5, read_s=0.3)
     Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew
-    started, check, source = time.monotonic(), Check(), open_source(config)
+    started, check, source = time.process_time(), Check(), open_source(config)
     detail = ""
     outcome: Outcome = "read"
     try:
@@ -120,10 +121,10 @@ def look(number: int, seed: Seed, what: str, folder: Path, peer: Peer) -> Seen:
         )
     if check.problem and outcome != "error":
         outcome, detail = "counters", check.problem
-    seconds, peak = round(time.monotonic() - started, 3), peak_mb()
+    cpu_s, peak = round(time.process_time() - started, 3), peak_mb()
     if peak > MEMORY_MB and outcome != "error":
         outcome, detail = "memory", f"{peak:.0f} MB; {detail}"
-    return Seen(number, seed.name, what, outcome, detail, check.frames, source.corrupt, seconds, peak)
+    return Seen(number, seed.name, what, outcome, detail, check.frames, source.corrupt, cpu_s, peak)
 
 
 def peak_mb() -> float:

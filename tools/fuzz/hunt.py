@@ -131,7 +131,7 @@ def report(seed: int, seconds: float, seen: list[Seen]) -> dict[str, Any]:
         "inputs": len(seen),
         "frames": sum(one.frames for one in seen),
         "corrupt": sum(one.corrupt for one in seen),
-        "slowest_s": max((one.seconds for one in seen), default=0.0),
+        "slowest_cpu_s": max((one.cpu_s for one in seen), default=0.0),
         "peak_mb": max((one.peak_mb for one in seen), default=0.0),
         "media": media,
         "findings": [asdict(one) for one in seen if one.outcome in FINDINGS],
