@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from streamer.config import SourceConfig
+from streamer.cli import make_sources
+from streamer.config import Capture, Config, SourceConfig
 from streamer.errors import SourceError
 from streamer.sources import Source, open_source
+from streamer.sources.process import ProcessSource
+from streamer.sources.reader import Reader
 from streamer.types import Frame
 from tests.conftest import WaitFor
 from tools.cameras import HttpCamera, RtspServer
@@ -63,6 +66,20 @@ def read(source: Source, most: int | None = None) -> list[tuple[Frame, int]]:
 
 def told(found: list[tuple[Frame, int]]) -> list[tuple[int, int, int, int]]:
     return [(frame.time_us, frame.index, frame.connection, number) for frame, number in found]
+
+
+def test_a_source_says_where_it_is_read_else_the_run_does() -> None:
+    cases: list[tuple[Capture | None, Capture, bool]] = [
+        (None, "thread", False),
+        (None, "process", True),
+        ("thread", "process", False),
+        ("process", "thread", True),
+    ]
+    for own, run, isolated in cases:
+        source = open_source(SourceConfig(uri="pattern://still", capture=own), capture=run)
+        assert isinstance(source, ProcessSource) == isolated
+    config = Config.model_validate({"sources": [0, {"uri": "1", "capture": "thread"}], "capture": "process"})
+    assert [isinstance(source, ProcessSource) for source in make_sources(config)] == [True, False]
 
 
 def test_a_file_gives_the_same_frames_as_in_a_thread(write_video: Callable[..., Path], isolated: Open) -> None:
@@ -136,6 +153,18 @@ def test_a_camera_that_is_away_is_tried_again_by_the_same_process(isolated: Open
         seen.add(only_child())
     assert len(seen) == 1
     assert source.crashes == 0
+
+
+def test_a_reader_that_stops_between_two_connections_leaves_no_process(isolated: Open, wait_for: WaitFor) -> None:
+    source, stop = isolated("http://127.0.0.1:1/cam"), threading.Event()
+    reader = Reader(source, lambda frame: None, stop)
+    thread = threading.Thread(target=reader.run)
+    thread.start()
+    wait_for(lambda: reader.health(time.monotonic()).state == "offline")
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert not children()
 
 
 def test_a_crash_is_an_error_that_names_the_signal_and_is_mended(
