@@ -20,7 +20,7 @@ from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
-from streamer.sources.video import LIMITS, bgr, decode, has_decoder, pts_us, video_stream
+from streamer.sources.video import LIMITS, decode, has_decoder, picture, pts_us, video_stream
 from streamer.types import Frame
 
 _USUAL_FPS = 30
@@ -95,7 +95,7 @@ class FileSource(Source):
             due = start + at_us / 1e6
             if realtime and stop.wait(due - time.monotonic()):
                 return
-            yield Frame(start_us + at_us, index, connection, partial(bgr, frame), due if realtime else None)
+            yield Frame(start_us + at_us, index, connection, partial(picture, frame, self.uri), due if realtime else None)
         if index < 0 and not stop.is_set():
             advice = "it is damaged or cut off, copy it again; or larger than 8192x4320, scale it"
             raise SourceError(f"{self.uri}: not one frame could be decoded; {advice}")

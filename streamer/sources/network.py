@@ -19,7 +19,7 @@ from streamer.config import SourceConfig
 from streamer.errors import Retry, SourceError
 from streamer.sources.base import Source, redact
 from streamer.sources.clock import CaptureClock, UtcClock
-from streamer.sources.video import LIMITS, bgr, decode, has_decoder, pts_us, video_stream
+from streamer.sources.video import LIMITS, decode, has_decoder, picture, pts_us, video_stream
 from streamer.types import Frame
 
 _QUICK = {"analyzeduration": "0", "probesize": "32", "fpsprobesize": "0"}  # opens in 50 ms instead of 1.6 s
@@ -127,7 +127,7 @@ class NetworkSource(Source):
         for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop)):
             pts = pts_us(frame) if timed else None
             time_us = clock.utc_us(pts, utc.now_us(), _reference_us(packet, pts))
-            yield Frame(time_us, index, connection, partial(bgr, frame), time.monotonic())
+            yield Frame(time_us, index, connection, partial(picture, frame, self.uri), time.monotonic())
 
 
 class _UnclearError(SourceError):

@@ -13,6 +13,7 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from streamer.errors import SourceError
 from streamer.types import Image
 
 MOST_PIXELS = 8192 * 4320
@@ -21,6 +22,8 @@ MOST_PIXELS = 8192 * 4320
 LIMITS = {"max_pixels": str(MOST_PIXELS)}
 """Options for `av.open` and for decoders."""
 
+_ABORTING = frozenset({"yaf32le", "yaf32be"})  # pixel formats (of OpenEXR) that crash the converter of FFmpeg 8
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 _MOST_FAILURES = 100  # reads that fail one after the other: the container does not get past the damage
 
 
@@ -86,6 +89,25 @@ def pts_us(timed: av.VideoFrame | Packet[VideoStream]) -> int | None:
 
 
 def bgr(frame: av.VideoFrame) -> Image:
-    """The frame as a picture [H, W, 3], turned upright as its rotation metadata says."""
-    image = frame.to_ndarray(format="bgr24")
+    """The frame as a picture [H, W, 3], turned upright as its rotation metadata says.
+
+    What cannot be converted as its colours are said to be is converted as if nothing were said of them. FFmpegError
+    when that cannot be, either.
+    """
+    if frame.format.name in _ABORTING:
+        raise av.error.PatchWelcomeError(0, f"{frame.format.name} would crash the converter")
+    try:
+        image = frame.to_ndarray(format="bgr24")
+    except av.error.FFmpegError:
+        frame.colorspace = _UNSPECIFIED
+        image = frame.to_ndarray(format="bgr24")
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+
+
+def picture(frame: av.VideoFrame, uri: str) -> Image:
+    """As `bgr`, for the source at `uri`: SourceError when the frame cannot be converted."""
+    try:
+        return bgr(frame)
+    except av.error.FFmpegError as error:
+        advice = "convert the file to H.264 (ffmpeg -i FILE -c:v libx264 OUT.mp4), or set the camera to it"
+        raise SourceError(f"{uri}: its pictures ({frame.format.name}) cannot be converted; {advice}", "slow") from error

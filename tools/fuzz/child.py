@@ -101,7 +101,7 @@ def look(number: int, seed: Seed, what: str, folder: Path, peer: Peer) -> Seen:
         path.write_bytes(seed.parts[0])
         config = SourceConfig(uri=f"file:{path}", pace="realtime" if number % 2 else "fast")
     else:
-        config = SourceConfig(uri=peer.url(seed), open_s=0.5, read_s=0.3)
+        config = SourceConfig(uri=peer.url(seed))
     Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew
     started, check, source = time.process_time(), Check(), open_source(config)
     detail = ""

@@ -37,6 +37,7 @@ _MARKS = (
     *(b"RIFF", b"avih", b"strh", b"strf", b"idx1", b"00dc", b"movi", b"MJPG", b"FMP4"),
     *(b"GIF89a", b"\x21\xf9", b"\x2c\0\0", b"IHDR", b"acTL", b"fcTL", b"IDAT", b"fdAT", b"PLTE"),
     *(b"\xff\xc0", b"\xff\xc4", b"\xff\xda", b"\xff\xdb", b"\xff\xd8", b"FLV", b"onMetaData", b"width", b"height"),
+    *(b"chlist", b"Y\0", b"box2i", b"compression\0compression\0"),
     *(b"\0\0\1\x67", b"\0\0\1\x68", b"\0\0\1\x65", b"\0\0\1\xb3", b"\0\0\1\xba", b"\0\0\1\xe0", b"\0\0\1\x00", b"\x47"),
     *(
         b"Content-Length",

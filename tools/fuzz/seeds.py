@@ -61,6 +61,7 @@ def make_seeds() -> list[Seed]:
     seeds = [Seed(name, "file", (data,)) for name, data in files.items()]
     for name, codec, pixels in (("one.png", "png", "rgb24"), ("one.jpg", "mjpeg", "yuvj420p")):
         seeds.append(Seed(name, "file", (_packets(codec, pixels, 1)[0],), frames=1))
+    seeds.append(Seed("one.exr", "file", (open_exr("Y"),), frames=1))
     cameras = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": "keyint=4:repeat-headers=1:threads=1"}
     units = _packets("libx264", "yuv420p", FRAMES, cameras)
     seeds.append(Seed("raw.h264", "file", (b"".join(units),)))
@@ -147,6 +148,23 @@ def huge_parameters(width: int, height: int) -> bytes:
     bits = numbers + golomb(width // 16 - 1) + golomb(height // 16 - 1) + "1000" + "1"
     bits += "0" * (-len(bits) % 8)
     return bytes((0x67, 66, 0xC0, 62)) + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def open_exr(channels: str) -> bytes:
+    """An OpenEXR picture of 8x8 pixels, with 32-bit floats in these channels."""
+
+    def attribute(name: str, kind: str, data: bytes) -> bytes:
+        return f"{name}\0{kind}\0".encode() + struct.pack("<I", len(data)) + data
+
+    window, size = struct.pack("<4i", 0, 0, 7, 7), 8 * 4 * len(channels)
+    listed = b"".join(channel.encode() + struct.pack("<xI4xII", 2, 1, 1) for channel in channels) + b"\0"
+    head = struct.pack("<II", 20000630, 2) + attribute("channels", "chlist", listed)
+    head += attribute("compression", "compression", b"\0") + attribute("lineOrder", "lineOrder", b"\0")
+    head += attribute("dataWindow", "box2i", window) + attribute("displayWindow", "box2i", window)
+    head += attribute("pixelAspectRatio", "float", struct.pack("<f", 1))
+    head += attribute("screenWindowCenter", "v2f", bytes(8)) + attribute("screenWindowWidth", "float", bytes(4)) + b"\0"
+    places = b"".join(struct.pack("<Q", len(head) + 64 + line * (8 + size)) for line in range(8))
+    return head + places + b"".join(struct.pack("<iI", line, size) + bytes(size) for line in range(8))
 
 
 def pick(seeds: list[Seed], rng: random.Random) -> Seed:

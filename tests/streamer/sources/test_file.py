@@ -24,6 +24,7 @@ from streamer.errors import SourceError
 from streamer.sources import Source, open_source
 from streamer.types import Frame
 from tools.cameras.barcode import barcode, read_barcode
+from tools.fuzz.seeds import open_exr
 
 WriteVideo = Callable[..., Path]
 
@@ -122,6 +123,27 @@ def test_a_header_that_claims_a_huge_picture_is_refused_without_the_memory_for_i
         path, "not one frame could be decoded; it is damaged or cut off, copy it again; or larger than 8192x4320"
     )
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_a_picture_that_would_crash_the_converter_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "picture.exr"
+    path.write_bytes(open_exr("Y"))
+    assert read(source_of(path))[0][0].bgr().shape == (8, 8, 3)
+    path.write_bytes(open_exr("AY"))
+    (frame,) = source_of(path).frames(0, threading.Event())
+    with pytest.raises(
+        SourceError, match=r"picture.exr: its pictures \(yaf32le\) cannot be converted; convert the file"
+    ):
+        frame.bgr()
+
+
+@pytest.mark.parametrize("colours", [3, 8, 10, 99])
+def test_colours_that_the_converter_does_not_know_are_no_reason_to_stop(colours: int) -> None:
+    from streamer.sources.video import bgr
+
+    frame = av.VideoFrame.from_ndarray(barcode(5), format="bgr24").reformat(format="yuv420p")
+    frame.colorspace = colours
+    assert read_barcode(bgr(frame)) == 5
 
 
 def rotate(path: Path, degrees: int) -> None:
