@@ -1,8 +1,8 @@
 """Read damaged media with the sources of the pipeline: python -m tools.fuzz [--seconds 60] [--seed N] [--keep DIR]
 
-Files (H.264, HEVC, VP8, VP9, MJPEG, MPEG-2, MPEG-4, ProRes, GIF, PNG, JPEG, OpenEXR; in mp4, mov, mkv, webm, ts, mpg, flv, avi),
-MJPEG and MPEG-TS over HTTP, H.264 over RTSP: with flipped bits, noise, pieces that are missing, repeated or spliced in,
-wrong sizes, huge pictures, other codecs. They are read in child processes; a finding is
+Files (H.264, HEVC, VP8, VP9, MJPEG, MPEG-2, MPEG-4, ProRes, GIF, PNG, JPEG, OpenEXR; in mp4, mov, mkv, webm, ts, mpg,
+flv, avi), MJPEG and MPEG-TS over HTTP, H.264 over RTSP: with flipped bits, noise, pieces that are missing, repeated or
+spliced in, wrong sizes, huge pictures, other codecs. They are read in child processes; a finding is
 
     crash     the process died
     hang      no end within 30 s
