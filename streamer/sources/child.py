@@ -42,10 +42,11 @@ LONGEST = 1 << 16  # bytes of a message
 
 
 class Got(msgspec.Struct, frozen=True, tag=True):
-    """The next frame; its fields, and how many were damaged so far."""
+    """The next frame; its fields, and how many were damaged so far. The monotonic clock is the machine's."""
 
     time_us: int
     index: int
+    arrived_s: float | None
     corrupt: int
 
 
@@ -80,7 +81,7 @@ def serve(source: Source, link: socket.socket, memory: mmap.mmap, stop: threadin
         try:
             with closing(source.frames(int(told), stop)) as frames:
                 for frame in frames:
-                    _send(link, Got(frame.time_us, frame.index, source.corrupt))
+                    _send(link, Got(frame.time_us, frame.index, frame.arrived_s, source.corrupt))
                     while (told := link.recv(LONGEST)) == PICTURE:
                         _send(link, _draw(frame, memory))
                     if told != NEXT:

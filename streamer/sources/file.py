@@ -95,7 +95,9 @@ class FileSource(Source):
             due = start + at_us / 1e6
             if realtime and stop.wait(due - time.monotonic()):
                 return
-            yield Frame(start_us + at_us, index, connection, partial(picture, frame, self.uri), due if realtime else None)
+            yield Frame(
+                start_us + at_us, index, connection, partial(picture, frame, self.uri), due if realtime else None
+            )
         if index < 0 and not stop.is_set():
             advice = "it is damaged or cut off, copy it again; or larger than 8192x4320, scale it"
             raise SourceError(f"{self.uri}: not one frame could be decoded; {advice}")

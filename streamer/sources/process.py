@@ -45,7 +45,7 @@ class ProcessSource(Source):
 
     def __init__(self, inner: Source) -> None:
         super().__init__(inner.config)
-        self.live, self.path = inner.live, inner.path
+        self.live, self.noisy, self.path = inner.live, inner.noisy, inner.path
         self._silence_s = inner.patience_s if inner.live else float("inf")  # a file may rest for hours
         self.patience_s = _START_S + inner.patience_s + _DUMP_S
         self._child: Child | None = None
@@ -58,7 +58,8 @@ class ProcessSource(Source):
         try:
             answer = self._ask(child, str(connection).encode(), stop)
             while isinstance(answer, Got):
-                yield Frame(answer.time_us, answer.index, connection, partial(self._picture, child))
+                convert = partial(self._picture, child)
+                yield Frame(answer.time_us, answer.index, connection, convert, answer.arrived_s)
                 answer = self._ask(child, NEXT, stop)
             if isinstance(answer, Failed):
                 waits = self.live

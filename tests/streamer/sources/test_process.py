@@ -111,8 +111,13 @@ def test_pictures_are_converted_when_they_are_asked_for(isolated: Open) -> None:
 
 
 def test_an_http_camera_in_a_process(http_camera: Callable[[], HttpCamera], isolated: Open) -> None:
-    numbers = [number for _, number in read(isolated(http_camera().url()), 5)]
+    source, before = isolated(http_camera().url()), time.monotonic()
+    found = read(source, 5)
+    numbers = [number for _, number in found]
     assert numbers == list(range(numbers[0], numbers[0] + 5))
+    arrivals = [frame.arrived_s or 0.0 for frame, _ in found]
+    assert before < arrivals[0] < arrivals[-1] < time.monotonic()
+    assert source.noisy
 
 
 def test_an_rtsp_camera_in_a_process_and_no_password_on_its_command_line(
