@@ -71,6 +71,10 @@ class Reader:
 
     def run(self) -> None:
         """Read until the source ends or `stop` is set. SourceError when trying again makes no sense."""
+        with contextlib.closing(self.source):
+            self._run()
+
+    def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
             before = self._connections
