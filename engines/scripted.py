@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -13,13 +14,22 @@ from .errors import EngineError
 from .spec import EngineSpec, TensorSpec
 
 HOLD_STEPS = 20
+BARS = 10
+
+
+Order = Literal["steps", "pictures"]
 
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`NAME.scores.json`: labels, and probabilities [N, K] that every stream plays from its start, over and over."""
+    """`NAME.scores.json`: labels, and probabilities [N, K] that every stream plays from its start, over and over.
+
+    order  `steps`: row n at the n-th step, whatever the frames show; `pictures`: row n for a frame that shows the
+           number n in bars, as `read_numbers` has it. So tests know what became of each frame
+    """
 
     labels: tuple[str, ...]
     scores: tuple[tuple[float, ...], ...]
+    order: Order = "steps"
     rate_hz: float = 10.0
     frames: int = 8
     height: int = 112
@@ -42,12 +52,13 @@ class ScriptedState(EngineState):
 
 
 class ScriptedEngine(Engine):
-    """Plays scores [N, K] (probabilities) whatever the frames show; `ready` from a row's T-th step on, as a network."""
+    """Plays scores [N, K] (probabilities) in this order; `ready` from a row's T-th step on, as a network."""
 
-    def __init__(self, spec: EngineSpec, scores: NDArray[np.float32]) -> None:
+    def __init__(self, spec: EngineSpec, scores: NDArray[np.float32], order: Order = "steps") -> None:
         states = (TensorSpec("steps", (), "int64"),)
         super().__init__(msgspec.structs.replace(spec, states=states), "scripted", "given scores, no network")
         self.logits = np.log(np.clip(scores, 1e-9, 1)).astype(np.float32)
+        self._order = order
 
     def new_state(self, rows: int) -> ScriptedState:
         """The initial state of `rows` streams."""
@@ -55,18 +66,27 @@ class ScriptedEngine(Engine):
 
     def _step(
         self,
-        frames: NDArray[np.uint8],  # noqa: ARG002
+        frames: NDArray[np.uint8],
         active: NDArray[np.bool_],
         fresh: NDArray[np.bool_],
         state: ScriptedState,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         state.steps[fresh] = 0
-        logits = self.logits[state.steps % len(self.logits)]
+        played = state.steps if self._order == "steps" else read_numbers(frames)
+        logits = self.logits[played % len(self.logits)]
         state.steps[active] += 1
         return logits, state.steps >= self.spec.frames
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def read_numbers(frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The numbers [B] that pictures [B, H, W, 3] show: ten vertical bars, the lowest bit first, bright ones are set."""
+    _, height, width, _ = frames.shape
+    centres = (2 * np.arange(BARS) + 1) * width // (2 * BARS)
+    bright = frames[:, height // 2, centres].mean(-1) > 128  # [B, W, 3] -> [B, 10]
+    return np.asarray(bright @ (1 << np.arange(BARS)), np.int64)
 
 
 def each_label_in_turn(labels: int) -> NDArray[np.float32]:
@@ -93,4 +113,4 @@ def read_script(path: Path) -> ScriptedEngine:
         rate_hz=script.rate_hz, frames=script.frames, mode="stream", fit="stretch", network="scripted", backbone="none",
         channel_width=1.0, states=(), files={},
     )  # fmt: skip
-    return ScriptedEngine(spec, scores)
+    return ScriptedEngine(spec, scores, script.order)

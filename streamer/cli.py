@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -81,7 +82,7 @@ def make_sources(config: Config) -> list[Source]:
         raise ConfigError("no source is given; name one, such as `streamer run 0` for a webcam or pattern://swipe")
     sources: list[Source] = []
     for source in config.sources:
-        sources.append(open_source(source, taken={other.name for other in sources}))
+        sources.append(open_source(source, {other.name for other in sources}, config.capture))
     return sources
 
 
@@ -333,6 +334,8 @@ def stop_on_signals() -> threading.Event:
 
 def main() -> None:
     """Run the command line; expected errors are one line on stderr and an exit code."""
+    if sys.stderr:
+        faulthandler.enable()  # a library that crashes takes the process with it, but not without a word
     logs.set_up("text")
     try:
         app(args=page_command.with_view_address(sys.argv[1:]))

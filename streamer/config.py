@@ -11,6 +11,8 @@ StreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+Capture = Literal["thread", "process"]
+"""Where a source is read: in this process, or in one of its own, which a decoder may crash or hang."""
 
 
 class Section(BaseModel):
@@ -25,6 +27,7 @@ class SourceConfig(Section):
     uri: str = Field(coerce_numbers_to_str=True)
     name: StreamName | None = None  # default: made from the URI
     required: bool = True  # /healthz answers 503 while this source is not online
+    capture: Capture | None = None  # null: as the run's
     pace: Literal["realtime", "fast"] = "realtime"  # files only; fast: as it goes, times count from the first frame
     transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
     open_s: PositiveSeconds = 5.0  # time limit of a connection attempt
@@ -118,6 +121,7 @@ class Config(Section):
     batch_wait_ms: Annotated[float, Field(ge=0)] = 3.0  # how long a step waits for frames of other streams that are due
     max_age_ms: Annotated[float, Field(gt=0)] | None = 250.0  # older frames are dropped, not inferred; null: no limit
     frozen_s: PositiveSeconds | None = 10.0  # a camera whose picture does not change at all for so long is stalled
+    capture: Capture = "thread"  # process: each source in a process of its own, so that a decoder's crash ends no run
     duration_s: PositiveSeconds | None = None  # stop after this time; null: run until stopped
     metrics: str | None = None  # HOST:PORT for /metrics (Prometheus) and /healthz, such as 127.0.0.1:9464; null: off
     engine: EngineConfig = EngineConfig()

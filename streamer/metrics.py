@@ -103,6 +103,7 @@ def _of_streams(pipeline: Pipeline) -> list[Metric]:
     states = ", ".join(f"{number} {state}" for number, state in enumerate(STATES))
     state = GaugeMetricFamily("streamer_source_state", f"The source is: {states}.", labels=["stream"])
     reconnects = _counter("reconnects", "Connections after the first one.")
+    crashes = _counter("decoder_crashes", "Crashes and hangs of decoders that run in a process of their own.")
     resets = _counter("resets", "How often the temporal state started anew.")
     gaps = _counter("gaps", "How often time was lost.", "reason")
     lost = _counter("lost_seconds", "Time lost: from the last frame before a gap to the first one after it.", "reason")
@@ -116,12 +117,13 @@ def _of_streams(pipeline: Pipeline) -> list[Metric]:
         waiting.add_metric(name, len(stream.ring))
         state.add_metric(name, STATES.index(health.state))
         reconnects.add_metric(name, health.reconnects)
+        crashes.add_metric(name, stream.source.crashes)
         resets.add_metric(name, stream.epoch)
         for reason in stream.gaps:
             gaps.add_metric([*name, reason], stream.gaps[reason])
             lost.add_metric([*name, reason], stream.lost_us[reason] / 1e6)
         events.add_metric(name, stream.started)
-    return [captured, dropped, inferred, waiting, state, reconnects, resets, gaps, lost, events]
+    return [captured, dropped, inferred, waiting, state, reconnects, crashes, resets, gaps, lost, events]
 
 
 def _counter(name: str, help_: str, *labels: str) -> CounterMetricFamily:

@@ -224,7 +224,8 @@ class Pipeline:
             raise ConfigError("the run is ending; no stream can be added any more")
         if len(self.streams) >= MAX_STREAMS:
             raise ConfigError(f"there are {len(self.streams)} streams already; remove one first")
-        stream = self._stream(open_source(config, taken=[stream.name for stream in self.streams]))
+        names = [stream.name for stream in self.streams]
+        stream = self._stream(open_source(config, names, self._config.capture))
         self.streams.append(stream)
         self._captures.append(Capture(stream, self._wake.set, added=True))
         return stream.name

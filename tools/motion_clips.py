@@ -73,8 +73,20 @@ def _compose_camera(rng: Rng, frames: int, size: int, fps: float, motions: int, 
             draw.paste(scene, draw.sprite(rng, int(big * rng.uniform(0.1, 0.5))), rng.uniform(0.15, 0.85, 2) * big)
         if draw.structure(scene) > 0.0025:
             break
-    poses = path.poses - [0, 0, (path.poses[:, 2].min() + path.poses[:, 2].max()) / 2, 0]
+    poses = _seen_from_the_middle(path.poses - [0, 0, (path.poses[:, 2].min() + path.poses[:, 2].max()) / 2, 0])
     return _Clip(scene, span, poses, [], path.labels)
+
+
+def _seen_from_the_middle(poses: Doubles) -> Doubles:
+    """The same motions of a picture, [T, 4], each turn and zoom about the middle of the frame.
+
+    About the picture's own middle, which may have left the frame, they would look like a movement along a line.
+    """
+    steps = np.diff(poses, axis=0)
+    places = [complex(*poses[0, :2])]
+    for x, y, growth, turn in steps:
+        places.append(places[-1] * np.exp(growth + 1j * turn) + complex(x, y))
+    return np.column_stack([np.real(places), np.imag(places), poses[:, 2:]])
 
 
 def _compose_object(rng: Rng, frames: int, size: int, fps: float, motions: int, first: int) -> _Clip:
@@ -90,9 +102,11 @@ def _compose_object(rng: Rng, frames: int, size: int, fps: float, motions: int, 
     if not spins and rng.random() < 0.15:  # at the rim of the picture
         place += rng.uniform(-0.7, 0.7, 2)
     poses = path.poses - (low + high) / 2 * [1, 1, 1, 0] + [*place, np.log(radius), 0]
-    out = (np.abs(poses[:, :2]) > 1 + 0.3 * radius).any(axis=1)
+    spun = np.isin(path.labels, SPINS)
+    limit = np.where(spun, 1 - 0.3 * radius, 1 + 0.3 * radius)  # half of a thing that turns looks as if it moved
+    out = np.abs(poses[:, :2]).max(axis=1) > limit
     size_now = np.exp(poses[:, 2])
-    tiny = size_now < np.where(np.isin(path.labels, SPINS), 0.2, 0.08)
+    tiny = size_now < np.where(spun, 0.2, 0.08)
     labels = np.where(out | tiny | (size_now > 2), IGNORE, path.labels)
     scene = (draw.room, draw.texture, draw.plain)[rng.choice(3, p=[0.5, 0.3, 0.2])](rng, size)
     turns = not planned.isdisjoint((CLOCKWISE, COUNTERCLOCKWISE))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from streamer.config import SourceConfig
+from streamer.config import Capture, SourceConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.sources.base import Source, redact
 
@@ -52,15 +52,20 @@ _KINDS: dict[str, Callable[[SourceConfig], Source]] = {
 }
 
 
-def open_source(config: SourceConfig, taken: Collection[str] = ()) -> Source:
+def open_source(config: SourceConfig, taken: Collection[str] = (), capture: Capture = "thread") -> Source:
     """The source that `config.uri` names. Nothing is opened yet; SourceError if the URI cannot name a source.
 
     taken: the names of the other streams. A second `cam` is called `cam-2`; ConfigError if the name was given.
+    capture: where it is read, unless `config` says so.
     """
     try:
         source = _KINDS[_kind(config.uri)](config)
     except (ValueError, OSError) as error:  # no file has such a name, or urlsplit's, which would tell the password
         raise SourceError(f"{redact(config.uri)!r}: is malformed; a source is one of: {_FORMS}") from error
+    if (config.capture or capture) == "process":
+        from streamer.sources.process import ProcessSource
+
+        source = ProcessSource(source)
     if source.name in taken:
         if config.name:
             raise ConfigError(f"two sources are called {config.name}; give each another name")

@@ -41,18 +41,21 @@ class Source(ABC):
     name     of its stream, [a-z0-9_-]{1,64}
     live     a camera: when it ends it is read again. Otherwise an end is the end, and an error is final
     noisy    it sees the world: no two pictures are the very same, however still the scene, unless it is frozen
+    path     of a file; None for all others
     corrupt  damaged packets and frames so far; any thread may read it
+    crashes  how often its decoder crashed or hung so far, and was replaced: only where it runs in a process of its own
     patience_s  a thread that reads this source returns at most this long after it was told to stop, unless it hangs
     """
 
     live = True
     noisy = False
+    path: Path | None = None
 
     def __init__(self, config: SourceConfig) -> None:
         self.config = config
         self.uri = redact(config.uri)
         self.name = config.name or stream_name(config.uri)
-        self.corrupt = 0
+        self.corrupt = self.crashes = 0
         self.patience_s = 2 * (config.open_s + config.read_s)
 
     def damaged(self) -> None:
@@ -67,3 +70,6 @@ class Source(ABC):
         Returning means the end of a file. SourceError when it cannot be opened or read, with what to do about it in
         `retry`.
         """
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of what outlives a connection. Called by the thread that read it, at its end; again does no harm."""

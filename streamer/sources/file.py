@@ -20,9 +20,11 @@ from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
-from streamer.sources.video import bgr, decode, has_decoder, pts_us, video_stream
+from streamer.sources.video import LIMITS, decode, has_decoder, picture, pts_us, video_stream
 from streamer.types import Frame
 
+_USUAL_FPS = 30
+_LEAP_US = 24 * 3600 * 1_000_000
 _FORMATS = "use a video file such as .mp4, .mkv or .avi"
 
 
@@ -39,13 +41,15 @@ class FileSource(Source):
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
         uri = config.uri
-        self.path = Path(unquote(urlsplit(uri).path) if uri.startswith("file://") else uri.removeprefix("file:"))
+        self.path = self._path = Path(
+            unquote(urlsplit(uri).path) if uri.startswith("file://") else uri.removeprefix("file:")
+        )
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
         self._check()
         try:
             # "file:" keeps FFmpeg from taking a name with a colon for the address of something else
-            with av.open(f"file:{self.path}", metadata_errors="ignore") as container:
+            with av.open(f"file:{self._path}", metadata_errors="ignore", options=LIMITS) as container:
                 yield from self._read(container, self._checked(container), connection, stop)
         except av.error.InvalidDataError as error:
             raise SourceError(f"{self.uri}: this is not a video, or it is damaged or cut off; {_FORMATS}") from error
@@ -55,14 +59,14 @@ class FileSource(Source):
     def _check(self) -> None:
         """The plain reasons why a file cannot be read, told before FFmpeg tells them worse."""
         try:
-            status = self.path.stat()
+            status = self._path.stat()
         except OSError as error:
             raise SourceError(f"{self.uri}: {error.strerror}; check the path") from error
         if stat.S_ISDIR(status.st_mode):
             raise SourceError(f"{self.uri}: this is a directory; give one video file")
         if stat.S_ISREG(status.st_mode) and status.st_size == 0:
             raise SourceError(f"{self.uri}: this file is empty; copy or record it again")
-        if not os.access(self.path, os.R_OK):
+        if not os.access(self._path, os.R_OK):
             raise SourceError(f"{self.uri}: permission denied; let your user read the file (chmod +r)")
 
     def _checked(self, container: InputContainer) -> VideoStream:
@@ -81,7 +85,7 @@ class FileSource(Source):
     def _read(
         self, container: InputContainer, stream: VideoStream, connection: int, stop: threading.Event
     ) -> Generator[Frame, None, None]:
-        timeline = _Timeline(round(1_000_000 / (stream.average_rate or 30)))
+        timeline = _Timeline(round(1_000_000 / (stream.average_rate or _USUAL_FPS)))
         realtime = self.config.pace == "realtime"
         start_us = UtcClock().now_us() if realtime else 0
         start = time.monotonic()
@@ -91,18 +95,23 @@ class FileSource(Source):
             due = start + at_us / 1e6
             if realtime and stop.wait(due - time.monotonic()):
                 return
-            yield Frame(start_us + at_us, index, connection, partial(bgr, frame), due if realtime else None)
+            yield Frame(
+                start_us + at_us, index, connection, partial(picture, frame, self.uri), due if realtime else None
+            )
         if index < 0 and not stop.is_set():
-            raise SourceError(f"{self.uri}: not one frame could be decoded; it is damaged or cut off, copy it again")
+            advice = "it is damaged or cut off, copy it again; or larger than 8192x4320, scale it"
+            raise SourceError(f"{self.uri}: not one frame could be decoded; {advice}")
 
 
 class _Timeline:
-    """Places frames in microseconds from the first one; a timestamp that is missing or runs backwards continues
-    evenly.
+    """Places frames in microseconds from the first one, always later than the one before.
+
+    A timestamp that is missing, runs backwards or leaps by more than a day continues evenly. Damaged files have
+    periods that are no better.
     """
 
     def __init__(self, period_us: int) -> None:
-        self._period_us = period_us
+        self._period_us = period_us if 0 < period_us <= _LEAP_US else 1_000_000 // _USUAL_FPS
         self._shift = 0
         self._last: int | None = None
 
@@ -114,7 +123,7 @@ class _Timeline:
         elif pts is None:
             self._last += self._period_us
         else:
-            if pts + self._shift <= self._last:
+            if not 0 < pts + self._shift - self._last <= _LEAP_US:
                 self._shift = self._last + self._period_us - pts
             self._last = pts + self._shift
         return self._last

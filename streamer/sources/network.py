@@ -19,7 +19,7 @@ from streamer.config import SourceConfig
 from streamer.errors import Retry, SourceError
 from streamer.sources.base import Source, redact
 from streamer.sources.clock import CaptureClock, UtcClock
-from streamer.sources.video import bgr, decode, has_decoder, pts_us, video_stream
+from streamer.sources.video import LIMITS, Damage, decode, has_decoder, picture, pts_us, video_stream
 from streamer.types import Frame
 
 _QUICK = {"analyzeduration": "0", "probesize": "32", "fpsprobesize": "0"}  # opens in 50 ms instead of 1.6 s
@@ -71,7 +71,13 @@ class NetworkSource(Source):
             return self._connect(_THOROUGH)
 
     def _connect(self, probe: dict[str, str]) -> tuple[InputContainer, VideoStream]:
-        options = {"rtsp_transport": self.config.transport, "fflags": "nobuffer", "flags": "low_delay", **probe}
+        options = {
+            "rtsp_transport": self.config.transport,
+            "fflags": "nobuffer",
+            "flags": "low_delay",
+            **LIMITS,
+            **probe,
+        }
         started = time.monotonic()
         try:
             container = av.open(
@@ -116,12 +122,14 @@ class NetworkSource(Source):
     def _read(
         self, container: InputContainer, stream: VideoStream, connection: int, stop: threading.Event
     ) -> Generator[Frame, None, None]:
-        clock, utc = CaptureClock(), UtcClock()
+        clock, utc, damage = CaptureClock(), UtcClock(), Damage(self.damaged)
         timed = _UNTIMED.isdisjoint(container.format.name.split(","))
         for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop)):
             pts = pts_us(frame) if timed else None
             time_us = clock.utc_us(pts, utc.now_us(), _reference_us(packet, pts))
-            yield Frame(time_us, index, connection, partial(bgr, frame), time.monotonic())
+            if damage.hides(frame, packet):
+                continue
+            yield Frame(time_us, index, connection, partial(picture, frame, self.uri), time.monotonic())
 
 
 class _UnclearError(SourceError):

@@ -67,9 +67,14 @@ class Reader:
         self._busy_since: float | None = None  # the library has been asked for a frame, by the monotonic clock
         self._first = 0.0  # frame of the last connection, and the ones after it, in seconds by the monotonic clock
         self._arrivals: deque[float] = deque(maxlen=_FPS_FRAMES)
+        self._corrupt = 0  # how many were damaged when the last frame came
 
     def run(self) -> None:
         """Read until the source ends or `stop` is set. SourceError when trying again makes no sense."""
+        with contextlib.closing(self.source):
+            self._run()
+
+    def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
             before = self._connections
@@ -95,6 +100,8 @@ class Reader:
         try:
             with contextlib.closing(self.source.frames(connection, self._stop)) as frames:
                 for frame in frames:
+                    if self._stop.is_set():
+                        return  # nobody will take it, so it does not count
                     self._busy_since = now = time.monotonic()
                     self._arrived(now, connection)
                     self._on_frame(frame)
@@ -109,6 +116,7 @@ class Reader:
                 self._arrivals.clear()
                 self._state, self._detail = "online", ""
             self._captured += 1
+            self._corrupt = self.source.corrupt
             self._arrivals.append(now)
 
     def _become(self, state: SourceState, detail: str) -> None:
@@ -132,8 +140,10 @@ class Reader:
             age_s = max(0.0, now - self._arrivals[-1]) if self._arrivals else None
             span_s = self._arrivals[-1] - self._arrivals[0] if self._arrivals else 0.0
             fps_in = (len(self._arrivals) - 1) / span_s if span_s > 0 and state == "online" else 0.0
+            damaged = self.source.corrupt > self._corrupt
             captured, reconnects = self._captured, max(0, self._connections - self._first_connection - 1)
         patience_s = max(_STALL_S, _STALL_PERIODS / fps_in if fps_in else 0)
         if state == "online" and self.source.live and age_s is not None and age_s > patience_s:
-            state, detail, fps_in = "stalled", f"{self.source.uri}: no frame for {age_s:.1f} s", 0.0
+            what = "only damaged frames, check the network," if damaged else "no frame"
+            state, detail, fps_in = "stalled", f"{self.source.uri}: {what} for {age_s:.1f} s", 0.0
         return Health(state, detail, captured, self.source.corrupt, reconnects, fps_in, age_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import av
@@ -13,8 +14,19 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from streamer.errors import SourceError
 from streamer.types import Image
 
+MOST_PIXELS = 8192 * 4320
+"""Of a picture: 8K. A damaged header shall not cost gigabytes and minutes."""
+
+LIMITS = {"max_pixels": str(MOST_PIXELS)}
+"""Options for `av.open` and for decoders."""
+
+_ABORTING = frozenset({"yaf32le", "yaf32be"})  # pixel formats (of OpenEXR) that crash the converter of FFmpeg 8
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_DAMAGE_FRAMES, _MOST_DAMAGED = 25, 6  # so many of the last frames may be damaged
+_JPEG_END, _JPEG_PADDING = b"\xff\xd9", 64  # bytes; there may be padding behind the end
 _MOST_FAILURES = 100  # reads that fail one after the other: the container does not get past the damage
 
 
@@ -29,6 +41,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     if has_decoder(stream):
         stream.thread_type = "SLICE"
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = LIMITS
     return stream
 
 
@@ -71,6 +84,38 @@ def decode(
             yield frame, packet
 
 
+class Damage:
+    """Tells when damage hides the scene: while more than 6 of a connection's last 25 frames are damaged.
+
+    A smeared picture now and then beats a hole. But a decoder fills what it lacks with what it showed before, and
+    frames that build on such a picture count as whole; when much is damaged, they show a scene that is over.
+
+    damaged: called for each frame that `decode` has not called it for, and that is cut off or hidden.
+    """
+
+    def __init__(self, damaged: Callable[[], None]) -> None:
+        self._damaged = damaged
+        self._recent: deque[bool] = deque(maxlen=_DAMAGE_FRAMES)
+        self._ends = False  # the camera ends its JPEGs as it should; not all do
+
+    def hides(self, frame: av.VideoFrame, packet: Packet[VideoStream]) -> bool:
+        """Whether the next frame, which this packet completed, should not be believed."""
+        told = frame.is_corrupt
+        self._recent.append(told or self._cut_off(packet))
+        hidden = sum(self._recent) > _MOST_DAMAGED
+        if not told and (hidden or self._recent[-1]):
+            self._damaged()
+        return hidden
+
+    def _cut_off(self, packet: Packet[VideoStream]) -> bool:
+        """Whether this is the beginning of a JPEG: FFmpeg fills up the rest from an older picture without a word."""
+        if packet.stream.codec_context.name != "mjpeg":
+            return False
+        ends = _JPEG_END in bytes(memoryview(packet)[-_JPEG_PADDING:])
+        self._ends |= ends
+        return self._ends and not ends
+
+
 def pts_us(timed: av.VideoFrame | Packet[VideoStream]) -> int | None:
     """The timestamp in microseconds from the stream's own zero; None if it has none."""
     if timed.pts is None or timed.time_base is None:
@@ -79,6 +124,25 @@ def pts_us(timed: av.VideoFrame | Packet[VideoStream]) -> int | None:
 
 
 def bgr(frame: av.VideoFrame) -> Image:
-    """The frame as a picture [H, W, 3], turned upright as its rotation metadata says."""
-    image = frame.to_ndarray(format="bgr24")
+    """The frame as a picture [H, W, 3], turned upright as its rotation metadata says.
+
+    What cannot be converted as its colours are said to be is converted as if nothing were said of them. FFmpegError
+    when that cannot be, either.
+    """
+    if frame.format.name in _ABORTING:
+        raise av.error.PatchWelcomeError(0, f"{frame.format.name} would crash the converter")
+    try:
+        image = frame.to_ndarray(format="bgr24")
+    except av.error.FFmpegError:
+        frame.colorspace = _UNSPECIFIED
+        image = frame.to_ndarray(format="bgr24")
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+
+
+def picture(frame: av.VideoFrame, uri: str) -> Image:
+    """As `bgr`, for the source at `uri`: SourceError when the frame cannot be converted."""
+    try:
+        return bgr(frame)
+    except av.error.FFmpegError as error:
+        advice = "convert the file to H.264 (ffmpeg -i FILE -c:v libx264 OUT.mp4), or set the camera to it"
+        raise SourceError(f"{uri}: its pictures ({frame.format.name}) cannot be converted; {advice}", "slow") from error

@@ -12,7 +12,6 @@ from av.video.stream import VideoStream
 from streamer.errors import ConfigError
 from streamer.messages import Message
 from streamer.sources import Source
-from streamer.sources.file import FileSource
 from streamer.types import Frame
 from streamer.view.overlay import Overlay
 
@@ -24,8 +23,8 @@ def open_render(path: Path, sources: Sequence[Source]) -> Renderer:
     """The video of the only source. Raises ConfigError for several, and a file that cannot be written or is read."""
     if len(sources) > 1:
         raise ConfigError(f"--render writes one video, not {len(sources)}; replay one file at a time")
-    source = sources[0]
-    if isinstance(source, FileSource) and path.exists() and path.samefile(source.path):
+    replayed = sources[0].path
+    if replayed and path.exists() and path.samefile(replayed):
         raise ConfigError(f"--render {path}: this is the file that is replayed; give another name")
     return Renderer(path)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engines import EngineError, load_engine, probabilities
+from tools.cameras.barcode import barcode
 
 SCRIPT = {"labels": ["a", "b"], "scores": [[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]], "frames": 2, "height": 4, "width": 6}
 
@@ -29,6 +30,17 @@ def test_a_script_is_played_over_and_over_by_each_row_from_its_start(tmp_path: P
     assert played == [[0.9, 0.9], [0.2, 0.2], [0.5, 0.5], [0.9, 0.9], [0.2, 0.2]]
     assert readiness == [[False, False], [True, True], [True, True], [True, False], [True, True]]
     assert (engine.spec.name, engine.spec.labels) == ("two", ("a", "b"))
+
+
+def test_a_script_may_follow_the_numbers_that_the_pictures_show(tmp_path: Path) -> None:
+    engine = load_engine(write(tmp_path / "two.scores.json", order="pictures", height=32, width=40))
+    frames = np.stack([barcode(number, 32, 40) for number in (0, 1, 2, 1022)])
+    go, no = np.ones(4, np.bool_), np.zeros(4, np.bool_)
+    state = engine.new_state(4)
+    for ready_now in (False, True):
+        logits, ready = engine.step(frames, go, no, state)
+        assert [round(float(p), 3) for p in probabilities(logits)[:, 0]] == [0.9, 0.2, 0.5, 0.5]  # 1022 % 3 == 2
+        assert ready.tolist() == [ready_now] * 4
 
 
 def test_any_model_can_be_scripted_to_show_each_of_its_labels(model_folder: Path) -> None:

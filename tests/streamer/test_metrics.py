@@ -41,6 +41,7 @@ def test_every_metric_moves_with_what_it_measures(wait_for: WaitFor) -> None:
         wait_for(lambda: now("streamer_ring_frames", "camera") == 2)
         running.engine.free.set()
 
+        camera.crashes += 1
         camera.broken.set()
         wait_for(lambda: now("streamer_source_state", "camera") == STATES.index("offline"))
         camera.broken.clear()

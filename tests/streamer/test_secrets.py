@@ -35,9 +35,9 @@ def leaks(*texts: str) -> list[str]:
     return [secret for secret in SECRETS for text in texts if secret in text]
 
 
-@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize(("style", "capture"), [("text", "thread"), ("json", "process")])
 def test_no_fault_of_a_camera_tells_its_password(
-    style: str, rtsp_server: Callable[..., RtspServer], wait_for: Callable[[Callable[[], bool]], None]
+    style: str, capture: str, rtsp_server: Callable[..., RtspServer], wait_for: Callable[[Callable[[], bool]], None]
 ) -> None:
     dying, freezing = (rtsp_server("--user", "user", "--password", PASSWORD) for _ in range(2))
     other = rtsp_server("--user", "user", "--password", "another")
@@ -50,7 +50,7 @@ def test_no_fault_of_a_camera_tells_its_password(
             "killed": dying.url(IN_ADDRESSES),
             "frozen": freezing.url(IN_ADDRESSES),
         }
-        sources = [{"uri": uri, "name": name, **LIMITS} for name, uri in addresses.items()]
+        sources = [{"uri": uri, "name": name, "capture": capture, **LIMITS} for name, uri in addresses.items()]
         arguments = ("run", "--backend", "scripted", "--publish", "tcp://127.0.0.1:*", "--metrics", "127.0.0.1:0")
         process = subprocess.Popen(
             command(*arguments, "--set", f"sources={json.dumps(sources)}", "--log", style),

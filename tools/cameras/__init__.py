@@ -6,7 +6,10 @@ import signal
 import struct
 import subprocess
 import threading
+import time
+from base64 import b64encode
 from fractions import Fraction
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,10 +34,10 @@ def missing_for_rtsp() -> str | None:
     return None
 
 
-def write_rtsp_clip(path: Path, count: int = 60) -> None:
+def write_rtsp_clip(path: Path, count: int = 60, height: int = 128, width: int = 160) -> None:
     """A clip for `RtspServer`: numbered frames in H.264, one keyframe every ten, one slice per picture."""
     encoder = av.CodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = 160, 128, "yuv420p"
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base = Fraction(1, 30)
     x264 = "keyint=10:min-keyint=10:scenecut=0:repeat-headers=1:annexb=1:sliced-threads=0:slices=1"
     encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": x264}
@@ -42,7 +45,7 @@ def write_rtsp_clip(path: Path, count: int = 60) -> None:
         for number in range(count + 1):
             frame = None
             if number < count:
-                frame = av.VideoFrame.from_ndarray(barcode(number), format="bgr24")
+                frame = av.VideoFrame.from_ndarray(barcode(number, height, width), format="bgr24")
                 frame.pts = number
             for packet in encoder.encode(frame):
                 file.write(struct.pack(">I", packet.size) + bytes(packet))
@@ -85,45 +88,100 @@ class RtspServer:
 
 
 class HttpCamera(ThreadingHTTPServer):
-    """Serves numbered MJPEG frames at /cam, 25 a second until `cut` is set; and `other` answers at other paths."""
+    """Serves numbered MJPEG frames at /cam, 25 a second until `cut` is set; and `other` answers at other paths.
+
+    since     when frame 0 was shown, seconds UTC; None: when each connection began
+    password  of the user `viewer`, without which /cam answers 401; None: everybody may watch
+    moods     commands that hold: `silent`, `still`, `large`, `corrupt`, `truncate` and `single` (the decoder needs a
+              second frame to see the first one), as rtsp_server.py has them; `missing`: /cam answers 404; `unended`:
+              no JPEG has its last two bytes, as with some cheap cameras
+    """
 
     daemon_threads = True
+    fps = 25
 
-    def __init__(self, other: dict[str, tuple[int, bytes]]) -> None:
-        super().__init__(("127.0.0.1", 0), _HttpHandler)
+    def __init__(
+        self,
+        other: dict[str, tuple[int, bytes]],
+        port: int = 0,
+        since: float | None = None,
+        password: str | None = None,
+    ) -> None:
+        super().__init__(("127.0.0.1", port), _HttpHandler)
+        self.port = self.server_port
         self.cut = threading.Event()
         self.damaged: set[int] = set()  # numbers of the frames that are sent broken
-        self.other = other
+        self.other, self.since, self.password = other, since, password
+        self.moods: set[str] = set()
+        self._shown = 0
 
-    def url(self, path: str = "/cam") -> str:
-        return f"http://127.0.0.1:{self.server_port}{path}"
+    def url(self, path: str = "/cam", credentials: str = "") -> str:
+        return f"http://{credentials}127.0.0.1:{self.port}{path}"
+
+    def command(self, word: str) -> None:
+        if word == "clean":
+            self.moods.clear()
+        else:
+            self.moods.add(word)
+
+    def kill(self) -> None:
+        self.cut.set()
+        self.shutdown()
+        self.server_close()
+
+    def jpeg(self, number: int) -> bytes:
+        """The picture with this number, as the moods have it."""
+        if "still" not in self.moods:
+            self._shown = number
+        jpeg = _jpeg(self._shown % 1024, 240 if "large" in self.moods else 128)
+        if number in self.damaged or "corrupt" in self.moods:
+            return jpeg[:20] + bytes(len(jpeg) - 20)
+        if "unended" in self.moods:
+            return jpeg[:-2]
+        return jpeg[: len(jpeg) * 2 // 3] if "truncate" in self.moods else jpeg
+
+
+@cache
+def _jpeg(number: int, height: int) -> bytes:
+    return cv2.imencode(".jpg", barcode(number, height, height * 5 // 4))[1].tobytes()
 
 
 class _HttpHandler(BaseHTTPRequestHandler):
     server: HttpCamera
 
     def do_GET(self) -> None:
-        if self.path != "/cam":
-            status, body = self.server.other.get(urlsplit(self.path).path, (404, b""))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+        camera = self.server
+        if self.path != "/cam" or "missing" in camera.moods:
+            self._answer(*camera.other.get(urlsplit(self.path).path, (404, b"")))
+            return
+        known = f"Basic {b64encode(f'viewer:{camera.password}'.encode()).decode()}"
+        if camera.password and self.headers["Authorization"] != known:
+            self._answer(401, b"")
             return
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
-        number = 0
-        while not self.server.cut.wait(0.04):
-            jpeg = cv2.imencode(".jpg", barcode(number % 1024))[1].tobytes()
-            if number in self.server.damaged:
-                jpeg = jpeg[:20] + bytes(len(jpeg) - 20)
-            head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
-            try:
-                self.wfile.write(head + jpeg + b"\r\n")
-            except OSError:
-                return
+        since = time.time() if camera.since is None else camera.since
+        number = first = int((time.time() - since) * camera.fps) + 1
+        while not camera.cut.wait(max(0.0, since + number / camera.fps - time.time())):
+            if "silent" not in camera.moods:
+                jpeg = camera.jpeg(number)
+                head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+                try:
+                    self.wfile.write(head + jpeg + b"\r\n")
+                except OSError:
+                    return
             number += 1
+            if "single" in camera.moods and number > first + 1:
+                return
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing: a client that goes away is part of the test."""

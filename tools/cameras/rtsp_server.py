@@ -4,9 +4,22 @@
     /cam
 
 It needs the Debian packages gir1.2-gst-rtsp-server-1.0, python3-gi, gstreamer1.0-plugins-base and
-gstreamer1.0-plugins-good. CLIP is a sequence of access units, each preceded by its length (4 bytes, big endian). Lines
-on standard input command it: `corrupt` and `clean` switch damage on and off; the end of its input ends it, so it never
-outlives the program that started it.
+gstreamer1.0-plugins-good. CLIP is a sequence of access units, each preceded by its length (4 bytes, big endian).
+
+It shows the present: picture number (now - SINCE) * fps of the clip, over and over, whoever watches and whatever
+happened meanwhile. Lines on standard input command it; the end of its input ends it, so it never outlives the program
+that started it:
+
+    corrupt     noise in the data of every picture
+    truncate    the end of every picture is missing
+    silent      no packets; afterwards the present
+    hold        no packets; afterwards all that were held, in a burst
+    still       the same picture again and again
+    large       the pictures of the other clip, --large
+    single      each connection ends after one picture
+    clean       none of these any more
+    end         the running connections end as a recording does
+    jump S      the camera's clock leaps S seconds
 """
 
 from __future__ import annotations
@@ -31,6 +44,8 @@ _PIPELINE = (
     "( appsrc name=src is-live=true format=time caps=video/x-h264,stream-format=byte-stream,alignment=au"
     " ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
+_LATE_S = 1.0  # pictures that are later than this were missed, by a camera that was frozen
+_HELD_POLL_S = 0.01
 
 
 def read_units(clip: Path) -> list[bytes]:
@@ -43,7 +58,12 @@ def read_units(clip: Path) -> list[bytes]:
     return units
 
 
-def damage(unit: bytes) -> bytes:
+def is_key(unit: bytes) -> bool:
+    """Whether the access unit needs no other: it begins with a sequence parameter set."""
+    return unit[unit.index(b"\1") + 1] & 31 == 7
+
+
+def corrupted(unit: bytes) -> bytes:
     """The unit with noise in its picture data; parameter sets and the slice header stay whole."""
     noisy = bytearray(unit)
     for _ in range(len(unit) // 20):
@@ -51,34 +71,97 @@ def damage(unit: bytes) -> bytes:
     return bytes(noisy)
 
 
-class Camera:
-    """Pushes the clip in real time into every pipeline that a client starts."""
+def truncated(unit: bytes) -> bytes:
+    """The unit without its last third."""
+    return unit[: len(unit) * 2 // 3]
 
-    def __init__(self, units: list[bytes], fps: float) -> None:
-        self.units, self.fps = units, fps
-        self.corrupt = False
+
+class Camera:
+    """Pushes the present into every pipeline that a client starts.
+
+    clips    of numbered pictures, the other one for `large`
+    since    when picture 0 was shown, seconds UTC; None: when the pipeline started
+    moods    the commands that hold
+    """
+
+    def __init__(self, clips: list[list[bytes]], fps: float, since: float | None) -> None:
+        self.clips, self.fps, self.since = clips, fps, since
+        self.moods: set[str] = set()
+        self.leap_s = 0.0
+        self.ends = 0  # how often it was told to end
+
+    def obey(self, line: str) -> None:
+        """Do what a line commands."""
+        word, *arguments = line.split()
+        if word == "clean":
+            self.moods.clear()
+        elif word == "end":
+            self.ends += 1
+        elif word == "jump":
+            self.leap_s += float(arguments[0])
+        else:
+            self.moods.add(word)
 
     def configure(self, _factory: Any, media: Any) -> None:
         running = threading.Event()
         running.set()
         media.connect("unprepared", lambda _media: running.clear())
+        media.get_element().get_parent().connect("deep-element-added", send_at_once)
         source = media.get_element().get_by_name("src")
         threading.Thread(target=self.push, args=(source, running), daemon=True).start()
 
     def push(self, source: Any, running: threading.Event) -> None:
-        count, start = 0, time.monotonic()
+        since = time.time() if self.since is None else self.since
+        first = number = int((time.time() - since) * self.fps)
+        ends, pushed = self.ends, 0
+        catching_up = False  # with what was held
+        whole = large = False  # the decoder has what the next picture builds on; of which clip
+        key = b""  # the last picture that needs no other
         while running.is_set():
-            late = time.monotonic() - start - count / self.fps
+            if self.ends > ends or ("single" in self.moods and pushed):
+                source.emit("end-of-stream")
+                return
+            if "hold" in self.moods:
+                catching_up = True
+                time.sleep(_HELD_POLL_S)
+                continue
+            late = time.time() - since - number / self.fps
             if late < 0:
+                catching_up = False
                 time.sleep(-late)
-            elif late > 1:  # frozen meanwhile: go on from here, without a burst
-                start += late
-            unit = self.units[count % len(self.units)]
-            buffer = Gst.Buffer.new_wrapped(damage(unit) if self.corrupt else unit)
-            buffer.pts = buffer.dts = int(count * 1e9 / self.fps)
-            if source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
-                break
-            count += 1
+            elif late > _LATE_S and not catching_up:
+                number += int(late * self.fps)
+                whole = False
+            whole, large = whole and large == ("large" in self.moods), "large" in self.moods
+            unit = self.picture(number, large, key)
+            if is_key(unit):
+                key = unit
+            if "silent" in self.moods or not (whole or is_key(unit)):
+                whole = False
+            else:
+                whole = True
+                buffer = Gst.Buffer.new_wrapped(unit)
+                buffer.pts = buffer.dts = int(((number - first) / self.fps + self.leap_s) * 1e9)
+                if source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
+                    return
+                pushed += 1
+            number += 1
+
+    def picture(self, number: int, large: bool, key: bytes) -> bytes:
+        """The access unit of a picture, as the moods have it; `key`: of the one that stands still."""
+        units = self.clips[large]
+        unit = units[number % len(units)]
+        if "still" in self.moods:
+            return key or unit
+        if "corrupt" in self.moods:
+            return corrupted(unit)
+        return truncated(unit) if "truncate" in self.moods else unit
+
+
+def send_at_once(_pipeline: Any, _bin: Any, element: Any) -> None:
+    """Keep a sink from waiting for a packet's time: pictures come in time anyway, and the clock may leap."""
+    if element.find_property("sync"):
+        element.set_property("sync", False)
 
 
 def require_password(server: Any, factory: Any, user: str, password: str) -> None:
@@ -95,14 +178,18 @@ def require_password(server: Any, factory: Any, user: str, password: str) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("clip", type=Path)
+    parser.add_argument("--large", type=Path, help="the other clip")
     parser.add_argument("--fps", type=float, default=30)
+    parser.add_argument("--since", type=float, help="when picture 0 was shown, seconds UTC [default: to each at first]")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--path", default="/cam")
     parser.add_argument("--user")
     parser.add_argument("--password")
     options = parser.parse_args()
 
     Gst.init(None)
-    camera = Camera(read_units(options.clip), options.fps)
+    clips = [read_units(clip) for clip in (options.clip, options.large or options.clip)]
+    camera = Camera(clips, options.fps, options.since)
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(_PIPELINE)
     factory.set_shared(True)
@@ -112,14 +199,14 @@ def main() -> None:
     server.set_service(str(options.port))
     if options.user:
         require_password(server, factory, options.user, options.password)
-    server.get_mount_points().add_factory("/cam", factory)
+    server.get_mount_points().add_factory(options.path, factory)
     loop = GLib.MainLoop()
     if not server.attach(None):
         sys.exit(f"port {options.port} is taken")
 
     def obey() -> None:
         for line in sys.stdin:
-            camera.corrupt = line.strip() == "corrupt"
+            camera.obey(line)
         loop.quit()
 
     threading.Thread(target=obey, daemon=True).start()

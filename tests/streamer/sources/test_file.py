@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import math
 import os
+import random
+import resource
 import struct
 import threading
 import time
 import wave
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -21,6 +24,7 @@ from streamer.errors import SourceError
 from streamer.sources import Source, open_source
 from streamer.types import Frame
 from tools.cameras.barcode import barcode, read_barcode
+from tools.fuzz.seeds import open_exr
 
 WriteVideo = Callable[..., Path]
 
@@ -82,6 +86,64 @@ def test_missing_and_backward_timestamps_go_on_evenly() -> None:
     timeline = _Timeline(40_000)
     places = [timeline.place_us(pts) for pts in [5_000, 45_000, None, 125_000, 10, 40_010, 40_010, 1_000_000]]
     assert places == [0, 40_000, 80_000, 120_000, 160_000, 200_000, 240_000, 1_199_990]
+
+
+def test_timestamps_that_leap_by_years_and_impossible_rates_go_on_evenly() -> None:
+    from streamer.sources.file import _Timeline
+
+    timeline = _Timeline(40_000)
+    assert [timeline.place_us(pts) for pts in [0, 10**18, 10**18 + 40_000, -(10**18)]] == [0, 40_000, 80_000, 120_000]
+    for period_us in (0, 10**15):
+        timeline = _Timeline(period_us)
+        assert [timeline.place_us(None) for _ in range(3)] == [0, 33_333, 66_666]
+
+
+def test_a_header_with_an_impossible_frame_rate_does_not_stop_a_realtime_file(write_video: WriteVideo) -> None:
+    path = write_video("clip.avi", count=3, codec="mjpeg", pixels="yuvj420p")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<II", data, data.index(b"strh") + 28, 2**32 - 1, 1)  # 136 years a frame
+    path.write_bytes(data)
+    assert [frame.time_us for frame, _ in read(source_of(path))] == [0, 33_333, 66_666]
+    assert len(read(source_of(path, "realtime"))) == 3
+
+
+def png(width: int, height: int) -> bytes:
+    """A picture that says it is of this size."""
+    data = bytearray(cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes())
+    struct.pack_into(">II", data, 16, width, height)
+    struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def test_a_header_that_claims_a_huge_picture_is_refused_without_the_memory_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    path.write_bytes(png(32768, 32768))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    check_refused(
+        path, "not one frame could be decoded; it is damaged or cut off, copy it again; or larger than 8192x4320"
+    )
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_a_picture_that_would_crash_the_converter_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "picture.exr"
+    path.write_bytes(open_exr("Y"))
+    assert read(source_of(path))[0][0].bgr().shape == (8, 8, 3)
+    path.write_bytes(open_exr("AY"))
+    (frame,) = source_of(path).frames(0, threading.Event())
+    with pytest.raises(
+        SourceError, match=r"picture.exr: its pictures \(yaf32le\) cannot be converted; convert the file"
+    ):
+        frame.bgr()
+
+
+@pytest.mark.parametrize("colours", [3, 8, 10, 99])
+def test_colours_that_the_converter_does_not_know_are_no_reason_to_stop(colours: int) -> None:
+    from streamer.sources.video import bgr
+
+    frame = av.VideoFrame.from_ndarray(barcode(5), format="bgr24").reformat(format="yuv420p")
+    frame.colorspace = colours
+    assert read_barcode(bgr(frame)) == 5
 
 
 def rotate(path: Path, degrees: int) -> None:
@@ -176,7 +238,7 @@ BROKEN: list[tuple[str, Callable[[Path], object], str]] = [
     ("empty.mp4", Path.touch, "this file is empty"),
     ("text.txt", text, "this is a text"),
     ("text.mp4", text, "this is not a video"),
-    ("noise.mp4", lambda path: path.write_bytes(os.urandom(50_000)), "this is not a video"),
+    ("noise.mp4", lambda path: path.write_bytes(random.Random(0).randbytes(50_000)), "this is not a video"),
     ("sound.wav", sound, "no video in it"),
     ("song.flac", song_with_cover, "no video in it"),
 ]

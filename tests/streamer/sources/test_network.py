@@ -229,6 +229,32 @@ def test_damaged_jpegs_are_counted_and_reading_goes_on(http_camera: StartHttp) -
     assert numbers[-1] >= 12
 
 
+@pytest.mark.parametrize(("scheme", "damage"), [("http", "truncate"), ("http", "corrupt"), ("rtsp", "truncate")])
+def test_a_camera_that_sends_only_damaged_frames_is_stalled_and_says_so(
+    request: pytest.FixtureRequest, watch: Callable[[Source], Watched], wait_for: WaitFor, scheme: str, damage: str
+) -> None:
+    camera = request.getfixturevalue("http_camera" if scheme == "http" else "rtsp_server")()
+    source = source_of(camera.url())
+    watched = watch(source)
+    wait_for(lambda: watched.health().captured > 5)
+    camera.command(damage)
+    wait_for(lambda: watched.health().state == "stalled" and "only damaged frames" in watched.health().detail)
+    captured, corrupt = watched.health().captured, source.corrupt
+    wait_for(lambda: source.corrupt > corrupt + 5)
+    assert watched.health().captured == captured
+    camera.command("clean")
+    wait_for(lambda: watched.health().state == "online" and watched.health().captured > captured + 30)
+    assert set(watched.connections) == {0}
+
+
+def test_a_camera_that_never_ends_its_jpegs_is_believed(http_camera: StartHttp) -> None:
+    camera = http_camera()
+    camera.command("unended")
+    source = source_of(camera.url())
+    assert len(read(source, 30)) == 30
+    assert source.corrupt == 0
+
+
 def test_an_http_camera_that_closes_the_connection_is_lost(http_camera: StartHttp) -> None:
     camera = http_camera()
     error = failure(source_of(camera.url()), at=3, do=camera.cut.set)

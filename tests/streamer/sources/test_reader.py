@@ -265,3 +265,16 @@ def test_delays_start_over_only_after_a_healthy_connection(monkeypatch: pytest.M
     source = Scripted([lost()], [lost()], [2, lost()], [2, lost()], [2, lost()], [lost()], [])
     Reader(source, pass_time, threading.Event()).run()
     assert asked == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_frame_that_comes_after_the_end_is_not_counted() -> None:
+    late = threading.Event()
+    source = Scripted([3, late, 2])
+    stop = threading.Event()
+    started = Started(source, stop)
+    while len(started.frames) < 3:
+        time.sleep(0.01)
+    stop.set()
+    late.set()
+    started.thread.join(30)
+    assert len(started.frames) == started.reader.health(time.monotonic()).captured == 3
