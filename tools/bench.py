@@ -76,13 +76,13 @@ def machine() -> str:
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """The rows as lines; times with half the distance of the quartiles."""
     yield (
-        f"{'network':8}{'T':>3} {'rows':>4} {'engine':18}{'limit ms':>16}{'step ms':>16}{'window ms':>17}"
-        f"{'recompute ms':>17}{'step/limit':>11}{'recompute/step':>15}{'frames/s':>10}{'difference':>12}"
+        f"{'network':8}{'T':>3} {'rows':>4} {'engine':15}{'limit ms':>14}{'step ms':>17}{'window ms':>17}"
+        f"{'recompute ms':>17}   {'step/limit':>11}{'recompute/step':>15}{'frames/s':>10}{'difference':>12}"
     )
     for row in rows:
         ms = {form: getattr(row, f"{form}_ms") for form in row.spread_ms}
         half = {form: (high - low) / 2 for form, (low, high) in row.spread_ms.items()}
-        cells = "".join(f"{ms[form]:10.2f} ± {half[form]:<5.2f}"[:18].rjust(17) for form in ms)
+        cells = "".join(f"{ms[form]:9.2f} ± {half[form]:<5.2f}" for form in ms)
         yield (
             f"{row.network:8}{row.frames:3} {row.rows:4} {row.backend + ' ' + row.precision:16}{cells}"
             f"{row.step_over_limit:11.2f}{row.recompute_over_step:15.2f}{row.frames_per_s:10.0f}{row.difference:12.1e}"
