@@ -5,6 +5,7 @@ The process is this file, run as a script: it loads nothing of the project, so t
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -56,6 +57,7 @@ class Readers:
 
 def read(address: str, count: int, prefix: str, every_s: float) -> None:
     """Be so many readers until standard input ends."""
+    os.nice(19)  # readers are elsewhere; here they shall not take the processor from the program
     context = zmq.Context()
     socket = context.socket(zmq.XSUB)  # unlike SUB it connects to one address as often as it is told to
     socket.setsockopt(zmq.LINGER, 0)

@@ -1,8 +1,8 @@
 """Whether what a run takes of the machine stays the same. Pure.
 
 A run takes more while it is disturbed: a stream more is a thread more. So it is left in peace again and again, with the
-streams that it began with and nobody but the observer, and measured then: a rest. The rests of the second half of the time
-are compared, the median of the later ones with that of the earlier ones: it must be less than 2 % above it.
+streams that it began with and nobody but the observer, and measured then: a rest. The rests of the second half of the
+time are compared, the median of the later ones with that of the earlier ones: it must be less than 2 % above it.
 
 A run of a minute has hardly warmed up by its third quarter: what is allocated once (buffers of decoders, the meters'
 4096 values, the allocator's arenas) still comes. Below ten minutes memory may grow by 8 MiB instead: only a gross leak
