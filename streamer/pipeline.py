@@ -114,11 +114,11 @@ class Pipeline:
                     self._publisher.poll()
                 if self._control:
                     self._control.poll(self)
-                self._arrange()
                 if now >= watch_due and not self.draining:  # then the sources are silent because they were told to be
                     watch_due = now + WATCH_S
                     if self._watch(now):
                         break
+                self._arrange()  # before the next step: a stream that has ended says nothing more
         finally:
             self._shut_down()
         return self.summary()
@@ -274,6 +274,7 @@ class Pipeline:
             known.pop(name, None)
         for kind in RETAINED:
             self._last.pop((name, kind), None)
+        self._probe.removed(name)
         if self._publisher:
             self._publisher.forget(name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -17,11 +17,12 @@ from streamer import pipeline as pipeline_module
 from streamer.config import Config, SourceConfig
 from streamer.control import Control
 from streamer.ctl import ask, make_request
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, SourceError
 from streamer.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.subscriber import Subscriber
+from streamer.types import Frame
 
 from .seeing import SPEC, Film, SeeingEngine
 from .test_pipeline import Camera, Run, WaitFor
@@ -182,6 +183,33 @@ def test_a_stream_that_cannot_be_read_leaves_and_the_others_go_on(
     assert "is not a video" in run.said(StatusMessage, stream="broken")[-1].detail
     assert "broken: removed: " in caplog.text
     assert [stream["stream"] for stream in run.ask("status")["streams"]] == ["one"]
+
+
+def test_a_stream_that_breaks_off_says_nothing_after_its_end(
+    direct: Direct, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(SeeingEngine):
+        def _step(self, *arguments: Any) -> Any:
+            time.sleep(0.05)  # so that a full ring lasts until the end is noticed
+            return super()._step(*arguments)
+
+    class Torn(Film):
+        def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+            yield from super().frames(connection, stop)
+            raise SourceError("torn: this film is torn")
+
+    run = direct("one", engine=Slow())
+    torn = Torn(lambda t: 1, [n / 10 for n in range(30)], "torn")
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline_module, "open_source", lambda config, taken: torn)
+        run.ask("add", "torn")
+    wait_for(lambda: run.said(StatusMessage, stream="torn", source="stopped"))
+    before = len(run.said(StateMessage, stream="one"))
+    wait_for(lambda: len(run.said(StateMessage, stream="one")) > before)
+    said = [message for message in run.messages if message.stream == "torn"]
+    assert isinstance(said[-1], StatusMessage)
+    starts, ends = (run.said(EventMessage, stream="torn", type=kind) for kind in ("start", "end"))
+    assert len(starts) == len(ends) == 1
 
 
 def test_a_stream_that_the_engine_has_no_room_for_leaves_and_the_others_go_on(
