@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -43,6 +44,7 @@ def main() -> int:
     parser.add_argument("--model", help="a name or a file, such as default; without it a script, which costs nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with all that it started
     print(f"seed {options.seed}", flush=True)
     report = soak(options.minutes, options.seed, options.model, lambda line: print(line, flush=True))
     print("\n".join(lines(report)))
