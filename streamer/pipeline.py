@@ -262,6 +262,7 @@ class Pipeline:
             log.warning("%s: removed: %s", capture.stream.name, detail)
         stream, name = capture.stream, capture.stream.name
         capture.stop()
+        capture.error = None  # its traceback would keep the stream until the garbage collector comes
         stream.interrupt("shutdown")
         health = capture.health(time.monotonic())
         stream.status("stopped", detail, **self._counts(health))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -21,6 +23,8 @@ from streamer.errors import ConfigError, SourceError
 from streamer.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
+from streamer.sources import Source
+from streamer.stream import Stream
 from streamer.subscriber import Subscriber
 from streamer.types import Frame
 
@@ -183,6 +187,31 @@ def test_a_stream_that_cannot_be_read_leaves_and_the_others_go_on(
     assert "is not a video" in run.said(StatusMessage, stream="broken")[-1].detail
     assert "broken: removed: " in caplog.text
     assert [stream["stream"] for stream in run.ask("status")["streams"]] == ["one"]
+
+
+@pytest.mark.parametrize("uri", [SWIPE, __file__])
+def test_a_stream_that_has_left_takes_no_memory_even_before_the_garbage_collector_comes(
+    uri: str, direct: Direct, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Stream]] = []
+    make = Pipeline._stream
+
+    def remember(pipeline: Pipeline, source: Source) -> Stream:
+        stream = make(pipeline, source)
+        made.append(weakref.ref(stream))
+        return stream
+
+    run = direct("one")
+    monkeypatch.setattr(Pipeline, "_stream", remember)
+    gc.disable()
+    try:
+        run.ask("add", uri, "two")
+        if uri == SWIPE:
+            wait_for(lambda: run.said(ScoreMessage, stream="two"))
+            run.ask("remove", "two")
+        wait_for(lambda: run.said(StatusMessage, stream="two", source="stopped") and made[0]() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_stream_that_breaks_off_says_nothing_after_its_end(
