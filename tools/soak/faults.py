@@ -81,17 +81,23 @@ class Faults:
         self._undo: list[tuple[float, int, Callable[[], None]]] = []  # heap: when, in what order, what
         self._numbers = itertools.count()
         self._kinds: dict[Callable[[], bool], float] = {  # with weights
-            self.freeze: 2, self.kill: 1, self.corrupt: 2, self.add: 3, self.remove: 2, self.come_back: 1, self.film: 1,
-            self.unreachable: 1, self.reset: 2, self.join: 3, self.leave: 2, self.stall: 2, self.die: 2,
-            self.crowd: 0.3, self.subscribe: 2, self.unsubscribe: 2, self.bad_request: 3, self.deaf_client: 1,
-            self.ask: 3, self.scrape: 4, self.bad_web_request: 2, self.bad_peer: 1,
+            self.crowd: 0.3, self.freeze: 2, self.kill: 1, self.corrupt: 2, self.add: 3, self.film: 1,
+            self.unreachable: 1, self.remove: 2, self.come_back: 1, self.reset: 2, self.join: 3, self.stall: 2,
+            self.leave: 2, self.die: 2, self.subscribe: 2, self.unsubscribe: 2, self.bad_request: 3,
+            self.deaf_client: 1, self.ask: 3, self.scrape: 4, self.bad_web_request: 2, self.bad_peer: 1,
         }  # fmt: skip
 
-    def make(self) -> None:
-        """One thing happens, if it can, and what is due is undone."""
+    @property
+    def kinds(self) -> list[Callable[[], bool]]:
+        """All that can happen."""
+        return list(self._kinds)
+
+    def make(self, kind: Callable[[], bool] | None = None) -> None:
+        """One thing happens, if it can: this one, or any. And what is due is undone."""
         while self._undo and self._undo[0][0] <= time.monotonic():
             heapq.heappop(self._undo)[2]()
-        (kind,) = self._random.choices(list(self._kinds), list(self._kinds.values()))
+        if kind is None:
+            (kind,) = self._random.choices(self.kinds, list(self._kinds.values()))
         if kind():
             self.made[kind.__name__] += 1
 

@@ -91,6 +91,8 @@ def _rounds(program: Program, faults: Faults, report: Report, tell: Callable[[st
     pauses = random.Random(report.seed + 1)
     began, total_s = time.monotonic(), report.minutes * 60
     trouble_s = min(TROUBLE_S, total_s / 15)
+    for kind in faults.kinds:  # each once, lest what is allocated at the first time count as growth
+        faults.make(kind)
     while (now := time.monotonic()) < began + total_s:
         while time.monotonic() < now + trouble_s and program.exit_code() is None:
             faults.make()
