@@ -116,14 +116,9 @@ class Faults:
         self._added.clear()
 
     def abandon(self) -> None:
-        """End what still runs, and care for nothing."""
-        for _, _, undo in self._undo:
-            with suppress(Exception):
-                undo()
-        for readers in self._readers:
-            readers.die()
-        for subscriber in self._subscribers:
-            subscriber.close()
+        """Undo what is around the program, which may have ended."""
+        self._added.clear()
+        self.heal()
 
     def freeze(self) -> bool:
         """A camera stops, and its connections stay open."""

@@ -5,7 +5,7 @@ streams that it began with and nobody but the observer, and measured then: a res
 time are compared, the median of the later ones with that of the earlier ones: it must be less than 2 % above it.
 
 A run of a minute has hardly warmed up by its third quarter: what is allocated once (buffers of decoders, the meters'
-4096 values, the allocator's arenas) still comes. Below ten minutes memory may grow by 8 MiB instead: only a gross leak
+4096 values, the allocator's arenas) still comes. Below ten minutes memory may grow by 5 MiB instead: only a gross leak
 shows. Threads and descriptors get no such allowance.
 """
 
@@ -17,7 +17,7 @@ from statistics import median
 
 MOST_GROWTH = 0.02
 SHORT_MINUTES = 10.0
-SHORT_MIB = 8.0
+SHORT_MIB = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ FILM_FRAMES = 45
 
 @dataclass(slots=True)
 class Report:
-    """What a soak found. `problems` is empty when all is well; `wrong` counts those of the messages, told or not."""
+    """What a soak found. `problems` is empty when all is well."""
 
     seed: int
     minutes: float
