@@ -230,7 +230,7 @@ def test_a_stream_that_breaks_off_says_nothing_after_its_end(
     run = direct("one", engine=Slow())
     torn = Torn(lambda t: 1, [n / 10 for n in range(30)], "torn")
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline_module, "open_source", lambda config, taken: torn)
+        patched.setattr(pipeline_module, "open_source", lambda *_: torn)
         run.ask("add", "torn")
     wait_for(lambda: run.said(StatusMessage, stream="torn", source="stopped"))
     before = len(run.said(StateMessage, stream="one"))
@@ -285,7 +285,7 @@ OPERATIONS = st.lists(
 @given(OPERATIONS)
 @settings(max_examples=10)
 def test_every_start_has_exactly_one_end_whatever_is_added_removed_and_reset(operations: list[tuple[str, str]]) -> None:
-    def film(config: SourceConfig, taken: object = ()) -> Film:
+    def film(config: SourceConfig, taken: object = (), capture: object = None) -> Film:
         return Film(lambda t: int(t / 1.5), [n / 10 for n in range(10_000)], config.uri)
 
     messages: list[Message] = []

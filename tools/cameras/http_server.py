@@ -1,7 +1,7 @@
 """An `HttpCamera` in a process of its own: python -m tools.cameras.http_server PORT
 
-Prints "port N", then serves. Lines on standard input command it: `corrupt` breaks every third picture from now on,
-`clean` none; the end of its input ends it, so it never outlives the program that started it.
+Prints "port N", then serves. Lines on standard input are its commands; the end of its input ends it, so it never
+outlives the program that started it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ import threading
 
 from tools.cameras import HttpCamera
 
-BROKEN = set(range(0, 100_000, 3))  # an hour of one connection
-
 if __name__ == "__main__":
     camera = HttpCamera({}, int(sys.argv[1]))
     threading.Thread(target=camera.serve_forever, daemon=True).start()
     sys.stdout.write(f"port {camera.server_port}\n")
     sys.stdout.flush()
     for line in sys.stdin:
-        camera.damaged = BROKEN if line.strip() == "corrupt" else set()
+        camera.command(line.strip())

@@ -1,4 +1,4 @@
-"""Soak a run: python -m tools.soak [--minutes 30] [--seed N] [--model default] [--json FILE]
+"""Soak a run: python -m tools.soak [--minutes 30] [--seed N] [--model default] [--capture process]
 
 Cameras freeze, vanish, come back and send damaged pictures; streams and subscribers come and go, stall and die;
 requests are malformed; and all that is published is checked. Exit code 1, with the reasons, unless everything held and
@@ -42,11 +42,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="default: another each time")
     parser.add_argument("--model", help="a name or a file, such as default; without it a script, which costs nothing")
+    parser.add_argument("--capture", choices=["thread", "process"], default="thread", help="as in the configuration")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, too")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with all that it started
     print(f"seed {options.seed}", flush=True)
-    report = soak(options.minutes, options.seed, options.model, lambda line: print(line, flush=True))
+    report = soak(options.minutes, options.seed, options.model, options.capture, lambda line: print(line, flush=True))
     print("\n".join(lines(report)))
     if options.json:
         options.json.write_text(json.dumps(asdict(report), indent=2))

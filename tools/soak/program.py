@@ -40,16 +40,16 @@ def write_script(folder: Path, rate_hz: float = 10.0, size: int = 112) -> Path:
 
 
 class Program:
-    """`streamer run` with these sources; its log goes to `folder`."""
+    """`streamer run` with these sources; its log goes to `folder`. capture: as in the configuration."""
 
-    def __init__(self, folder: Path, model: str, sources: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, model: str, sources: Sequence[dict[str, Any]], capture: str = "thread") -> None:
         self.labels, self.control = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
         self.web = f"127.0.0.1:{free_port()}"
         self.sources = sources
         self.log = folder / "log.jsonl"
         config = folder / "soak.yaml"
         settings = {"model": model, "control": self.control, "metrics": self.web, "sources": list(sources)}
-        config.write_text(yaml.safe_dump(settings | {"publish": {"address": self.labels}}))
+        config.write_text(yaml.safe_dump(settings | {"publish": {"address": self.labels}, "capture": capture}))
         self._command = [sys.executable, "-m", "streamer", "run", "-c", str(config), "--headless", "--log", "json"]
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -50,8 +50,9 @@ class Report:
     mib_an_hour: float | None = None
 
 
-def soak(minutes: float, seed: int, model: str | None, tell: Callable[[str], None]) -> Report:
+def soak(minutes: float, seed: int, model: str | None, capture: str, tell: Callable[[str], None]) -> Report:
     """Run for so many minutes. model: a name or a file; default: a script that costs nothing and has many events.
+    capture: `thread` or `process`, as in the configuration.
 
     ToolError when the run does not even start.
     """
@@ -61,7 +62,7 @@ def soak(minutes: float, seed: int, model: str | None, tell: Callable[[str], Non
         quick = {"open_s": 1.0, "read_s": 1.0}
         sources: list[dict[str, Any]] = [{"uri": one.uri, "name": one.name, **quick} for one in cameras]
         sources.append({"uri": "pattern://swipe?fps=15&size=160x120", "name": "pattern"})
-        program = Program(folder, model or str(write_script(folder)), sources)
+        program = Program(folder, model or str(write_script(folder)), sources, capture)
         stack.callback(program.kill)
         report = Report(seed, minutes, [one.uri.partition(":")[0] for one in cameras])
         with Observer(program.labels) as observer:
