@@ -32,12 +32,12 @@ class Capture:
 
     def _begin(self, connection: int) -> None:
         """Start a reader whose connections are numbered from `connection`."""
-        stop = threading.Event()
+        stop, stream = threading.Event(), self.stream
         wait = stop if not self.source.live and self.source.config.pace == "fast" else None
 
-        def push(frame: Frame) -> None:
+        def push(frame: Frame) -> None:  # knows nothing of `self`: whole rings would wait for the garbage collector
             if not stop.is_set():  # an abandoned thread that comes back has nothing to say
-                self.stream.offer(frame, wait)
+                stream.offer(frame, wait)
 
         def run() -> None:
             try:

@@ -48,3 +48,6 @@ class Probe:
 
     def published(self, stream: str, age_s: float) -> None:
         """All that a frame gave was published, this long after its capture."""
+
+    def removed(self, stream: str) -> None:
+        """A stream is no more."""

@@ -71,6 +71,10 @@ class Metrics(Probe, Collector):
         """Count the age of a frame."""
         self._age.labels(stream).observe(age_s)
 
+    def removed(self, stream: str) -> None:
+        """Forget a stream: with names that are always new, the ages of old ones would grow without end."""
+        self._age.remove(stream)
+
     def text(self) -> bytes:
         """All metrics in Prometheus' text format; any thread may ask."""
         return generate_latest(self._registry)

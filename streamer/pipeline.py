@@ -114,11 +114,11 @@ class Pipeline:
                     self._publisher.poll()
                 if self._control:
                     self._control.poll(self)
-                self._arrange()
                 if now >= watch_due and not self.draining:  # then the sources are silent because they were told to be
                     watch_due = now + WATCH_S
                     if self._watch(now):
                         break
+                self._arrange()  # before the next step: a stream that has ended says nothing more
         finally:
             self._shut_down()
         return self.summary()
@@ -262,6 +262,7 @@ class Pipeline:
             log.warning("%s: removed: %s", capture.stream.name, detail)
         stream, name = capture.stream, capture.stream.name
         capture.stop()
+        capture.error = None  # its traceback would keep the stream until the garbage collector comes
         stream.interrupt("shutdown")
         health = capture.health(time.monotonic())
         stream.status("stopped", detail, **self._counts(health))
@@ -274,6 +275,7 @@ class Pipeline:
             known.pop(name, None)
         for kind in RETAINED:
             self._last.pop((name, kind), None)
+        self._probe.removed(name)
         if self._publisher:
             self._publisher.forget(name)
 

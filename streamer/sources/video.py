@@ -127,15 +127,16 @@ def bgr(frame: av.VideoFrame) -> Image:
     """The frame as a picture [H, W, 3], turned upright as its rotation metadata says.
 
     What cannot be converted as its colours are said to be is converted as if nothing were said of them. FFmpegError
-    when that cannot be, either.
+    when that cannot be, either. All in this thread: PyAV's default starts a thread per processor for each frame, and
+    fails where no more may be started.
     """
     if frame.format.name in _ABORTING:
         raise av.error.PatchWelcomeError(0, f"{frame.format.name} would crash the converter")
     try:
-        image = frame.to_ndarray(format="bgr24")
+        image = frame.to_ndarray(format="bgr24", threads=1)
     except av.error.FFmpegError:
         frame.colorspace = _UNSPECIFIED
-        image = frame.to_ndarray(format="bgr24")
+        image = frame.to_ndarray(format="bgr24", threads=1)
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
 

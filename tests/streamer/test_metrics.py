@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from streamer.config import Config
 from streamer.messages import StatusMessage
 from streamer.metrics import STATES, Metrics
+from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.subscriber import Subscriber
 
@@ -117,6 +119,28 @@ def test_rows_of_two_cameras_are_counted_as_a_batch(wait_for: WaitFor) -> None:
             return found["streamer_batch_rows_sum",] > found["streamer_batch_rows_count",]
 
         wait_for(two_at_once)
+
+
+def test_of_a_stream_that_was_removed_nothing_is_served_any_more(wait_for: WaitFor) -> None:
+    class Hand:
+        """In the place of the control socket."""
+
+        def poll(self, on: Pipeline) -> None:
+            if asked.is_set() and len(on.streams) > 1:
+                on.remove("two")
+
+    asked = threading.Event()
+    with monitored(Camera("one"), Camera("two")) as running:
+        running.pipeline._control = Hand()  # type: ignore[assignment]
+
+        def streams() -> set[str]:
+            return {one.labels["stream"] for family in families(running.address) for one in family.samples
+                    if "stream" in one.labels}  # fmt: skip
+
+        wait_for(lambda: ("streamer_frame_age_seconds_count", "two") in values(running.address))
+        assert streams() == {"one", "two"}
+        asked.set()
+        wait_for(lambda: streams() == {"one"})
 
 
 def test_names_end_in_their_unit_and_labels_are_few(wait_for: WaitFor) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -17,11 +19,14 @@ from streamer import pipeline as pipeline_module
 from streamer.config import Config, SourceConfig
 from streamer.control import Control
 from streamer.ctl import ask, make_request
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, SourceError
 from streamer.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
 from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
+from streamer.sources import Source
+from streamer.stream import Stream
 from streamer.subscriber import Subscriber
+from streamer.types import Frame
 
 from .seeing import SPEC, Film, SeeingEngine
 from .test_pipeline import Camera, Run, WaitFor
@@ -184,6 +189,58 @@ def test_a_stream_that_cannot_be_read_leaves_and_the_others_go_on(
     assert [stream["stream"] for stream in run.ask("status")["streams"]] == ["one"]
 
 
+@pytest.mark.parametrize("uri", [SWIPE, __file__])
+def test_a_stream_that_has_left_takes_no_memory_even_before_the_garbage_collector_comes(
+    uri: str, direct: Direct, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Stream]] = []
+    make = Pipeline._stream
+
+    def remember(pipeline: Pipeline, source: Source) -> Stream:
+        stream = make(pipeline, source)
+        made.append(weakref.ref(stream))
+        return stream
+
+    run = direct("one")
+    monkeypatch.setattr(Pipeline, "_stream", remember)
+    gc.disable()
+    try:
+        run.ask("add", uri, "two")
+        if uri == SWIPE:
+            wait_for(lambda: run.said(ScoreMessage, stream="two"))
+            run.ask("remove", "two")
+        wait_for(lambda: run.said(StatusMessage, stream="two", source="stopped") and made[0]() is None)
+    finally:
+        gc.enable()
+
+
+def test_a_stream_that_breaks_off_says_nothing_after_its_end(
+    direct: Direct, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(SeeingEngine):
+        def _step(self, *arguments: Any) -> Any:
+            time.sleep(0.05)  # so that a full ring lasts until the end is noticed
+            return super()._step(*arguments)
+
+    class Torn(Film):
+        def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+            yield from super().frames(connection, stop)
+            raise SourceError("torn: this film is torn")
+
+    run = direct("one", engine=Slow())
+    torn = Torn(lambda t: 1, [n / 10 for n in range(30)], "torn")
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline_module, "open_source", lambda *_: torn)
+        run.ask("add", "torn")
+    wait_for(lambda: run.said(StatusMessage, stream="torn", source="stopped"))
+    before = len(run.said(StateMessage, stream="one"))
+    wait_for(lambda: len(run.said(StateMessage, stream="one")) > before)
+    said = [message for message in run.messages if message.stream == "torn"]
+    assert isinstance(said[-1], StatusMessage)
+    starts, ends = (run.said(EventMessage, stream="torn", type=kind) for kind in ("start", "end"))
+    assert len(starts) == len(ends) == 1
+
+
 def test_a_stream_that_the_engine_has_no_room_for_leaves_and_the_others_go_on(
     direct: Direct, wait_for: WaitFor
 ) -> None:
@@ -228,7 +285,7 @@ OPERATIONS = st.lists(
 @given(OPERATIONS)
 @settings(max_examples=10)
 def test_every_start_has_exactly_one_end_whatever_is_added_removed_and_reset(operations: list[tuple[str, str]]) -> None:
-    def film(config: SourceConfig, taken: object = ()) -> Film:
+    def film(config: SourceConfig, taken: object = (), capture: object = None) -> Film:
         return Film(lambda t: int(t / 1.5), [n / 10 for n in range(10_000)], config.uri)
 
     messages: list[Message] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import struct
 import subprocess
+import sys
 import threading
 import time
 from base64 import b64encode
@@ -51,24 +52,20 @@ def write_rtsp_clip(path: Path, count: int = 60, height: int = 128, width: int =
                 file.write(struct.pack(">I", packet.size) + bytes(packet))
 
 
-class RtspServer:
-    """rtsp_server.py in a process of its own: it can be frozen, killed and started again."""
+class CameraProcess:
+    """A camera in a process of its own: it can be frozen, killed and started again."""
 
-    def __init__(self, clip: Path, *options: str, port: int = 0) -> None:
-        script = Path(__file__).with_name("rtsp_server.py")
-        self._process = subprocess.Popen(
-            [PYTHON, str(script), str(clip), "--port", str(port), *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    scheme = ""
+
+    def __init__(self, *command: str) -> None:
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         words = self._process.stdout.readline().split()
-        assert words[:1] == ["port"], "the RTSP server did not start"
+        assert words[:1] == ["port"], f"the {self.scheme} server did not start"
         self.port = int(words[1])
 
     def url(self, credentials: str = "", path: str = "/cam") -> str:
-        return f"rtsp://{credentials}127.0.0.1:{self.port}{path}"
+        return f"{self.scheme}://{credentials}127.0.0.1:{self.port}{path}"
 
     def command(self, word: str) -> None:
         assert self._process.stdin is not None
@@ -85,6 +82,25 @@ class RtspServer:
         self._process.kill()
         with self._process:
             self._process.wait()
+
+
+class RtspServer(CameraProcess):
+    """rtsp_server.py."""
+
+    scheme = "rtsp"
+
+    def __init__(self, clip: Path, *options: str, port: int = 0) -> None:
+        script = Path(__file__).with_name("rtsp_server.py")
+        super().__init__(PYTHON, str(script), str(clip), "--port", str(port), *options)
+
+
+class HttpServer(CameraProcess):
+    """http_server.py, an `HttpCamera`."""
+
+    scheme = "http"
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(sys.executable, "-m", "tools.cameras.http_server", str(port))
 
 
 class HttpCamera(ThreadingHTTPServer):
