@@ -10,6 +10,9 @@ import msgspec
 
 from .errors import EngineError
 
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+LIMITS: dict[Precision, float] = {"fp32": 1e-3, "bf16": 2e-2, "fp16": 2e-2, "int8": 2e-2}  # of a probability
+AGREEMENT = 0.995  # of the best labels
 STATE_OUT = ".out"  # the output of a state is called as its input, with this appended
 FLOAT32_NODE = "float32/"  # how the names of a float16 graph's nodes begin that must be computed in float32
 
@@ -26,13 +29,51 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the exported graph compared with the eager network when it was made, over steps with motion and resets."""
+    """How an engine compared with the eager network, over drawn video with motion, cuts and resets.
+
+    steps                       answers that were compared
+    max_probability_difference  the largest, over all labels of all answers
+    top1_agreement              the share of answers with the same best label (or one that the reference holds for as
+                                good, to 0.002)
+    state_drift                 frames since the start -> the largest difference of a state tensor, relative to its
+                                largest value
+    reference, runtime          what was compared with what: "torch 2.13.0", "OpenVINO 2026.2"; empty in old sidecars
+    processor                   that the engine ran on; empty in old sidecars
+    """
 
     backend: str
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     steps: int
     max_probability_difference: float
     top1_agreement: float
+    state_drift: dict[int, float] = {}
+    reference: str = ""
+    runtime: str = ""
+    processor: str = ""
+
+    @property
+    def fault(self) -> str | None:
+        """None if the engine may be used, else which limit it exceeds."""
+        limit = LIMITS[self.precision]
+        if not self.max_probability_difference <= limit:
+            return f"a probability differs by {self.max_probability_difference:.2g}, more than the {limit:g} allowed"
+        if not self.top1_agreement >= AGREEMENT:
+            return f"only {self.top1_agreement:.2%} of the answers agree, less than the {AGREEMENT:.1%} required"
+        return None
+
+    @property
+    def drifts(self) -> bool:
+        """Whether the last difference of the states is more than twice as large as any before: it may grow on."""
+        *before, last = self.state_drift.values() or (0.0,)
+        return bool(before) and last > 2 * max(before)
+
+    def __str__(self) -> str:
+        drift = ", ".join(f"{value:.1g} after {frames}" for frames, value in self.state_drift.items())
+        return (
+            f"{self.precision}: {self.steps} answers, largest difference of a probability "
+            f"{self.max_probability_difference:.2g}, same best label {self.top1_agreement:.2%}"
+            + (f"; states differ by {drift} frames{', and it grows' if self.drifts else ''}" if drift else "")
+        )
 
 
 class EngineFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
