@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -168,6 +169,13 @@ def read_spec(path: Path) -> EngineSpec:
         raise EngineError(f"{sidecar}: cannot be read: {error.strerror}") from error
     except msgspec.DecodeError as error:
         raise EngineError(f"{sidecar}: is not a model's sidecar: {error}") from error
+
+
+def write_spec(sidecar: Path, spec: EngineSpec) -> None:
+    """Write a sidecar: whole, or not at all."""
+    unfinished = sidecar.with_name(f".{sidecar.name}.{os.getpid()}.part")
+    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
+    unfinished.replace(sidecar)
 
 
 def check_file(path: Path, spec: EngineSpec) -> None:
