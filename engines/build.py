@@ -15,7 +15,7 @@ from .export import export_onnx, node_count
 from .networks import Network
 from .networks.measure import cost
 from .openvino import OpenVINOEngine, has_bf16
-from .spec import EngineSpec, Precision, TensorSpec, check_file, sha256, write_spec
+from .spec import EngineSpec, Precision, TensorSpec, sha256, write_spec
 
 FEW_STEPS = 200  # of a certificate where a step is expensive
 EXPENSIVE_MACS = 5e8  # 1,000 steps of a ResNet-50 take some minutes: `streamer build` does that
@@ -49,7 +49,6 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
         step_macs=figures.step_macs,
         latency=int(figures.reach.ahead),
     )
-    reference = EagerEngine(weights, spec)
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if has_bf16() else ("fp32",)
     engines = [(OpenVINOEngine(graph, spec, precision=precision), precision) for precision in precisions]
     if steps is None:
@@ -63,8 +62,11 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
     return spec
 
 
+def load_network(weights: Path, spec: EngineSpec) -> Network:
+    """The network of a model that is there; raises EngineError if the weights are not its."""
+    return EagerEngine(weights, spec).stepper.network
+
+
 def export_graph(weights: Path, spec: EngineSpec, out: Path, precision: Literal["fp32", "fp16"]) -> None:
-    """The step graph of a model that is there, from its weights, with free rows; raises EngineError without them."""
-    check_file(weights, spec)
-    network = EagerEngine(weights, spec).stepper.network
-    export_onnx(network, spec.height, spec.width, out, spec.hop, precision=precision)
+    """Write the step graph of a model that is there, with free rows."""
+    export_onnx(load_network(weights, spec), spec.height, spec.width, out, spec.hop, precision=precision)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+from .errors import EngineError
 from .spec import EngineSpec
 
 
@@ -34,3 +36,16 @@ def local_graph(spec: EngineSpec, precision: str) -> Path:
 def local_sidecar(spec: EngineSpec) -> Path:
     """Where this machine's certificates of a model are, if not in the sidecar beside it."""
     return cache_folder() / "openvino" / f"{spec.version}.json"
+
+
+def make_room(path: Path) -> Path:
+    """Make the folder of a file of the cache; raises EngineError where that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise EngineError(
+            f"{path.parent}: cannot be written: {error.strerror}; set ACTION_STREAMER_CACHE to a folder that can"
+        ) from error
+    return path

@@ -7,7 +7,7 @@ engine file in the cache, with its sidecar.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,13 +15,12 @@ from typing import Literal
 import msgspec
 
 from .base import Engine
-from .cache import engine_file, local_graph, local_sidecar
+from .cache import engine_file, local_graph, local_sidecar, make_room
 from .errors import EngineError
 from .loading import (
     PRECISIONS,
     WEIGHTS,
     certificate_of,
-    find_built,
     find_model,
     make_engine,
     precision_of,
@@ -116,7 +115,11 @@ class Install:
         for engine in engines:
             self.progress(f"compiling {graph.name} for {engine.device}")
             engine.new_state(self.rows)
-        certificates = self.compare(self.reference(but=engines[0]), engines, (1, self.rows if self.rows > 1 else 3))
+        expected = self.reference(but=engines[-1])
+        if expected.backend == "openvino":  # then float32 has nobody to be compared with, and keeps what it has
+            engines = engines[-1:]
+        certificates = self.compare(expected, engines, (1, self.rows if self.rows > 1 else 3))
+        wanted = tuple(c.precision for c in certificates)
         good = [c for c in certificates if self.may_install(c, needed=precision != "auto" or c.precision == "fp32")]
         kept = [c for c in self.spec.certificates if (c.backend, c.precision) not in {("openvino", p) for p in wanted}]
         spec = msgspec.structs.replace(self.spec, certificates=(*kept, *good))
@@ -135,9 +138,9 @@ class Install:
         from .tensorrt import TensorRTEngine, build_engine, cache_key, machine_facts
 
         kind: Literal["fp16", "fp32"] = "fp32" if precision == "fp32" else "fp16"
-        graph = self.graph(kind)
-        key = cache_key(graph, machine_facts(rows=self.rows, precision=kind))
-        out = engine_file(self.spec, key if via == "onnx" else f"{key}-{via}")
+        facts = machine_facts(rows=self.rows, precision=kind)
+        source = self.graph(kind) if via == "onnx" else self.weights()
+        out = make_room(engine_file(self.spec, cache_key(source, facts)))
         sidecar = out.with_suffix(".json")
         if not self.rebuild and sidecar.is_file() and out.is_file():
             spec = read_spec(out)
@@ -145,16 +148,14 @@ class Install:
             self.progress(f"{out}: is built already (--rebuild builds it again)")
             return Installed(out, sidecar, spec.certificates, found=True)
         sidecar.unlink(missing_ok=True)
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EngineError(f"{out.parent}: cannot be made: {error.strerror}; set ACTION_STREAMER_CACHE") from error
+        options = {"rows": self.rows, "precision": kind, "progress": self.progress}
         if via == "onnx":
-            build = build_engine
+            facts = build_engine(source, self.spec, out, **options)
         else:
-            from .torch_tensorrt import build_engine as build
-        source = graph if via == "onnx" else self.path.with_suffix(".pt")
-        facts = build(source, self.spec, out, rows=self.rows, precision=kind, progress=self.progress)
+            from . import torch_tensorrt
+            from .build import load_network
+
+            facts = torch_tensorrt.build_engine(load_network(source, self.spec), self.spec, out, **options)
         files = {**self.spec.files, out.name: sha256(out)}
         spec = msgspec.structs.replace(self.spec, engine=facts, files=files, certificates=())
         try:
@@ -178,7 +179,8 @@ class Install:
         exported = local_graph(self.spec, precision)
         if exported.is_file() and not self.rebuild:
             return exported
-        if missing := [library for library in ("torch", "onnx", "onnxscript") if not importlib.util.find_spec(library)]:
+        needed = ("torch", "onnx", "onnxscript")
+        if missing := [library for library in needed if importlib.util.find_spec(library) is None]:
             raise EngineError(
                 f"{beside}: is not there, and it cannot be exported without {', '.join(missing)}: copy it from where "
                 "the model was made, or pip install 'action-streamer[train]'"
@@ -186,21 +188,26 @@ class Install:
         from .build import export_graph
 
         self.progress(f"exporting the graph in {precision}")
-        exported.parent.mkdir(parents=True, exist_ok=True)
-        export_graph(self.path.with_suffix(".pt"), self.spec, exported, precision)
+        export_graph(self.weights(), self.spec, make_room(exported), precision)
         return exported
+
+    def weights(self) -> Path:
+        """The network's weights, checked."""
+        path = self.path.with_suffix(".pt")
+        check_file(path, self.spec)
+        return path
 
     def reference(self, but: Engine | None = None) -> Engine:
         """What to compare with: the eager network where torch is, else OpenVINO in float32 unless that is it."""
         weights = self.path.with_suffix(".pt")
         return reference(weights, self.spec, self.path.with_suffix(".onnx"), self.progress, but)
 
-    def compare(self, expected: Engine, engines: list[Engine], rows: tuple[int, ...]) -> list[Certificate]:
+    def compare(self, expected: Engine, engines: Sequence[Engine], rows: tuple[int, ...]) -> list[Certificate]:
         """Certificates of engines."""
         from .certificate import certify
 
         self.progress(f"comparing with {expected.device}, over {self.steps} steps and more")
-        pairs = [(engine, precision_of(engine)) for engine in engines if engine is not expected]
+        pairs = [(engine, precision_of(engine)) for engine in engines]
         return certify(expected, pairs, self.steps, rows, self.progress)
 
     def may_install(self, certificate: Certificate, *, needed: bool) -> bool:
@@ -228,12 +235,8 @@ class Install:
             else:
                 local_sidecar(spec).unlink(missing_ok=True)
                 return self.path
-        local = local_sidecar(spec)
-        try:
-            local.parent.mkdir(parents=True, exist_ok=True)
-            write_spec(local, spec)
-        except OSError as error:
-            raise EngineError(f"{local}: cannot be written: {error.strerror}; set ACTION_STREAMER_CACHE") from error
+        local = make_room(local_sidecar(spec))
+        write_spec(local, spec)
         return local
 
 
@@ -281,7 +284,9 @@ def verify(
     spec = engine.spec
     weights = against or path.with_suffix(".pt")
     if path.suffix == ".engine" and against is None:
-        weights = next((f for f in (path.with_name(f"{spec.name}.pt"), WEIGHTS / f"{spec.name}.pt") if f.is_file()), weights)
+        weights = next(
+            (f for f in (path.with_name(f"{spec.name}.pt"), WEIGHTS / f"{spec.name}.pt") if f.is_file()), weights
+        )
     expected = reference(weights, spec, weights.with_suffix(".onnx"), progress, engine)
     progress(f"comparing {engine.device} with {expected.device}")
     several = (1, rows if rows > 1 else 3) if backend == "openvino" else (rows,)

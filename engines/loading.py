@@ -147,22 +147,24 @@ def choose_backend(path: Path, precision: str, rows: int) -> tuple[str, str]:
     """The best backend for a model file on this machine, and why: TensorRT, torch on the GPU, OpenVINO."""
     if path.suffix in (".pt", ".engine"):
         return ("eager" if path.suffix == ".pt" else "tensorrt"), f"it is what {path.suffix} files are for"
-    reasons = [no_gpu()]
-    if reasons == [None]:
-        reasons = [no_tensorrt(path, precision, rows)]
-        if reasons == [None]:
-            return "tensorrt", "an engine is built for this GPU"
-        reasons.append(no_torch_on_gpu(path))
-        if reasons[-1] is None:
-            return "eager", f"torch sees a GPU, and TensorRT cannot be used: {reasons[0]}"
-    return "openvino", "; ".join(reason for reason in reasons if reason)
+    gpu = no_gpu()
+    if gpu:
+        return "openvino", gpu
+    tensorrt = no_tensorrt(path, precision, rows)
+    if tensorrt is None:
+        return "tensorrt", "it is installed, and an engine is built for this GPU"
+    eager = no_torch_on_gpu(path, precision)
+    if eager is None:
+        return "eager", f"torch sees a GPU, and TensorRT cannot be used: {tensorrt}"
+    return "openvino", f"TensorRT cannot be used: {tensorrt}; nor torch: {eager}"
 
 
 def no_tensorrt(path: Path, precision: str, rows: int) -> str | None:
     """None if TensorRT can run a model here and now, else why not."""
-    missing = why_not("tensorrt")
-    if missing or not path.exists():
-        return missing or f"{path} is missing"
+    if missing := why_not("tensorrt"):
+        return missing
+    if precision not in ("auto", *PRECISIONS["tensorrt"]):
+        return f"it does not compute in {precision}"
     try:
         find_built(path, read_spec(path), precision, rows)
     except EngineError as error:
@@ -170,10 +172,12 @@ def no_tensorrt(path: Path, precision: str, rows: int) -> str | None:
     return None
 
 
-def no_torch_on_gpu(path: Path) -> str | None:
+def no_torch_on_gpu(path: Path, precision: str) -> str | None:
     """None if torch can run a model on the GPU, else why not. Loads torch, which takes seconds."""
     if missing := why_not("eager"):
         return missing
+    if precision not in ("auto", *PRECISIONS["eager"]):
+        return f"it does not compute in {precision}"
     if not path.with_suffix(".pt").exists():
         return f"torch needs {path.stem}.pt beside {path.name}"
     import torch
@@ -200,7 +204,9 @@ def find_built(path: Path, spec: EngineSpec, precision: str, rows: int) -> Path:
     if fitting:
         return min(fitting)[1].with_suffix(".engine")
     model = spec.name if path.parent == WEIGHTS else str(path)
-    there = "".join(f"; there is one in {o.precision} for {o.rows} rows, TensorRT {o.tensorrt}, {o.gpu}" for o in others)
+    there = "".join(
+        f"; there is one in {o.precision} for {o.rows} rows, TensorRT {o.tensorrt}, {o.gpu}" for o in others
+    )
     raise EngineError(
         f"no engine is built for {spec.name} in {wanted}, {rows} row{'s' if rows > 1 else ''}, TensorRT "
         f"{here.tensorrt} and {here.gpu} with this driver{there}; build it, which takes some minutes: "
@@ -235,7 +241,7 @@ def certificate_of(engine: Engine) -> Certificate | None:
 
 def warn_of(engine: Engine) -> None:
     """Warn of an engine whose answers may differ from the eager network's."""
-    if engine.backend == "eager" or engine.backend == "openvino" and precision_of(engine) == "fp32":
+    if precision_of(engine) == "fp32" and engine.backend != "tensorrt":
         return
     certificate = certificate_of(engine)
     fault = certificate.fault if certificate else "nobody has compared it with the eager network"

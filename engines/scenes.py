@@ -44,7 +44,9 @@ def _shot(rng: np.random.Generator, height: int, width: int, length: int) -> Ite
     grain = float(rng.choice([0, 2, 6]))
     for _ in range(length):
         behind, before = next(camera), next(path)
-        picture = cv2.warpAffine(scene, _around_centre(behind, height, width), (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        picture = cv2.warpAffine(
+            scene, _around_centre(behind, height, width), (width, height), borderMode=cv2.BORDER_REFLECT_101
+        )
         matrix = _around_centre(before, height, width)
         alpha = cv2.warpAffine(mask, matrix, (width, height))[..., None]
         picture += alpha * (cv2.warpAffine(thing, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101) - picture)

@@ -12,7 +12,11 @@ import msgspec
 from .errors import EngineError
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
-LIMITS: dict[Precision, float] = {"fp32": 1e-3, "bf16": 2e-2, "fp16": 2e-2, "int8": 2e-2}  # of a probability
+# Of a difference in a probability. Two float32 runtimes that are both right differ by up to 7e-4 in a rare answer of the
+# shipped model (torch and torch with its batch norms folded), where the softmax of TCM magnifies rounding: states show
+# at a thousandth of that whether a graph is wrong.
+LIMITS: dict[Precision, float] = {"fp32": 5e-3, "bf16": 2e-2, "fp16": 2e-2, "int8": 2e-2}
+FP32_DRIFT = 1e-3  # of a state in float32, relative; rounding makes 3e-6
 AGREEMENT = 0.995  # of the best labels
 STATE_OUT = ".out"  # the output of a state is called as its input, with this appended
 FLOAT32_NODE = "float32/"  # how the names of a float16 graph's nodes begin that must be computed in float32
@@ -58,6 +62,10 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         limit = LIMITS[self.precision]
         if not self.max_probability_difference <= limit:
             return f"a probability differs by {self.max_probability_difference:.2g}, more than the {limit:g} allowed"
+        if self.precision == "fp32" and not max(self.state_drift.values(), default=0.0) <= FP32_DRIFT:
+            return (
+                f"a state differs by {max(self.state_drift.values()):.2g}, more than the {FP32_DRIFT:g} allowed in fp32"
+            )
         if not self.top1_agreement >= AGREEMENT:
             return f"only {self.top1_agreement:.2%} of the answers agree, less than the {AGREEMENT:.1%} required"
         return None

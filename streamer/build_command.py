@@ -75,7 +75,9 @@ def verify(
     backend: Annotated[
         str, typer.Option(metavar="BACKEND", help="openvino or tensorrt; auto: what the file is for.")
     ] = "auto",
-    precision: Annotated[str, typer.Option(metavar="PRECISION", help="What to run it in; auto: as a run does.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="PRECISION", help="What to run it in; auto: as a run does.")
+    ] = "auto",
     rows: RowsOption = 1,
     steps: StepsOption = 1000,
     against: Annotated[
@@ -88,9 +90,7 @@ def verify(
     """
     from engines.install import verify as compare
 
-    certificate = compare(
-        model, backend, precision=precision, rows=rows, steps=steps, against=against, progress=tell
-    )
+    certificate = compare(model, backend, precision=precision, rows=rows, steps=steps, against=against, progress=tell)
     typer.echo(f"{certificate.backend} {certificate}")
     if certificate.fault:
         raise EngineError(f"{model}: does not hold: {certificate.fault}; build it again, or report it")

@@ -102,7 +102,9 @@ class EngineConfig(Section):
     threads: Annotated[int, Field(ge=1)] | None = (
         None  # CPU threads of the engine; null: the runtime's choice, leaving room for capture
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the fastest with a certificate (docs/engines.md)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = (
+        "auto"  # auto: the fastest with a certificate (docs/engines.md)
+    )
 
 
 class Config(Section):
