@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import torch
@@ -15,7 +14,7 @@ from .export import export_onnx, node_count
 from .networks import Network
 from .networks.measure import cost
 from .openvino import OpenVINOEngine, has_bf16
-from .spec import EngineSpec, Precision, TensorSpec, sha256, write_spec
+from .spec import EnginePrecision, EngineSpec, Precision, TensorSpec, sha256, write_spec
 
 FEW_STEPS = 200  # of a certificate where a step is expensive
 EXPENSIVE_MACS = 5e8  # 1,000 steps of a ResNet-50 take some minutes: `streamer build` does that
@@ -49,7 +48,7 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
         step_macs=figures.step_macs,
         latency=int(figures.reach.ahead),
     )
-    precisions: tuple[Precision, ...] = ("fp32", "bf16") if has_bf16() else ("fp32",)
+    precisions: tuple[EnginePrecision, ...] = ("fp32", "bf16") if has_bf16() else ("fp32",)
     engines = [(OpenVINOEngine(graph, spec, precision=precision), precision) for precision in precisions]
     if steps is None:
         cheap = figures.step_macs <= EXPENSIVE_MACS
@@ -67,6 +66,6 @@ def load_network(weights: Path, spec: EngineSpec) -> Network:
     return EagerEngine(weights, spec).stepper.network
 
 
-def export_graph(weights: Path, spec: EngineSpec, out: Path, precision: Literal["fp32", "fp16"]) -> None:
+def export_graph(weights: Path, spec: EngineSpec, out: Path, precision: Precision) -> None:
     """Write the step graph of a model that is there, with free rows."""
     export_onnx(load_network(weights, spec), spec.height, spec.width, out, spec.hop, precision=precision)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .base import Engine, Snapshot, probabilities
 from .scenes import video
-from .spec import Certificate, EngineSpec, Precision
+from .spec import Certificate, EnginePrecision, EngineSpec
 
 STEPS = 1000
 TIE = 2e-3  # labels whose probabilities differ by less share a place: two correct runtimes may order them differently
@@ -44,7 +44,7 @@ class Tally:
 
 def certify(
     reference: Engine,
-    engines: Sequence[tuple[Engine, Precision]],
+    engines: Sequence[tuple[Engine, EnginePrecision]],
     steps: int = STEPS,
     rows: Sequence[int] = (1,),
     progress: Callable[[str], object] = len,  # tells nobody

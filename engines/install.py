@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,7 +27,7 @@ from .loading import (
     read_local_spec,
     why_not,
 )
-from .spec import Certificate, EngineSpec, Precision, check_file, read_spec, sha256, write_spec
+from .spec import Certificate, EnginePrecision, EngineSpec, Precision, check_file, read_spec, sha256, write_spec
 
 STEPS = 1000
 Progress = Callable[[str], None]
@@ -104,7 +104,7 @@ class Install:
 
         graph = self.path.with_suffix(".onnx")
         check_file(graph, self.spec)
-        wanted: tuple[Precision, ...] = tuple(p for p in PRECISIONS["openvino"] if precision in ("auto", p))
+        wanted: tuple[EnginePrecision, ...] = tuple(p for p in PRECISIONS["openvino"] if precision in ("auto", p))
         if precision == "auto" and not has_bf16():
             wanted = ("fp32",)
         engines = [OpenVINOEngine(graph, self.spec, precision=p) for p in wanted]
@@ -137,7 +137,7 @@ class Install:
         """Build an engine file in the cache, compare it, and give it its sidecar, which makes it one that is used."""
         from .tensorrt import TensorRTEngine, build_engine, cache_key, machine_facts
 
-        kind: Literal["fp16", "fp32"] = "fp32" if precision == "fp32" else "fp16"
+        kind: Precision = "fp32" if precision == "fp32" else "fp16"
         facts = machine_facts(rows=self.rows, precision=kind)
         source = self.graph(kind) if via == "onnx" else self.weights()
         out = make_room(engine_file(self.spec, cache_key(source, facts)))
@@ -148,7 +148,7 @@ class Install:
             self.progress(f"{out}: is built already (--rebuild builds it again)")
             return Installed(out, sidecar, spec.certificates, found=True)
         sidecar.unlink(missing_ok=True)
-        options = {"rows": self.rows, "precision": kind, "progress": self.progress}
+        options: dict[str, Any] = {"rows": self.rows, "precision": kind, "progress": self.progress}
         if via == "onnx":
             facts = build_engine(source, self.spec, out, **options)
         else:
@@ -169,7 +169,7 @@ class Install:
         write_spec(sidecar, msgspec.structs.replace(spec, certificates=(certificate,)))
         return Installed(out, sidecar, (certificate,), found=False)
 
-    def graph(self, precision: Literal["fp16", "fp32"]) -> Path:
+    def graph(self, precision: Precision) -> Path:
         """The step graph in a precision: the one beside the model, else one that torch exports into the cache."""
         name = f"{self.spec.name}.onnx" if precision == "fp32" else f"{self.spec.name}.{precision}.onnx"
         beside = self.path.with_name(name)

@@ -15,15 +15,15 @@ from .base import Engine
 from .cache import engine_sidecars, local_sidecar
 from .errors import EngineError, unknown
 from .scripted import ScriptedEngine, each_label_in_turn, read_script
-from .spec import Certificate, EngineFacts, EngineSpec, Precision, check_file, read_spec
+from .spec import Certificate, EngineFacts, EnginePrecision, EngineSpec, Precision, check_file, read_spec
 
 LOGGER = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS = ("openvino", "tensorrt", "eager", "scripted")
 SUFFIX = {"openvino": ".onnx", "tensorrt": ".engine", "eager": ".pt", "scripted": ".json"}
-PRECISIONS: dict[str, tuple[Precision, ...]] = {
+PRECISIONS: dict[str, tuple[EnginePrecision, ...]] = {
     "openvino": ("fp32", "bf16"),
-    "tensorrt": ("fp16", "fp32"),  # the first is what `auto` takes
+    "tensorrt": ("fp16", "fp32"),
     "eager": ("fp32",),
 }
 REMEDY = {
@@ -192,7 +192,7 @@ def find_built(path: Path, spec: EngineSpec, precision: str, rows: int) -> Path:
     """
     from .tensorrt import machine_facts
 
-    wanted = precision if precision != "auto" else PRECISIONS["tensorrt"][0]
+    wanted: Precision = "fp32" if precision == "fp32" else "fp16"
     here = machine_facts(rows=rows, precision=wanted)
     others, fitting = [], []
     for sidecar in engine_sidecars(spec):
@@ -223,10 +223,10 @@ def built_for(sidecar: Path, spec: EngineSpec) -> EngineFacts | None:
     return built.engine if spec.files.items() <= built.files.items() else None
 
 
-def precision_of(engine: Engine) -> Precision:
+def precision_of(engine: Engine) -> EnginePrecision:
     """What an engine computes in: one of the comma-separated facts that `device` tells."""
     found = set(engine.device.split(", "))
-    precision: Precision
+    precision: EnginePrecision
     for precision in ("fp32", "bf16", "fp16", "int8"):
         if precision in found:
             return precision

@@ -50,7 +50,7 @@ def _shot(rng: np.random.Generator, height: int, width: int, length: int) -> Ite
         matrix = _around_centre(before, height, width)
         alpha = cv2.warpAffine(mask, matrix, (width, height))[..., None]
         picture += alpha * (cv2.warpAffine(thing, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101) - picture)
-        picture += rng.uniform(-grain, grain, picture.shape)
+        picture = picture + rng.uniform(-grain, grain, picture.shape)
         yield np.clip(picture, 0, 255).astype(np.uint8)
 
 
@@ -78,5 +78,4 @@ def _around_centre(pose: tuple[float, float, float, float], height: int, width: 
     """The affine matrix [2, 3] of a pose."""
     x, y, scale, angle = pose
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), np.degrees(angle), scale)
-    matrix[:, 2] += x, y
-    return matrix
+    return np.asarray(matrix + np.array([[0, 0, x], [0, 0, y]]))

@@ -11,18 +11,21 @@ import msgspec
 
 from .errors import EngineError
 
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
-# Of a difference in a probability. Two float32 runtimes that are both right differ by up to 7e-4 in a rare answer of the
-# shipped model (torch and torch with its batch norms folded), where the softmax of TCM magnifies rounding: states show
-# at a thousandth of that whether a graph is wrong.
-LIMITS: dict[Precision, float] = {"fp32": 5e-3, "bf16": 2e-2, "fp16": 2e-2, "int8": 2e-2}
-FP32_DRIFT = 1e-3  # of a state in float32, relative; rounding makes 3e-6
-AGREEMENT = 0.995  # of the best labels
 STATE_OUT = ".out"  # the output of a state is called as its input, with this appended
 FLOAT32_NODE = "float32/"  # how the names of a float16 graph's nodes begin that must be computed in float32
 
 Precision = Literal["fp32", "fp16"]
 """Of a graph."""
+
+EnginePrecision = Literal["fp32", "bf16", "fp16", "int8"]
+"""Of an engine."""
+
+# Of a difference in a probability. In a rare answer of the shipped model two correct float32 runtimes (torch, and torch
+# with its batch norms folded) differ by 7e-4, because the softmax of TCM magnifies rounding. So float32 has some room
+# here, and little in its states, which show a wrong graph as well.
+LIMITS: dict[EnginePrecision, float] = {"fp32": 5e-3, "bf16": 2e-2, "fp16": 2e-2, "int8": 2e-2}
+FP32_DRIFT = 1e-3  # of a state in float32, relative to its largest value; rounding makes 3e-6
+AGREEMENT = 0.995  # of the best labels
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +50,7 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     backend: str
-    precision: Precision
+    precision: EnginePrecision
     steps: int
     max_probability_difference: float
     top1_agreement: float
