@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -121,10 +120,12 @@ def test_an_old_sidecar_without_the_new_fields_is_read() -> None:
     assert msgspec.json.decode(msgspec.json.encode(new), type=Certificate) == new
 
 
-def test_several_rows_are_compared_with_resets_and_pauses_of_their_own(model_folder: Path) -> None:
-    reference, engine = (load_engine(model_folder / f"small.{kind}", threads=1) for kind in ("pt", "onnx"))
+def test_several_rows_are_compared_with_resets_and_pauses_of_their_own() -> None:
+    reference, engine = (
+        load_engine("default", backend, threads=1, precision="fp32") for backend in ("eager", "openvino")
+    )
     (certificate,) = certify(reference, [(engine, "fp32")], 24, rows=(1, 3))
-    assert certificate.steps >= 24 + 6 + 6
+    assert 24 + 6 + 6 <= certificate.steps <= 24 + 6 + 8
     assert certificate.fault is None
     assert certificate.max_probability_difference > 0
     assert 0 < certificate.state_drift[10] < 1e-4
