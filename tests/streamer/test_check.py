@@ -59,7 +59,7 @@ def test_built_engines_are_told_and_a_damaged_one_is_a_failure(monkeypatch: pyte
     known = msgspec.structs.replace(spec.certificates[0], backend="tensorrt", precision="fp16")
     spec = msgspec.structs.replace(spec, engine=facts, files={engine.name: sha256(engine)}, certificates=(known,))
     write_spec(engine.with_suffix(".json"), spec)
-    line, good = engine_report(engine.with_suffix(".json"))
+    ((line, good),) = engine_report(engine.with_suffix(".json"))
     assert good
     assert line.startswith(f"engine    {engine}: fp16, 2 rows, TensorRT 10.3.0, NVIDIA Fake; fp16: ")
     engine.write_bytes(b"damaged")
