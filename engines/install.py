@@ -179,12 +179,7 @@ class Install:
         exported = local_graph(self.spec, precision)
         if exported.is_file() and not self.rebuild:
             return exported
-        needed = ("torch", "onnx", "onnxscript")
-        if missing := [library for library in needed if importlib.util.find_spec(library) is None]:
-            raise EngineError(
-                f"{beside}: is not there, and it cannot be exported without {', '.join(missing)}: copy it from where "
-                "the model was made, or pip install 'action-streamer[train]'"
-            )
+        check_can_export(beside)
         from .build import export_graph
 
         self.progress(f"exporting the graph in {precision}")
@@ -238,6 +233,35 @@ class Install:
         local = make_room(local_sidecar(spec))
         write_spec(local, spec)
         return local
+
+
+def check_can_export(graph: Path) -> None:
+    """Raise EngineError unless what an export needs is installed."""
+    needed = ("torch", "onnx", "onnxscript")
+    if missing := [library for library in needed if importlib.util.find_spec(library) is None]:
+        raise EngineError(
+            f"{graph}: is not there, and cannot be exported without {', '.join(missing)}: make it where they are "
+            f"(streamer build {graph.name.partition('.')[0]} --backend tensorrt --graph-only) and copy it with the "
+            "sidecar, or pip install 'action-streamer[train]'"
+        )
+
+
+def add_graph(model: str | Path) -> Path:
+    """Write `NAME.fp16.onnx` beside a model, and its hash into the sidecar: all that a machine with a GPU needs to
+    build an engine without torch. Needs torch itself, and no GPU.
+    """
+    path = find_model(model).with_suffix(".json")
+    spec, weights, graph = read_spec(path), path.with_suffix(".pt"), path.with_suffix(".fp16.onnx")
+    check_can_export(graph)
+    check_file(weights, spec)
+    from .build import export_graph
+
+    try:
+        export_graph(weights, spec, graph, "fp16")
+        write_spec(path, msgspec.structs.replace(spec, files={**spec.files, graph.name: sha256(graph)}))
+    except OSError as error:
+        raise EngineError(f"{path.parent}: cannot be written: {error.strerror}; copy the model elsewhere") from error
+    return graph
 
 
 def reference(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from engines import EngineError
+from streamer.errors import ConfigError
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model's name or file; `streamer models` lists the names.")
@@ -43,6 +44,10 @@ def build(
     rows: RowsOption = 1,
     via: Annotated[Via, typer.Option(help="tensorrt: by way of an ONNX graph, or straight from torch.")] = Via.ONNX,
     steps: StepsOption = 1000,
+    graph_only: Annotated[
+        bool,
+        typer.Option("--graph-only", help="tensorrt: only write NAME.fp16.onnx, for a machine without torch. No GPU."),
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Also if it is there already.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Install it also if it fails its certificate.")] = False,
 ) -> None:
@@ -50,8 +55,13 @@ def build(
 
     Takes seconds for openvino, and minutes for tensorrt. `streamer run` finds it by itself.
     """
-    from engines.install import build_for_here
+    from engines.install import add_graph, build_for_here
 
+    if graph_only:
+        if backend is not Backend.TENSORRT:
+            raise ConfigError("--graph-only writes what TensorRT builds from; give --backend tensorrt")
+        typer.echo(f"graph        {add_graph(model)}")
+        return
     done = build_for_here(
         model,
         backend.value,

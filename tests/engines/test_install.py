@@ -21,7 +21,7 @@ import engines.install
 import engines.loading
 from engines import EngineError, EngineSpec, load_engine
 from engines.cache import cache_folder, local_sidecar
-from engines.install import Installed, build_for_here, verify
+from engines.install import Installed, add_graph, build_for_here, verify
 from engines.loading import choose_backend
 from engines.spec import Certificate, read_spec, sha256, write_spec
 
@@ -301,23 +301,44 @@ def test_without_torch_a_tensorrt_engine_is_compared_with_openvino_and_says_so(
     assert certificate.reference.startswith("OpenVINO")
     assert any(line.endswith("comparing with OpenVINO in float32 instead") for line in told)
     model.with_name("mine.fp16.onnx").unlink()
-    with pytest.raises(EngineError, match=r"mine\.fp16\.onnx: is not there, and it cannot be exported without torch"):
+    with pytest.raises(EngineError, match=r"mine\.fp16\.onnx: is not there, and cannot be exported without torch"):
         build(model, "tensorrt", rebuild=True)
 
 
-def test_a_graph_that_is_not_there_is_exported_once(model: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, exports = model.with_name("mine.fp16.onnx"), []
+def fake_export(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Have exports write what the fake TensorRT reads; the list of them."""
+    exports: list[tuple[str, str]] = []
 
     def export(weights: Path, spec: EngineSpec, out: Path, precision: str) -> None:
         exports.append((weights.name, precision))
         out.write_text(json.dumps(step_tensors(spec, -1)))
 
-    graph.unlink()
     monkeypatch.setattr("engines.build.export_graph", export)
+    return exports
+
+
+def test_a_graph_that_is_not_there_is_exported_once(model: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    exports = fake_export(monkeypatch)
+    model.with_name("mine.fp16.onnx").unlink()
     first = build(model, "tensorrt")
     assert exports == [("mine.pt", "fp16")]
     assert build(model, "tensorrt").path == first.path
     assert len(exports) == 1
+
+
+def test_the_graph_alone_is_written_where_no_gpu_is_and_is_all_that_a_machine_without_torch_needs(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = model.with_name("mine.fp16.onnx")
+    graph.unlink()
+    fake_export(monkeypatch)
+    assert add_graph(model) == graph
+    assert read_spec(model).files[graph.name] == sha256(graph)
+    without_torch(monkeypatch)
+    with pytest.raises(EngineError, match=r"cannot be exported without torch: make it where they are \(streamer build"):
+        add_graph(model)
+    Gpu(monkeypatch)
+    assert build(model, "tensorrt").path.is_file()
 
 
 def test_auto_says_why_it_does_not_take_the_better_ones(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from engines import EngineError, find_models
 from engines.spec import Certificate
 from streamer.cli import app
+from streamer.errors import ConfigError
 
 SHORT = ("--steps", "4", "--precision", "fp32")
 
@@ -57,3 +58,8 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_built(options
 def test_a_model_that_does_not_exist_is_one_sentence() -> None:
     with pytest.raises(EngineError, match=f"no model is called 'nothing'; there are {', '.join(find_models())}"):
         CliRunner().invoke(app, ["build", "nothing", "--backend", "openvino"], catch_exceptions=False)
+
+
+def test_a_graph_alone_is_for_tensorrt() -> None:
+    with pytest.raises(ConfigError, match="--graph-only writes what TensorRT builds from"):
+        CliRunner().invoke(app, ["build", "default", "--backend", "openvino", "--graph-only"], catch_exceptions=False)
