@@ -16,12 +16,14 @@ import msgspec
 
 from .base import Engine
 from .cache import engine_file, local_graph, local_sidecar, make_room
+from .certificate import STEPS, certify, processor, runtime
 from .errors import EngineError
 from .loading import (
     PRECISIONS,
     WEIGHTS,
     certificate_of,
     find_model,
+    load_engine,
     make_engine,
     precision_of,
     read_local_spec,
@@ -29,7 +31,6 @@ from .loading import (
 )
 from .spec import Certificate, EnginePrecision, EngineSpec, Precision, check_file, read_spec, sha256, write_spec
 
-STEPS = 1000
 Progress = Callable[[str], None]
 Via = Literal["onnx", "torch-tensorrt"]
 
@@ -108,13 +109,13 @@ class Install:
         if precision == "auto" and not has_bf16():
             wanted = ("fp32",)
         engines = [OpenVINOEngine(graph, self.spec, precision=p) for p in wanted]
-        if not self.rebuild and all(map(self.is_current, engines)):
-            self.progress(f"{self.spec.version}: is installed already (--rebuild compares it again)")
-            local = local_sidecar(self.spec)
-            return Installed(graph, local if local.is_file() else self.path, self.spec.certificates, found=True)
         for engine in engines:
             self.progress(f"compiling {graph.name} for {engine.device}")
             engine.new_state(self.rows)
+        if not self.rebuild and self.is_current(engines[0]):
+            self.progress(f"{self.spec.version}: is installed already (--rebuild compares it again)")
+            local = local_sidecar(self.spec)
+            return Installed(graph, local if local.is_file() else self.path, self.spec.certificates, found=True)
         expected = self.reference(but=engines[-1])
         if expected.backend == "openvino":  # then float32 has nobody to be compared with, and keeps what it has
             engines = engines[-1:]
@@ -126,9 +127,9 @@ class Install:
         return Installed(graph, self.write(spec), spec.certificates, found=False)
 
     def is_current(self, engine: Engine) -> bool:
-        """Whether an engine has a full certificate of this runtime on this processor."""
-        from .certificate import processor, runtime
-
+        """Whether an engine has a full certificate of this runtime on this processor. With `auto` float32 answers for
+        bf16 as well: both are compared together.
+        """
         known = certificate_of(engine)
         here = (runtime(engine), processor(engine.spec))
         return known is not None and (known.runtime, known.processor) == here and known.steps >= self.steps
@@ -199,8 +200,6 @@ class Install:
 
     def compare(self, expected: Engine, engines: Sequence[Engine], rows: tuple[int, ...]) -> list[Certificate]:
         """Certificates of engines."""
-        from .certificate import certify
-
         self.progress(f"comparing with {expected.device}, over {self.steps} steps and more")
         pairs = [(engine, precision_of(engine)) for engine in engines]
         return certify(expected, pairs, self.steps, rows, self.progress)
@@ -296,9 +295,6 @@ def verify(
     model     an engine file, or a model: then its engine on the backend, openvino if auto
     against   the model's weights, NAME.pt; needed for an engine file of a model that is not shipped
     """
-    from .certificate import certify
-    from .loading import load_engine
-
     path = find_model(model)
     if path.suffix == ".pt":
         raise EngineError(f"{path}: is the eager network itself; give what to compare with it: NAME.onnx, NAME.engine")

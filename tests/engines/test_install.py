@@ -21,8 +21,9 @@ import engines.install
 import engines.loading
 from engines import EngineError, EngineSpec, load_engine
 from engines.cache import cache_folder, local_sidecar
+from engines.certificate import processor, runtime
 from engines.install import Installed, add_graph, build_for_here, verify
-from engines.loading import choose_backend
+from engines.loading import choose_backend, precision_of
 from engines.spec import Certificate, read_spec, sha256, write_spec
 
 from .fake_cuda import FakeRuntime
@@ -54,8 +55,12 @@ def model(tmp_path: Path) -> Path:
     return folder / "mine.onnx"
 
 
+def quiet(line: str) -> None:
+    """Tells nobody."""
+
+
 def build(model: str | Path, backend: str, *told: list[str], **options: Any) -> Installed:
-    progress = told[0].append if told else len
+    progress = told[0].append if told else quiet
     return build_for_here(model, backend, **{"steps": STEPS, "progress": progress} | options)
 
 
@@ -105,7 +110,7 @@ def test_openvino_is_compared_and_its_certificate_installed_beside_the_model(mod
     assert any(line.startswith("compiling mine.onnx") for line in told)
     told.clear()
     assert build(model, "openvino", told, precision="fp32").found
-    assert told == [f"{read_spec(model).version}: is installed already (--rebuild compares it again)"]
+    assert told[-1:] == [f"{read_spec(model).version}: is installed already (--rebuild compares it again)"]
     assert not build(model, "openvino", precision="fp32", rebuild=True).found
     assert not build(model, "openvino", precision="fp32", steps=2 * STEPS).found  # it was shorter
 
@@ -113,7 +118,7 @@ def test_openvino_is_compared_and_its_certificate_installed_beside_the_model(mod
 def test_the_shipped_models_certificates_go_into_the_cache_and_are_found_there(cache: Path) -> None:
     shipped = engines.loading.WEIGHTS / "default.json"
     before = shipped.read_bytes()
-    done = build("default", "openvino", precision="fp32")
+    done = build("default", "openvino", precision="fp32", rebuild=True)
     assert shipped.read_bytes() == before
     assert done.sidecar == local_sidecar(read_spec(shipped))
     assert cache in done.sidecar.parents
@@ -139,7 +144,7 @@ def test_a_cache_that_cannot_be_made_is_told_with_the_remedy(monkeypatch: pytest
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ACTION_STREAMER_CACHE", str(tmp_path / "file"))
     with pytest.raises(EngineError, match=r"cannot be written: .*; set ACTION_STREAMER_CACHE to a folder that can"):
-        build("default", "openvino", precision="fp32")
+        build("default", "openvino", precision="fp32", rebuild=True)
 
 
 def test_the_cache_is_where_the_platform_and_the_user_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +161,14 @@ def fail_bf16(monkeypatch: pytest.MonkeyPatch, difference: float = 0.5) -> None:
     """Have every comparison find this difference in what is not float32."""
 
     def compare(self: object, expected: object, made: list[Any], rows: object) -> list[Certificate]:
-        kinds = [engines.install.precision_of(engine) for engine in made]
-        return [Certificate("openvino", k, 9, 0.0 if k == "fp32" else difference, 1.0) for k in kinds]
+        return [
+            Certificate(
+                engine.backend, kind, STEPS, 0.0 if kind == "fp32" else difference, 1.0,
+                runtime=runtime(engine), processor=processor(engine.spec),
+            )
+            for engine in made
+            for kind in [precision_of(engine)]
+        ]  # fmt: skip
 
     monkeypatch.setattr(engines.install.Install, "compare", compare)
 
@@ -171,6 +182,7 @@ def test_a_precision_that_fails_is_left_out_or_refused_or_forced(
     assert [c.precision for c in build(model, "openvino", told).certificates] == ["fp32"]
     assert told[-1].startswith("not installed: mine in bf16 on openvino fails its certificate: a probability differs")
     assert "fp32" in load_engine(model).device
+    assert build(model, "openvino").found
     with pytest.raises(EngineError, match=r"by 0\.5, more than the 0\.02 allowed; nothing is installed \(--force"):
         build(model, "openvino", precision="bf16")
     assert len(read_spec(model).certificates) == 1
@@ -279,15 +291,15 @@ def test_a_tensorrt_engine_that_fails_its_certificate_is_not_left_behind(
     assert told[-1].startswith("installed by --force: mine in fp16 on tensorrt fails")
     load_engine(model, "tensorrt")
     assert "mine runs in fp16 on tensorrt without a certificate that holds: a probability differs" in caplog.text
-    assert verify(done.path, steps=STEPS, against=model.with_suffix(".pt"), progress=len).fault
+    assert verify(done.path, steps=STEPS, against=model.with_suffix(".pt"), progress=quiet).fault
 
 
 def test_an_engine_file_is_verified_against_weights_that_are_given_or_shipped(model: Path, gpu: Gpu) -> None:
     done = build(model, "tensorrt")
     with pytest.raises(EngineError, match=r"nothing to compare mine with: .*mine-.*\.pt is missing"):
-        verify(done.path, steps=STEPS, progress=len)
+        verify(done.path, steps=STEPS, progress=quiet)
     before = done.sidecar.read_bytes()
-    certificate = verify(done.path, steps=STEPS, against=model.with_suffix(".pt"), progress=len)
+    certificate = verify(done.path, steps=STEPS, against=model.with_suffix(".pt"), progress=quiet)
     assert (certificate.fault, certificate.backend) == (None, "tensorrt")
     assert done.sidecar.read_bytes() == before
 
@@ -358,8 +370,8 @@ def test_auto_says_why_it_does_not_take_the_better_ones(model: Path, monkeypatch
 
 
 def test_verify_measures_openvino_and_refuses_the_reference_itself(model: Path) -> None:
-    certificate = verify(model, precision="fp32", steps=STEPS, progress=len)
+    certificate = verify(model, precision="fp32", steps=STEPS, progress=quiet)
     assert (certificate.backend, certificate.precision, certificate.fault) == ("openvino", "fp32", None)
     assert read_spec(model).certificates == ()
     with pytest.raises(EngineError, match="is the eager network itself"):
-        verify(model.with_suffix(".pt"), progress=len)
+        verify(model.with_suffix(".pt"), progress=quiet)

@@ -18,13 +18,14 @@ SHORT = ("--steps", "4", "--precision", "fp32")
 
 def test_build_tells_what_it_does_and_installs_a_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ACTION_STREAMER_CACHE", str(tmp_path))
-    done = CliRunner().invoke(app, ["build", "default", "--backend", "openvino", *SHORT], catch_exceptions=False)
+    command = ["build", "default", "--backend", "openvino", *SHORT]
+    done = CliRunner().invoke(app, [*command, "--rebuild"], catch_exceptions=False)
     assert done.exit_code == 0
     assert "comparing with torch" in done.stderr
     assert "certificate  openvino fp32: " in done.stdout
     assert f"sidecar      {tmp_path / 'openvino'}" in done.stdout
     assert done.stdout.endswith("to run it:   streamer run 0 --model default --backend openvino\n")
-    again = CliRunner().invoke(app, ["build", "default", "--backend", "openvino", *SHORT], catch_exceptions=False)
+    again = CliRunner().invoke(app, command, catch_exceptions=False)
     assert "is installed already" in again.stderr
     assert "(was there)" in again.stdout
 

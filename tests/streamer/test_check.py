@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -31,7 +32,7 @@ def test_certificates_are_told_and_one_that_fails_is_a_failure() -> None:
     here = {"runtime": runtime(engine), "processor": processor(engine.spec)}
     known = engine.spec.certificates[0]
 
-    def told(*changes: dict[str, object]) -> tuple[str, bool]:
+    def told(*changes: Mapping[str, object]) -> tuple[str, bool]:
         certificates = tuple(msgspec.structs.replace(known, **change) for change in changes)
         engine.spec = msgspec.structs.replace(engine.spec, certificates=certificates)
         (line,) = certificate_reports(engine)
