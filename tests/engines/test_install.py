@@ -60,8 +60,8 @@ def quiet(line: str) -> None:
 
 
 def build(model: str | Path, backend: str, *told: list[str], **options: Any) -> Installed:
-    progress = told[0].append if told else quiet
-    return build_for_here(model, backend, **{"steps": STEPS, "progress": progress} | options)
+    settings: dict[str, Any] = {"steps": STEPS, "progress": told[0].append if told else quiet}
+    return build_for_here(model, backend, **settings | options)
 
 
 class Gpu:
