@@ -53,6 +53,7 @@ class Engine(ABC):
         self.spec = spec
         self.backend = backend
         self.device = device
+        self.why = ""  # why this backend was taken, where nobody named one
 
     @abstractmethod
     def new_state(self, rows: int) -> EngineState:

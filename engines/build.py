@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import torch
 
-from .certificate import certify
+from .certificate import STEPS, certify
 from .eager import EagerEngine
 from .errors import EngineError
 from .export import export_onnx, node_count
 from .networks import Network
 from .networks.measure import cost
 from .openvino import OpenVINOEngine, has_bf16
-from .spec import EngineSpec, TensorSpec, sha256
+from .spec import EnginePrecision, EngineSpec, Precision, TensorSpec, sha256, write_spec
+
+FEW_STEPS = 200  # of a certificate where a step is expensive
+EXPENSIVE_MACS = 5e8  # 1,000 steps of a ResNet-50 take some minutes: `streamer build` does that
 
 
-def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int = 200) -> EngineSpec:
+def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int | None = None) -> EngineSpec:
     """Write `NAME.pt`, `NAME.onnx` and `NAME.json` into a folder; returns the sidecar, with states, hashes,
     certificates.
 
     The ONNX graph is certified in OpenVINO against the eager network: in float32, where EngineError refuses a graph
     that differs, and in bf16 if this processor has it and the graph stays within its limit. Without a bf16
-    certificate the engine's `auto` runs float32.
+    certificate the engine's `auto` runs float32. `steps` are those of the certificates; by default 1,000, or for a
+    large network 200 of a stream and T of a window.
     """
     if (spec.mode == "stream") != network.causal:
         raise EngineError(f"{spec.name}: {spec.mode} mode needs the {'clip' if network.causal else 'causal'} form")
@@ -45,11 +48,24 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
         step_macs=figures.step_macs,
         latency=int(figures.reach.ahead),
     )
-    reference = EagerEngine(weights, spec)
-    certificates = [certify(reference, OpenVINOEngine(graph, spec, precision="fp32"), "fp32", steps)]
-    if has_bf16():
-        with suppress(EngineError):
-            certificates.append(certify(reference, OpenVINOEngine(graph, spec, precision="bf16"), "bf16", steps))
-    spec = msgspec.structs.replace(spec, certificates=tuple(certificates))
-    (folder / f"{spec.name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
+    precisions: tuple[EnginePrecision, ...] = ("fp32", "bf16") if has_bf16() else ("fp32",)
+    engines = [(OpenVINOEngine(graph, spec, precision=precision), precision) for precision in precisions]
+    if steps is None:
+        cheap = figures.step_macs <= EXPENSIVE_MACS
+        steps = STEPS if cheap else FEW_STEPS if network.causal else spec.frames
+    exact, *coarser = certify(EagerEngine(weights, spec), engines, steps)
+    if exact.fault:
+        raise EngineError(f"the graph of {spec.name} in OpenVINO differs from the eager network: {exact.fault}")
+    spec = msgspec.structs.replace(spec, certificates=(exact, *(c for c in coarser if not c.fault)))
+    write_spec(folder / f"{spec.name}.json", spec)
     return spec
+
+
+def load_network(weights: Path, spec: EngineSpec) -> Network:
+    """The network of a model that is there; raises EngineError if the weights are not its."""
+    return EagerEngine(weights, spec).stepper.network
+
+
+def export_graph(weights: Path, spec: EngineSpec, out: Path, precision: Precision) -> None:
+    """Write the step graph of a model that is there, with free rows."""
+    export_onnx(load_network(weights, spec), spec.height, spec.width, out, spec.hop, precision=precision)

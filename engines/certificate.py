@@ -1,47 +1,149 @@
-"""The proof that an engine computes what the eager network does."""
+"""The proof that an engine computes what the eager network does: both run over the same video, side by side."""
 
 from __future__ import annotations
 
-from typing import Literal
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from .base import Engine, probabilities
-from .errors import EngineError
-from .spec import Certificate
+from .base import Engine, Snapshot, probabilities
+from .scenes import video
+from .spec import Certificate, EnginePrecision, EngineSpec
 
-LIMITS = {"fp32": 1e-3, "bf16": 2e-2}  # of the difference in a probability
+STEPS = 1000
+TIE = 2e-3  # labels whose probabilities differ by less share a place: two correct runtimes may order them differently
+SNAPSHOTS = (10, 30, 100, 300, 1000)  # frames since the start at which the states are compared
+IDLE = 1 / 8  # the chance that a row gets no frame in a step
+LARGEST = 1e9  # of a drift that is no number: JSON has no infinity
+
+Inputs = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]
 
 
-def certify(reference: Engine, engine: Engine, precision: Literal["fp32", "bf16"], steps: int) -> Certificate:
-    """Run both over the same moving frames, one row, three starts, and compare (in window mode, what is `ready`).
+@dataclass
+class Tally:
+    """What one engine has shown so far."""
 
-    Raises EngineError if a probability differs by more than 1e-3 (fp32) or 2e-2 (bf16).
+    answers: int = 0
+    agreed: int = 0
+    worst: float = 0.0
+    drift: dict[int, float] = field(default_factory=dict)
+
+    def count(self, expected: NDArray[np.float32], found: NDArray[np.float32]) -> None:
+        """Compare answers, logits [N, K] each; what is no number differs by 1."""
+        with np.errstate(invalid="ignore"):
+            expected, found = probabilities(expected), np.nan_to_num(probabilities(found), nan=-1)
+        self.worst = min(1.0, max(self.worst, float(np.abs(expected - found).max(initial=0))))
+        chosen = np.take_along_axis(expected, found.argmax(-1)[:, None], -1)[:, 0]
+        self.answers += len(expected)
+        self.agreed += int((chosen >= expected.max(-1) - TIE).sum())
+
+
+def certify(
+    reference: Engine,
+    engines: Sequence[tuple[Engine, EnginePrecision]],
+    steps: int = STEPS,
+    rows: Sequence[int] = (1,),
+    progress: Callable[[str], object] = len,  # tells nobody
+) -> list[Certificate]:
+    """How each engine, in its precision, compares with the reference; a certificate's `fault` says if it may be used.
+
+    steps      answers in a row without a reset in the first row, whose state is compared on the way: frames in stream
+               mode, evaluations of full windows in window mode. A quarter more follow with resets and idle rows
+    rows       of the state; for each number after the first, another quarter of the steps
+    progress   is told now and then how far it is
     """
-    spec = reference.spec
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (32, 32, 3), np.uint8)
-    texture = cv2.resize(coarse, (2 * spec.width, 2 * spec.height), interpolation=cv2.INTER_CUBIC)
-    state, other = reference.new_state(1), engine.new_state(1)
-    active = np.ones(1, np.bool_)
-    worst, agree, compared = 0.0, 0, 0
-    for n in range(steps):
-        y, x = (3 * n) % spec.height, (5 * (n // 16) + n) % spec.width  # drifts, and jumps now and then
-        frame = np.ascontiguousarray(texture[None, y : y + spec.height, x : x + spec.width], np.uint8)
-        fresh = np.array([n % (steps // 3 + 1) == 0])
-        p, ready = reference.step(frame, active, fresh, state)
-        q, _ = engine.step(frame, active, fresh, other)
-        if spec.mode == "window" and not ready[0]:
-            continue
-        compared += 1
-        worst = max(worst, float(np.abs(probabilities(p) - probabilities(q)).max()))
-        agree += int(p.argmax() == q.argmax())
-    if worst > LIMITS[precision]:
-        raise EngineError(
-            f"{engine.backend} in {precision} differs from the eager network by {worst:.2g} in a probability, "
-            f"more than the {LIMITS[precision]:g} that is allowed"
+    tallies = [Tally() for _ in engines]
+    restless = -(-steps // 4)
+    plan = [(rows[0], steps), *((count, 0) for count in rows[1:])]
+    for count, calm in plan:
+        for answers in compare(reference, [engine for engine, _ in engines], tallies, count, calm, calm + restless):
+            progress(f"compared {answers} of {calm + restless} answers, {count} row{'s' if count > 1 else ''} a step")
+    return [
+        Certificate(
+            engine.backend,
+            precision,
+            tally.answers,
+            tally.worst,
+            tally.agreed / tally.answers,
+            tally.drift,
+            runtime(reference),
+            runtime(engine),
+            processor(engine.spec),
         )
-    if not compared:
-        raise ValueError(f"{steps} steps are too few: no window of {spec.frames} frames was full after a start")
-    return Certificate(engine.backend, precision, compared, worst, agree / compared)
+        for (engine, precision), tally in zip(engines, tallies, strict=True)
+    ]
+
+
+def compare(
+    reference: Engine, engines: Sequence[Engine], tallies: Sequence[Tally], rows: int, calm: int, steps: int
+) -> Iterator[int]:
+    """One run until `steps` answers are compared, the first `calm` of them without a reset in row 0; their number so
+    far, after every 100 frames.
+    """
+    spec, undisturbed = reference.spec, calm > 0
+    expected_state, states = reference.new_state(rows), [engine.new_state(rows) for engine in engines]
+    videos = [video(spec.height, spec.width, seed) for seed in range(rows)]
+    rng = np.random.default_rng(rows)
+    compared = frame = 0
+    while compared < steps:
+        inputs = next_inputs(rng, videos, spec, undisturbed=undisturbed)
+        logits, ready = reference.step(*inputs, expected_state)
+        _, active, _ = inputs
+        counted = active & ready if spec.mode == "window" else active
+        frame, compared = frame + 1, compared + int(counted.sum())
+        for engine, state, tally in zip(engines, states, tallies, strict=True):
+            found, found_ready = engine.step(*inputs, state)
+            tally.count(logits[counted], found[counted])
+            if not np.array_equal(found_ready[active], ready[active]):
+                tally.worst = 1.0  # an answer where there is none, or none where there is one
+            if undisturbed and frame in SNAPSHOTS:
+                tally.drift[frame] = difference(expected_state.snapshot(), state.snapshot())
+        undisturbed = compared < calm
+        if frame % 100 == 0:
+            yield compared
+
+
+def next_inputs(
+    rng: np.random.Generator, videos: Sequence[Iterator[NDArray[np.uint8]]], spec: EngineSpec, *, undisturbed: bool
+) -> Inputs:
+    """Frames of all rows: they start anew and pause at random, row 0 only if it is not to run undisturbed. A row that
+    pauses is handed noise, which must not matter.
+    """
+    rows = len(videos)
+    fresh, active = rng.random(rows) < 1 / (3 * spec.frames), rng.random(rows) >= IDLE
+    if undisturbed:
+        fresh[0], active[0] = False, True
+    shape = (spec.height, spec.width, 3)
+    frames = [
+        next(own) if on else rng.integers(0, 256, shape, np.uint8) for own, on in zip(videos, active, strict=True)
+    ]
+    return np.stack(frames), active, fresh
+
+
+def difference(expected: Snapshot, found: Snapshot) -> float:
+    """The largest difference in row 0 of any state tensor, relative to the largest value of that tensor."""
+    worst = 0.0
+    for name, value in expected.items():
+        gap = np.abs(value[0].astype(np.float64) - found[name][0]).max()
+        worst = max(worst, float(gap / max(np.abs(value[0]).max(), 1e-9)) if np.isfinite(gap) else LARGEST)
+    return min(worst, LARGEST)
+
+
+def runtime(engine: Engine) -> str:
+    """The library that runs an engine, with its version."""
+    return engine.device.partition(",")[0]
+
+
+def processor(spec: EngineSpec) -> str:
+    """What an engine runs on: the GPU that it was built for, else this machine's CPU."""
+    if spec.engine:
+        return spec.engine.gpu
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())

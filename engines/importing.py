@@ -82,8 +82,7 @@ def import_model(
         hop=hop,
         options=checkpoint.options,
     )
-    steps = 200 if streams else 4 * checkpoint.frames * hop
-    return build_model(checkpoint.build(causal=streams), spec, out.parent, steps=steps)
+    return build_model(checkpoint.build(causal=streams), spec, out.parent)
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,16 @@ FLOAT32_NODE = "float32/"  # how the names of a float16 graph's nodes begin that
 Precision = Literal["fp32", "fp16"]
 """Of a graph."""
 
+EnginePrecision = Literal["fp32", "bf16", "fp16", "int8"]
+"""Of an engine."""
+
+# Of a difference in a probability. In a rare answer of the shipped model two correct float32 runtimes (torch, and torch
+# with its batch norms folded) differ by 7e-4: TCM looks around the strongest displacement, and where two are as strong
+# rounding decides. So float32 has some room here, and little in its states, which show a wrong graph as well.
+LIMITS: dict[EnginePrecision, float] = {"fp32": 5e-3, "bf16": 2e-2, "fp16": 2e-2, "int8": 2e-2}
+FP32_DRIFT = 1e-3  # of a state in float32, relative to its largest value; rounding makes 3e-6
+AGREEMENT = 0.995  # of the best labels
+
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One state tensor: its name (a module path), its shape without the row axis, its type (numpy's name)."""
@@ -26,13 +37,55 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the exported graph compared with the eager network when it was made, over steps with motion and resets."""
+    """How an engine compared with the eager network, over drawn video with motion, cuts and resets.
+
+    steps                       answers that were compared
+    max_probability_difference  the largest, over all labels of all answers
+    top1_agreement              the share of answers with the same best label (or one that the reference holds for as
+                                good, to 0.002)
+    state_drift                 frames since the start -> the largest difference of a state tensor, relative to its
+                                largest value
+    reference, runtime          what was compared with what: "torch 2.13.0", "OpenVINO 2026.2"; empty in old sidecars
+    processor                   that the engine ran on; empty in old sidecars
+    """
 
     backend: str
-    precision: Literal["fp32", "bf16"]
+    precision: EnginePrecision
     steps: int
     max_probability_difference: float
     top1_agreement: float
+    state_drift: dict[int, float] = {}
+    reference: str = ""
+    runtime: str = ""
+    processor: str = ""
+
+    @property
+    def fault(self) -> str | None:
+        """None if the engine may be used, else which limit it exceeds."""
+        limit = LIMITS[self.precision]
+        if not self.max_probability_difference <= limit:
+            return f"a probability differs by {self.max_probability_difference:.2g}, more than the {limit:g} allowed"
+        if self.precision == "fp32" and not max(self.state_drift.values(), default=0.0) <= FP32_DRIFT:
+            return (
+                f"a state differs by {max(self.state_drift.values()):.2g}, more than the {FP32_DRIFT:g} allowed in fp32"
+            )
+        if not self.top1_agreement >= AGREEMENT:
+            return f"only {self.top1_agreement:.2%} of the answers agree, less than the {AGREEMENT:.1%} required"
+        return None
+
+    @property
+    def drifts(self) -> bool:
+        """Whether the last difference of the states is more than twice as large as any before: it may grow on."""
+        *before, last = self.state_drift.values() or (0.0,)
+        return bool(before) and last > 2 * max(before)
+
+    def __str__(self) -> str:
+        drift = ", ".join(f"{value:.1g} after {frames}" for frames, value in self.state_drift.items())
+        return (
+            f"{self.precision}: {self.steps} answers, largest difference of a probability "
+            f"{self.max_probability_difference:.2g}, same best label {self.top1_agreement:.2%}"
+            + (f"; states differ by {drift} frames{', and it grows' if self.drifts else ''}" if drift else "")
+        )
 
 
 class EngineFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,6 +180,13 @@ def read_spec(path: Path) -> EngineSpec:
         raise EngineError(f"{sidecar}: cannot be read: {error.strerror}") from error
     except msgspec.DecodeError as error:
         raise EngineError(f"{sidecar}: is not a model's sidecar: {error}") from error
+
+
+def write_spec(sidecar: Path, spec: EngineSpec) -> None:
+    """Write a sidecar: whole, or not at all."""
+    unfinished = sidecar.with_name(f".{sidecar.name}.{os.getpid()}.part")
+    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
+    unfinished.replace(sidecar)
 
 
 def check_file(path: Path, spec: EngineSpec) -> None:

@@ -9,12 +9,15 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-from engines import BACKENDS, EngineError, EngineSpec, find_models, load_engine
-from engines.loading import why_not
+from engines import BACKENDS, Engine, EngineError, EngineSpec, find_models, load_engine
+from engines.cache import cache_folder
+from engines.loading import choose_backend, why_not
 from engines.spec import check_file, read_spec
 
+Line = tuple[str, bool]
 
-def report() -> Iterator[tuple[str, bool]]:
+
+def report() -> Iterator[Line]:
     """Lines, each with whether it is good; bad is only what the program cannot do without."""
     yield f"python    {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}", True
     cameras = sorted(str(path) for path in Path("/dev").glob("video*"))
@@ -24,20 +27,65 @@ def report() -> Iterator[tuple[str, bool]]:
     for backend in BACKENDS:
         missing = why_not(backend)
         yield f"backend   {backend}: {'not here: ' + missing if missing else 'ok'}", True
-    yield from map(model_report, find_models())
+    for name, sidecar in find_models().items():
+        yield from model_report(name, sidecar)
+    for sidecar in sorted((cache_folder() / "tensorrt").glob("*.json")):
+        yield from engine_report(sidecar)
 
 
-def model_report(name: str) -> tuple[str, bool]:
-    """Whether a shipped model is whole and runs."""
+def model_report(name: str, sidecar: Path) -> Iterator[Line]:
+    """Whether a shipped model is whole and runs, on what and why, and its certificates."""
     try:
         engine = load_engine(name)
-        for file in engine.spec.files:
-            check_file(find_models()[name].parent / file, engine.spec)
+        for file in read_spec(sidecar).files:
+            check_file(sidecar.parent / file, engine.spec)
         engine.new_state(1)
+        _, why = choose_backend(sidecar, "auto", 1)
     except EngineError as error:
-        return f"model     {name}: {error}", False
+        yield f"model     {name}: {error}", False
+        return
+    yield f"model     {engine.spec.version}: ok, {engine.device}", True
+    yield f"auto      {name} runs on {engine.backend}: {why}", True
+    yield from certificate_reports(engine)
     engine.close()
-    return f"model     {engine.spec.version}: ok, {engine.device}", True
+
+
+def certificate_reports(engine: Engine) -> Iterator[Line]:
+    """What the certificates of an engine's backend say, and whether they are of this machine."""
+    from engines.certificate import processor, runtime
+
+    again = f"`streamer build {engine.spec.name} --backend openvino` makes this machine's own"
+    own = [known for known in engine.spec.certificates if known.backend == engine.backend]
+    if not own:
+        yield f"          no certificate for {engine.backend}; {again}", True
+    for known in own:
+        line = f"          certificate {known.backend} {known}"
+        made = (known.runtime or "another version", known.processor or "an unknown processor")
+        if known.fault:
+            yield f"{line}; FAILS: {known.fault}", False
+        elif engine.backend == "openvino" and made != (runtime(engine), processor(engine.spec)):
+            yield f"{line}; made with {' on '.join(made)}: {again}", True
+        else:
+            yield line, True
+
+
+def engine_report(sidecar: Path) -> Iterator[Line]:
+    """Whether an engine that `streamer build` made is whole, and its certificate."""
+    try:
+        spec = read_spec(sidecar)
+        check_file(sidecar.with_suffix(".engine"), spec)
+    except EngineError as error:
+        yield f"engine    {error}", False
+        return
+    if spec.engine is None:
+        yield f"engine    {sidecar}: does not say what it was built for; delete it", False
+        return
+    built = f"{spec.engine.precision}, {spec.engine.rows} rows, TensorRT {spec.engine.tensorrt}, {spec.engine.gpu}"
+    faults = [known.fault for known in spec.certificates if known.fault]
+    told = (
+        f"FAILS its certificate: {faults[0]}" if faults else "; ".join(map(str, spec.certificates)) or "no certificate"
+    )
+    yield f"engine    {sidecar.with_suffix('.engine')}: {built}; {told}", not faults
 
 
 def model_lines(*, with_labels: bool) -> Iterator[str]:

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from engines import Engine, EngineError, load_engine
-from streamer import logs
+from streamer import build_command, logs
 from streamer.config import Config
 from streamer.ctl import KeyOption, ServerKeyOption, ctl, keygen, make_curve
 from streamer.errors import ConfigError, SourceError, StreamerError
@@ -39,6 +39,8 @@ models_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(models_app, name="models")
 app.command()(ctl)
 app.command()(keygen)
+app.command()(build_command.build)
+app.command()(build_command.verify)
 
 SourceArguments = Annotated[
     list[str] | None,
@@ -61,7 +63,7 @@ ModelOption = Annotated[
     str | None, typer.Option(metavar="NAME|FILE", help="A model's name or file; `streamer models` lists the names.")
 ]
 BackendOption = Annotated[
-    str | None, typer.Option(metavar="BACKEND", help="auto, openvino (CPU), eager (torch) or scripted (no network).")
+    str | None, typer.Option(metavar="BACKEND", help="auto, openvino (CPU), tensorrt (GPU), eager (torch) or scripted.")
 ]
 
 
@@ -73,7 +75,8 @@ def make_settings(file: Path | None, sets: Sequence[str] | None, **options: Any)
 
 def make_engine(config: Config) -> Engine:
     """The model on its backend."""
-    return load_engine(config.model, config.backend, threads=config.engine.threads, precision=config.engine.precision)
+    precision, rows = config.engine.precision, max(1, len(config.sources))
+    return load_engine(config.model, config.backend, threads=config.engine.threads, precision=precision, rows=rows)
 
 
 def make_sources(config: Config) -> list[Source]:
@@ -145,6 +148,9 @@ def run(
         control = stack.enter_context(Control(settings.control, curve)) if settings.control else None
         publisher = Publisher(address, spec.version, spec.mode, curve=curve) if address else None
         console.print(f"model   {engine.spec.version}: {engine.device}", highlight=False)
+        if engine.why:
+            console.print(f"backend {engine.backend}: {engine.why}", highlight=False, soft_wrap=True)
+            logs.log.info("backend %s: %s", engine.backend, engine.why)
         told = f"{publisher.address} (to see them elsewhere: streamer watch {publisher.address})" if publisher else "-"
         console.print(f"labels  {told}", highlight=False, soft_wrap=True)
         console.print(f"control {control.address if control else '-'}", highlight=False, soft_wrap=True)

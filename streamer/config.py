@@ -105,7 +105,9 @@ class EngineConfig(Section):
     threads: Annotated[int, Field(ge=1)] | None = (
         None  # CPU threads of the engine; null: the runtime's choice, leaving room for capture
     )
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # OpenVINO only; auto: bf16 where the processor has it
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = (
+        "auto"  # auto: the fastest with a certificate (docs/engines.md)
+    )
 
 
 class Config(Section):
@@ -113,7 +115,7 @@ class Config(Section):
 
     sources: tuple[SourceConfig, ...] = ()
     model: str = "default"  # a shipped or installed name, or a model file
-    backend: Literal["auto", "openvino", "eager", "scripted"] = "auto"
+    backend: Literal["auto", "openvino", "tensorrt", "eager", "scripted"] = "auto"
     max_gap: Annotated[float, Field(gt=1)] = (
         3.0  # sample periods without a frame after which the temporal state starts anew
     )

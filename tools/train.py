@@ -116,8 +116,7 @@ def export(recipe: Recipe, out: Path) -> None:
         spec = read_spec(path)
         net = build(recipe.model_copy(update={"init": None}), spec.labels)
         net.load_state_dict(read_state_dict(path, str(path)))
-        steps = 200 if recipe.causal else 4 * recipe.frames
-        spec = build_model(net.eval(), msgspec.structs.replace(spec, name=name, files={}), out, steps=steps)
+        spec = build_model(net.eval(), msgspec.structs.replace(spec, name=name, files={}), out)
     except (EngineError, OSError, RuntimeError) as error:
         what, _, _ = str(error).partition("\n")
         raise ToolError(f"the weights are in {path}, but no model can be made of them: {what}") from error

@@ -23,8 +23,7 @@ class Builds:
     network: Network
     folder: Path
 
-    def __call__(self, network: Network, spec: EngineSpec, folder: Path, *, steps: int) -> EngineSpec:
-        assert steps >= spec.frames
+    def __call__(self, network: Network, spec: EngineSpec, folder: Path) -> EngineSpec:
         self.network, self.folder = network, folder
         return spec
 

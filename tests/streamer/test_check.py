@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import engines.loading
-from streamer.check import model_lines, report
+from engines import find_models, load_engine
+from engines.certificate import processor, runtime
+from engines.spec import EngineFacts, read_spec, sha256, write_spec
+from streamer.check import certificate_reports, engine_report, model_lines, report
 
 
 def test_a_missing_backend_is_told_with_its_remedy_and_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +21,51 @@ def test_a_missing_backend_is_told_with_its_remedy_and_is_no_failure(monkeypatch
     lines = dict(report())
     told = next(line for line in lines if "eager" in line)
     assert "not here: torch is not installed; pip install" in told
+    taken = next(line for line in lines if line.startswith("auto"))
+    assert taken.startswith("auto      default runs on openvino: ")
+    assert "NVIDIA" in taken
     assert all(lines.values())
+
+
+def test_certificates_are_told_and_one_that_fails_is_a_failure() -> None:
+    engine = load_engine("default", "openvino")
+    here = {"runtime": runtime(engine), "processor": processor(engine.spec)}
+    known = engine.spec.certificates[0]
+
+    def told(*changes: Mapping[str, object]) -> tuple[str, bool]:
+        certificates = tuple(msgspec.structs.replace(known, **change) for change in changes)
+        engine.spec = msgspec.structs.replace(engine.spec, certificates=certificates)
+        (line,) = certificate_reports(engine)
+        return line
+
+    assert told(here) == (f"          certificate openvino {known}", True)
+    line, good = told({"runtime": "OpenVINO 1.0", "processor": "Z80"})
+    assert good
+    assert line.endswith(
+        "; made with OpenVINO 1.0 on Z80: `streamer build default --backend openvino` makes this machine's own"
+    )
+    line, good = told(here | {"max_probability_difference": 0.5})
+    assert "FAILS: a probability differs by 0.5" in line
+    assert not good
+    assert told()[0].lstrip().startswith("no certificate for openvino; `streamer build default")
+
+
+def test_built_engines_are_told_and_a_damaged_one_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ACTION_STREAMER_CACHE", str(tmp_path))
+    engine = tmp_path / "tensorrt" / "default-abc.engine"
+    engine.parent.mkdir()
+    engine.write_bytes(b"plan")
+    facts = EngineFacts("10.3.0", "NVIDIA Fake", "8.7", "12.6", "fp16", 2)
+    spec = read_spec(find_models()["default"])
+    known = msgspec.structs.replace(spec.certificates[0], backend="tensorrt", precision="fp16")
+    spec = msgspec.structs.replace(spec, engine=facts, files={engine.name: sha256(engine)}, certificates=(known,))
+    write_spec(engine.with_suffix(".json"), spec)
+    ((line, good),) = engine_report(engine.with_suffix(".json"))
+    assert good
+    assert line.startswith(f"engine    {engine}: fp16, 2 rows, TensorRT 10.3.0, NVIDIA Fake; fp16: ")
+    engine.write_bytes(b"damaged")
+    (line,) = [line for line, good in report() if not good]
+    assert "does not match its sidecar" in line
 
 
 def test_a_damaged_model_is_told_and_is_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
