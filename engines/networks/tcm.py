@@ -89,7 +89,7 @@ class MTDM(nn.Module):
         device = x.device.type
         mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         with torch.autocast(device, enabled=False) if mixed else nullcontext():
-            maps = reduced * torch.rsqrt(reduced.square().sum(2, keepdim=True) + 1e-6)
+            maps = per_frame(lambda r: r * torch.rsqrt(r.square().sum(1, keepdim=True) + 1e-6), reduced)
             motion, after = self.causal_motion(maps, state) if self.causal else (self.clip_motion(maps), {})
         return motion.to(x.dtype), after
 
@@ -148,7 +148,7 @@ class TemporalAttention(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> the same shape, state."""
-        means = x.mean((3, 4))  # [B, T, C]
+        means = per_frame(lambda z: z.mean((2, 3)), x)  # [B, T, C]
         if self.causal:
             before = state["means"] if state else means.new_zeros(means.shape[0], self.reach, means.shape[2])
             seen, weight = torch.cat([before, means], 1), self.conv.weight[..., : self.reach + 1]
@@ -157,7 +157,7 @@ class TemporalAttention(nn.Module):
             seen, weight, after = F.pad(means, (0, 0, self.reach, self.reach)), self.conv.weight, {}
         along_time = seen.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B * C, 1, reach + T (+ reach)]
         mixed = F.conv1d(along_time, weight).squeeze(1).unflatten(0, (-1, means.shape[2])).transpose(1, 2)
-        return x * mixed.sigmoid()[..., None, None], after
+        return per_frame(lambda z, w: z * w[..., None, None], x, mixed.sigmoid()), after
 
 
 class TAM(nn.Module):
@@ -193,7 +193,7 @@ class TemporalCorrelation(nn.Module):
         """x [B, T, C, H, W] -> the same shape, state."""
         motion, after_mtdm = self.mtdm(x, part(state, "mtdm"))
         y, after_tam = self.tam(motion, part(state, "tam"))
-        return x + y, named(after_mtdm, "mtdm") | named(after_tam, "tam")
+        return per_frame(torch.add, x, y), named(after_mtdm, "mtdm") | named(after_tam, "tam")
 
 
 class TCM(ShiftResNet):
