@@ -36,20 +36,26 @@ def displacement(earlier: Tensor, later: Tensor) -> Tensor:
     becomes patches: a gate around the strongest displacement is one around the strongest position, and the
     expectation of q needs no displacement either. Both sets have zeros that the other lacks: the patch those outside
     the image, the pairs those outside the patch. Each weighs e^0 in the softmax, and `missing` sets that right.
+
+    Of equally strong positions the first counts. It is found by its row and then by its column, and the gate is made of
+    one factor for each: runtimes are slow at the argmax of long rows, and at looking up a gate for each position.
     """
     height, width = earlier.shape[-2:]
     rows, columns = (torch.arange(n, device=earlier.device, dtype=earlier.dtype) for n in (height, width))
     near = torch.kron(_near(rows), _near(columns))  # [H * W, H * W]
-    gates = torch.kron(_gate(rows), _gate(columns))
     ones = torch.ones(height, width, device=earlier.device, dtype=earlier.dtype)
     places = torch.stack([columns * ones, rows.unsqueeze(1) * ones, ones], -1).flatten(0, 1)  # [H * W, 3]: x, y, 1
     missing = PATCH**2 * places - places.sum(0)  # the sums over a whole patch, less those over all pairs
 
-    c = earlier.flatten(2).transpose(1, 2) @ later.flatten(2) * near
-    m, strongest = c.max(-1, keepdim=True)
-    weights = (SHARPNESS * gates[strongest.squeeze(-1)] * c).softmax(-1)
-    zero = weights.gather(-1, strongest) * torch.exp(-SHARPNESS * m)  # weight of c = 0: at the strongest the gate is 1
-    sums = weights @ places + zero * missing  # [N, H * W, 3]: of x, of y, of the weights
+    c = (earlier.flatten(2).transpose(1, 2) @ later.flatten(2) * near).unflatten(2, (height, width))
+    with torch.no_grad():
+        row = _first_strongest(c.amax(3))  # [N, H * W, 1]
+        in_row = c.gather(2, row.long().unsqueeze(3).expand(-1, -1, -1, width)).squeeze(2)
+        column = _first_strongest(in_row)
+        gates = _gate(rows - row).unsqueeze(3) * _gate(columns - column).unsqueeze(2)
+    m = c.flatten(2).gather(2, (row * width + column).long())  # [N, H * W, 1]
+    weights = torch.exp(SHARPNESS * (gates * c - m.unsqueeze(3)))  # m is the largest of gates * c
+    sums = weights.flatten(2) @ places + torch.exp(-SHARPNESS * m) * missing  # [N, H * W, 3]: of x, y, the weights
     uv = (sums[..., :2] / sums[..., 2:] - places[:, :2]) / REACH
     return torch.cat([uv, m], -1).transpose(1, 2).unflatten(2, (height, width))
 
@@ -59,9 +65,15 @@ def _near(axis: Tensor) -> Tensor:
     return ((axis - axis.unsqueeze(1)).abs() <= REACH).to(axis.dtype)
 
 
-def _gate(axis: Tensor) -> Tensor:
-    """The Gaussian of the distance of two places of an axis [n], [n, n]."""
-    return torch.exp(-((axis - axis.unsqueeze(1)) ** 2) / (2 * SIGMA**2))
+def _first_strongest(values: Tensor) -> Tensor:
+    """The place of the first of the largest values, [..., n] -> [..., 1], of the values' type."""
+    places = torch.arange(values.shape[-1], device=values.device, dtype=values.dtype)
+    return torch.where(values == values.amax(-1, keepdim=True), places, values.shape[-1]).amin(-1, keepdim=True)
+
+
+def _gate(distance: Tensor) -> Tensor:
+    """The Gaussian of a distance."""
+    return torch.exp(distance**2 / (-2 * SIGMA**2))
 
 
 class MTDM(nn.Module):
