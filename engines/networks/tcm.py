@@ -52,10 +52,11 @@ def displacement(earlier: Tensor, later: Tensor) -> Tensor:
         row = _first_strongest(c.amax(3))  # [N, H * W, 1]
         in_row = c.gather(2, row.long().unsqueeze(3).expand(-1, -1, -1, width)).squeeze(2)
         column = _first_strongest(in_row)
-        gates = _gate(rows - row).unsqueeze(3) * _gate(columns - column).unsqueeze(2)
+        gates = (SHARPNESS * _gate(rows - row)).unsqueeze(3) * _gate(columns - column).unsqueeze(2)
     m = c.flatten(2).gather(2, (row * width + column).long())  # [N, H * W, 1]
-    weights = torch.exp(SHARPNESS * (gates * c - m.unsqueeze(3)))  # m is the largest of gates * c
-    sums = weights.flatten(2) @ places + torch.exp(-SHARPNESS * m) * missing  # [N, H * W, 3]: of x, y, the weights
+    largest = SHARPNESS * m.detach()  # of gates * c: the gate is 1 there
+    weights = torch.exp(gates * c - largest.unsqueeze(3))
+    sums = weights.flatten(2) @ places + torch.exp(-largest) * missing  # [N, H * W, 3]: of x, of y, of the weights
     uv = (sums[..., :2] / sums[..., 2:] - places[:, :2]) / REACH
     return torch.cat([uv, m], -1).transpose(1, 2).unflatten(2, (height, width))
 
