@@ -67,6 +67,7 @@ class CMM(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> the same shape, state."""
+
         def difference(now: Tensor, before: Tensor, known: Tensor) -> Tensor:
             return (self.transform(now) - before) * known[:, None, None, None]
 
