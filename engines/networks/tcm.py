@@ -48,12 +48,11 @@ def displacement(earlier: Tensor, later: Tensor) -> Tensor:
     missing = PATCH**2 * places - places.sum(0)  # the sums over a whole patch, less those over all pairs
 
     c = (earlier.flatten(2).transpose(1, 2) @ later.flatten(2) * near).unflatten(2, (height, width))
-    with torch.no_grad():
-        row = _first_strongest(c.amax(3))  # [N, H * W, 1]
-        in_row = c.gather(2, row.long().unsqueeze(3).expand(-1, -1, -1, width)).squeeze(2)
-        column = _first_strongest(in_row)
-        gates = (SHARPNESS * _gate(rows - row)).unsqueeze(3) * _gate(columns - column).unsqueeze(2)
-    m = c.flatten(2).gather(2, (row * width + column).long())  # [N, H * W, 1]
+    row = _first_strongest(c.detach().amax(3))  # [N, H * W, 1]
+    in_row = c.gather(2, row.long().unsqueeze(3).expand(-1, -1, -1, width)).squeeze(2)  # [N, H * W, W]
+    column = _first_strongest(in_row.detach())
+    m = in_row.gather(2, column.long())  # [N, H * W, 1]
+    gates = (SHARPNESS * _gate(rows - row)).unsqueeze(3) * _gate(columns - column).unsqueeze(2)
     largest = SHARPNESS * m.detach()  # of gates * c: the gate is 1 there
     weights = torch.exp(gates * c - largest.unsqueeze(3))
     sums = weights.flatten(2) @ places + torch.exp(-largest) * missing  # [N, H * W, 3]: of x, of y, of the weights
@@ -69,7 +68,7 @@ def _near(axis: Tensor) -> Tensor:
 def _first_strongest(values: Tensor) -> Tensor:
     """The place of the first of the largest values, [..., n] -> [..., 1], of the values' type."""
     places = torch.arange(values.shape[-1], device=values.device, dtype=values.dtype)
-    return torch.where(values == values.amax(-1, keepdim=True), places, values.shape[-1]).amin(-1, keepdim=True)
+    return torch.where(values == values.amax(-1, keepdim=True), places, values.shape[-1] - 1).amin(-1, keepdim=True)
 
 
 def _gate(distance: Tensor) -> Tensor:
