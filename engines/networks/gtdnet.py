@@ -142,11 +142,6 @@ def spatial_mean(x: Tensor) -> Tensor:
     return x.mean((2, 3))
 
 
-def gated(x: Tensor, gate: Tensor) -> Tensor:
-    """x [N, C, H, W] and x times its channels' gate [N, C], added."""
-    return x * (1 + gate)[..., None, None]
-
-
 class GatedShift(TemporalShift):
     """The temporal shift, the gate on the shifted map, and the convolution that reads it."""
 
@@ -162,9 +157,7 @@ class GatedShift(TemporalShift):
         count = moved.shape[2]
         means = torch.cat([per_frame(spatial_mean, moved), per_frame(spatial_mean, x)[:, :, count:]], 2)
         gate, after_gate = self.gtd(means, part(state, "gtd"))
-        x = per_frame(gated, x, gate)
-        moved = per_frame(gated, moved, gate[:, :, :count])
-        return self.convolve(conv, x, moved), {**after, **named(after_gate, "gtd")}
+        return self.convolve(conv, x, moved, 1 + gate), {**after, **named(after_gate, "gtd")}
 
 
 class GTDNet(ResNet):

@@ -21,12 +21,7 @@ from torch.nn import functional as F
 
 from .network import Plan
 from .resnet import Bottleneck, ResNet, require_bottlenecks
-from .temporal import Reach, State, advance, delay, named, part, per_frame, windows
-
-
-def scale(x: Tensor, factors: Tensor) -> Tensor:
-    """Each channel of x [N, C, H, W] times its factor [N, C]."""
-    return x * factors[..., None, None]
+from .temporal import Reach, State, advance, delay, named, part, per_frame, scale, windows
 
 
 class TAM(nn.Module):

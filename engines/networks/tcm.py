@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .network import Plan
-from .temporal import Reach, Stage, State, named, part, per_frame
+from .temporal import Reach, Stage, State, named, part, per_frame, scale
 from .tsm import ShiftResNet
 
 REACH = 7  # displacements from -7 to 7 on both axes
@@ -169,7 +169,7 @@ class TemporalAttention(nn.Module):
             seen, weight, after = F.pad(means, (0, 0, self.reach, self.reach)), self.conv.weight, {}
         along_time = seen.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B * C, 1, reach + T (+ reach)]
         mixed = F.conv1d(along_time, weight).squeeze(1).unflatten(0, (-1, means.shape[2])).transpose(1, 2)
-        return per_frame(lambda z, w: z * w[..., None, None], x, mixed.sigmoid()), after
+        return per_frame(scale, x, mixed.sigmoid()), after
 
 
 class TAM(nn.Module):

@@ -89,6 +89,13 @@ def windows(x: Tensor, before: Tensor | None, length: int) -> tuple[Tensor, Tens
     return torch.stack([seen[:, t : t + length] for t in range(count)], 1), seen[:, count:]
 
 
+def scale(x: Tensor, *factors: Tensor) -> Tensor:
+    """Each channel of x [N, C, H, W] times its factors, each [N, C]."""
+    for factor in factors:
+        x = x * factor[..., None, None]
+    return x
+
+
 class NoShift(nn.Module):
     """TSN's place for a shift: the convolution alone, no time, no state."""
 
@@ -130,14 +137,17 @@ class TemporalShift(nn.Module):
         ahead, behind = x[:, :, : 2 * self.fold].split(self.fold, 2)
         return torch.cat([advance(ahead), delay(behind, None)], 2), {}
 
-    def convolve(self, conv: nn.Conv2d, x: Tensor, moved: Tensor) -> Tensor:
-        """conv(x with its first n channels replaced by `moved` [B, T, n, H, W])."""
+    def convolve(self, conv: nn.Conv2d, x: Tensor, moved: Tensor, *gates: Tensor) -> Tensor:
+        """conv(x with its first n channels replaced by `moved` [B, T, n, H, W]); gates [B, T, C], if there are any,
+        multiply the shifted map's channels.
+        """
         count = moved.shape[2]
         if not self.causal:
-            return per_frame(conv, torch.cat([moved, x[:, :, count:]], 2))
+            return per_frame(lambda z, *g: conv(scale(z, *g)), torch.cat([moved, x[:, :, count:]], 2), *gates)
         weight = conv.weight[:, :count]
 
-        def conv_of_shifted(z: Tensor, moved: Tensor) -> Tensor:
-            return conv(z) + nn.functional.conv2d(moved - z[:, :count], weight, None, conv.stride, conv.padding)
+        def conv_of_shifted(z: Tensor, moved: Tensor, *gates: Tensor) -> Tensor:
+            difference = scale(moved - z[:, :count], *(gate[:, :count] for gate in gates))
+            return conv(scale(z, *gates)) + nn.functional.conv2d(difference, weight, None, conv.stride, conv.padding)
 
-        return per_frame(conv_of_shifted, x, moved)
+        return per_frame(conv_of_shifted, x, moved, *gates)
