@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
+from openvino import opset13
 from openvino._offline_transformations import apply_make_stateful_transformation
 
 from .base import Engine, EngineState, Snapshot
 from .errors import EngineError
-from .spec import STATE_OUT, EngineSpec
+from .spec import STATE_OUT, EngineSpec, sha256
+
+KEPT = 32  # compiled graphs in the cache, the newest
+
+
+def cache_folder() -> Path:
+    """$ACTION_STREAMER_CACHE, else action-streamer in $XDG_CACHE_HOME or ~/.cache. It need not exist."""
+    given = os.environ.get("ACTION_STREAMER_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "action-streamer"
 
 
 class OpenVINOState(EngineState):
@@ -24,8 +39,7 @@ class OpenVINOState(EngineState):
         self.request = request
         by_id = {variable.name: variable for variable in request.query_state()}
         self.variables = {tensor.name: by_id[f"{tensor.name}{tensor.name}{STATE_OUT}"] for tensor in spec.states}
-        for variable in self.variables.values():
-            variable.reset()
+        self.request.reset_state()
 
     def snapshot(self) -> Snapshot:
         """A copy of the state."""
@@ -42,11 +56,12 @@ def has_bf16() -> bool:
 
 
 class OpenVINOEngine(Engine):
-    """`NAME.onnx` compiled for this processor, once for each number of rows.
+    """`NAME.onnx` compiled for this processor, once for each number of rows, and kept on disk for the next start.
 
     `threads` defaults to all cores but one, which is left to capture and decoding. `precision` "auto" is bf16 where the
     processor has it and the model's sidecar has a bf16 certificate, else float32. The copies that Python makes in a
-    step are a frame in and a row of logits out; states never leave the runtime.
+    step are a frame in and a row of logits out; states never leave the runtime. The graph of one row has no masks: a
+    fresh row's state is reset before the step, and a row that is not active takes no step (its logits are zeros).
     """
 
     def __init__(self, path: Path, spec: EngineSpec, *, threads: int | None = None, precision: str = "auto") -> None:
@@ -68,19 +83,43 @@ class OpenVINOEngine(Engine):
             spec, "openvino", f"OpenVINO {ov.__version__.split('-')[0]}, CPU, {precision}, {threads} thread{plural}"
         )
         self.compiled: dict[int, Any] = {}
+        self.compiling = threading.Lock()  # a new state may be made in another thread while one steps
 
     def new_state(self, rows: int) -> OpenVINOState:
         """The initial state of `rows` streams; the first for a number of rows compiles the graph, which takes a
-        second or so.
+        second or so, or less if it was compiled in an earlier run.
         """
-        if rows not in self.compiled:
-            self.compiled[rows] = self._compile(rows)
-        return OpenVINOState(self.spec, rows, self.compiled[rows].create_infer_request())
+        with self.compiling:
+            if rows not in self.compiled:
+                self.compiled[rows] = self._load(rows)
+            return OpenVINOState(self.spec, rows, self.compiled[rows].create_infer_request())
+
+    def _load(self, rows: int) -> Any:
+        """The compiled graph, from the cache if it is there and whole."""
+        kept = cache_folder() / "openvino" / f"{self.spec.name}-{self._key(rows)}.blob"
+        with contextlib.suppress(OSError, RuntimeError):  # there is none, or none that this OpenVINO can read
+            content = kept.read_bytes()
+            digest, blob = content[:32], content[32:]
+            if hashlib.sha256(blob).digest() == digest:
+                return self.core.import_model(blob, "CPU", self.options)
+        compiled = self._compile(rows)
+        with contextlib.suppress(OSError):  # a cache that cannot be written is no cache, and no error
+            _keep(kept, compiled.export_model().getvalue())
+        return compiled
+
+    def _key(self, rows: int) -> str:
+        """A name for all that a compiled graph depends on."""
+        processor = [self.core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        parts = [sha256(self.path), rows, self.options, ov.__version__, processor]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _compile(self, rows: int) -> Any:
         try:
             model = self.core.read_model(self.path)
             model.reshape({port.any_name: [rows, *list(port.partial_shape)[1:]] for port in model.inputs})
+            if rows == 1:
+                _fix(model, "active", True)
+                _fix(model, "fresh", False)
             apply_make_stateful_transformation(
                 model, {tensor.name: tensor.name + STATE_OUT for tensor in self.spec.states}
             )
@@ -93,9 +132,39 @@ class OpenVINOEngine(Engine):
     def _step(
         self, frames: NDArray[np.uint8], active: NDArray[np.bool_], fresh: NDArray[np.bool_], state: OpenVINOState
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        state.request.infer({"frames": frames, "active": active, "fresh": fresh}, share_inputs=True)
+        inputs: dict[str, NDArray[Any]] = {"frames": frames, "active": active, "fresh": fresh}
+        if state.rows == 1:
+            if not active[0]:
+                return np.zeros((1, len(self.spec.labels)), np.float32), np.zeros(1, np.bool_)
+            if fresh[0]:
+                state.request.reset_state()
+            inputs = {"frames": frames}
+        state.request.infer(inputs, share_inputs=True)
         return state.request.get_tensor("logits").data, state.request.get_tensor("ready").data
 
     def close(self) -> None:
         """Give back the compiled graphs."""
         self.compiled.clear()
+
+
+def _fix(model: Any, name: str, value: bool) -> None:
+    """Make an input [1] of a graph a constant, for the runtime to fold what depends on it."""
+    port = model.input(name)
+    constant = opset13.constant(np.array([value]))
+    for reader in list(port.get_target_inputs()):
+        reader.replace_source_output(constant.output(0))
+    model.remove_parameter(port.get_node())
+
+
+def _keep(path: Path, blob: bytes) -> None:
+    """Write a compiled graph behind its digest, whole or not at all; the oldest of too many go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+    try:
+        part.write_bytes(hashlib.sha256(blob).digest() + blob)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    oldest_first = sorted(path.parent.glob("*.blob"), key=lambda kept: kept.stat().st_mtime)
+    for old in oldest_first[:-KEPT]:
+        old.unlink(missing_ok=True)

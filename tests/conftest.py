@@ -32,6 +32,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 WaitFor = Callable[[Callable[[], bool]], None]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the tests' own, for the processes that they start as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("ACTION_STREAMER_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def wait_for() -> WaitFor:
     """Wait until a condition holds, at most half a minute."""

@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from ..errors import unknown
 from .network import Plan
 from .resnet import ResNet, ShiftBottleneck, require_bottlenecks
-from .temporal import Reach, State, TemporalShift, named, part, windows
+from .temporal import Reach, State, TemporalShift, named, part, per_frame, windows
 
 REDUCTION = 8
 
@@ -137,6 +137,11 @@ class GlobalTemporalDifference(nn.Module):
         return torch.sigmoid(self.expand(attended + z)), named(after, "aggregate")
 
 
+def spatial_mean(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C]."""
+    return x.mean((2, 3))
+
+
 class GatedShift(TemporalShift):
     """The temporal shift, the gate on the shifted map, and the convolution that reads it."""
 
@@ -150,10 +155,9 @@ class GatedShift(TemporalShift):
         """x [B, T, C, H, W] -> conv(gated shift(x)) [B, T, P, H', W'], state."""
         moved, after = self.moved(x, state)
         count = moved.shape[2]
-        means = torch.cat([moved.mean((3, 4)), x[:, :, count:].mean((3, 4))], 2)
+        means = torch.cat([per_frame(spatial_mean, moved), per_frame(spatial_mean, x)[:, :, count:]], 2)
         gate, after_gate = self.gtd(means, part(state, "gtd"))
-        scale = (1 + gate)[..., None, None]  # [B, T, C, 1, 1]
-        return self.convolve(conv, x * scale, moved * scale[:, :, :count]), {**after, **named(after_gate, "gtd")}
+        return self.convolve(conv, x, moved, 1 + gate), {**after, **named(after_gate, "gtd")}
 
 
 class GTDNet(ResNet):

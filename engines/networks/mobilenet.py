@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from .network import Network, Plan
@@ -59,7 +60,7 @@ class InvertedResidual(nn.Module):
         """x [B, T, C, H, W] -> [B, T, P, H', W'], state."""
         y, after = self.shift(x, part(state, "shift"), cast(nn.Conv2d, self.conv[0]))
         y = per_frame(self.conv[1:], y)
-        return x + y if self.shortcut else y, named(after, "shift")
+        return per_frame(torch.add, x, y) if self.shortcut else y, named(after, "shift")
 
 
 @dataclass(frozen=True)

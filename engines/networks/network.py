@@ -72,7 +72,7 @@ class Network(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """The last stage's maps [B, T, C, H, W] -> logits [B, T, K]."""
-        return self.fc(self.dropout(x.mean((3, 4))))
+        return self.fc(self.dropout(per_frame(lambda z: z.mean((2, 3)), x)))
 
     def frame_logits(self, clip: Tensor) -> Tensor:
         """Clip [B, T, 3, H, W] (RGB, ImageNet-normalised), from the initial state -> logits [B, T, K]."""

@@ -5,6 +5,7 @@ affair: each network of this package hands the frame its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
@@ -18,6 +19,11 @@ def shortcut(inplanes: int, outplanes: int, stride: int) -> nn.Sequential | None
     if stride == 1 and inplanes == outplanes:
         return None
     return nn.Sequential(nn.Conv2d(inplanes, outplanes, 1, stride, bias=False), nn.BatchNorm2d(outplanes))
+
+
+def join(block: Block, y: Tensor, x: Tensor) -> Tensor:
+    """The residual connection: the branch's result y [N, P, H', W'] and the block's input x [N, C, H, W]."""
+    return block.relu(y + (x if block.downsample is None else block.downsample(x)))
 
 
 class BasicBlock(nn.Module):
@@ -40,8 +46,7 @@ class BasicBlock(nn.Module):
         """x [B, T, C, H, W] -> [B, T, P, H', W'], state."""
         y, after = self.shift(x, part(state, "shift"), self.conv1)
         y = per_frame(lambda z: self.bn2(self.conv2(self.relu(self.bn1(z)))), y)
-        identity = x if self.downsample is None else per_frame(self.downsample, x)
-        return self.relu(y + identity), named(after, "shift")
+        return per_frame(partial(join, self), y, x), named(after, "shift")
 
 
 class Bottleneck(nn.Module):
@@ -70,8 +75,7 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> [B, T, 4P, H', W'], state."""
         y, after = self.residual(x, state)
-        identity = x if self.downsample is None else per_frame(self.downsample, x)
-        return self.relu(y + identity), after
+        return per_frame(partial(join, self), y, x), after
 
 
 class ShiftBottleneck(Bottleneck):

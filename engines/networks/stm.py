@@ -43,10 +43,10 @@ class CSTM(nn.Module):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> the same shape, state."""
         before, now, after = self.conv.weight.view(-1, 3, 1, 1).unbind(1)  # each [C, 1, 1]
-        y = before * delay(x, state.get("last")) + now * x
+        earlier = delay(x, state.get("last"))
         if self.causal:
-            return y, {"last": x[:, -1]}
-        return y + after * advance(x), {}
+            return per_frame(lambda e, z: before * e + now * z, earlier, x), {"last": x[:, -1]}
+        return per_frame(lambda e, z, a: before * e + now * z + after * a, earlier, x, advance(x)), {}
 
 
 class CMM(nn.Module):
@@ -67,10 +67,13 @@ class CMM(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> the same shape, state."""
+
+        def difference(now: Tensor, before: Tensor, known: Tensor) -> Tensor:
+            return (self.transform(now) - before) * known[:, None, None, None]
+
         z = per_frame(self.reduce, x)
-        moved = per_frame(self.transform, z) - delay(z, state.get("last"))  # from the frame before to this one
         here = torch.ones_like(z[:, :, 0, 0, 0])
-        motion = moved * delay(here, state.get("started"))[..., None, None, None]
+        motion = per_frame(difference, z, delay(z, state.get("last")), delay(here, state.get("started")))
         if self.causal:
             return per_frame(self.expand, motion), {"last": z[:, -1], "started": here[:, -1]}
         return per_frame(self.expand, advance(motion)), {}
@@ -90,9 +93,11 @@ class STMBlock(Bottleneck):
         o = per_frame(lambda z: self.relu(self.bn1(self.conv1(z))), x)
         mixed, after_cstm = self.cstm(o, part(state, "cstm"))
         motion, after_cmm = self.cmm(o, part(state, "cmm"))
-        a = per_frame(lambda z: self.relu(self.bn2(self.conv2(z))), mixed)
-        y = per_frame(lambda z: self.bn3(self.conv3(z)), a + per_frame(self.pool, motion))
-        return y, named(after_cstm, "cstm") | named(after_cmm, "cmm")
+
+        def rest(mixed: Tensor, motion: Tensor) -> Tensor:
+            return self.bn3(self.conv3(self.relu(self.bn2(self.conv2(mixed))) + self.pool(motion)))
+
+        return per_frame(rest, mixed, motion), named(after_cstm, "cstm") | named(after_cmm, "cmm")
 
 
 class STM(ResNet):

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from .network import Plan
 from .resnet import Bottleneck, ResNet, require_bottlenecks
-from .temporal import Reach, State, advance, delay, named, part, per_frame, windows
+from .temporal import Reach, State, advance, delay, named, part, per_frame, scale, windows
 
 
 class TAM(nn.Module):
@@ -54,15 +54,17 @@ class TAM(nn.Module):
         """x [B, T, C, H, W] -> the same shape, state."""
         if not self.causal and x.shape[1] != self.frames:
             raise ValueError(f"TANet made for {self.frames} frames got a clip of {x.shape[1]}")
-        theta = x.mean((3, 4))  # [B, T, C]
+        theta = per_frame(lambda z: z.mean((2, 3)), x)  # [B, T, C]
         seen, ring = windows(theta, state.get("theta"), self.frames) if self.causal else (theta.unsqueeze(1), theta)
         columns = seen.transpose(2, 3)  # [B, T or 1, C, frames]
-        kernel = self.G(columns.flatten(0, 2)).view(*columns.shape[:3], 3, 1, 1)
-        weighted = x * self.importance(theta, state)[..., None, None]
-        y = kernel[..., 0, :, :] * delay(weighted, state.get("last")) + kernel[..., 1, :, :] * weighted
+        kernel = self.G(columns.flatten(0, 2)).view(*columns.shape[:3], 3).expand(-1, x.shape[1], -1, -1)
+        weighted = per_frame(scale, x, self.importance(theta, state))
+        before, now, after = kernel.unbind(3)  # each [B, T, C]
+        earlier = delay(weighted, state.get("last"))
+        y = per_frame(lambda b, e, n, z: scale(e, b) + scale(z, n), before, earlier, now, weighted)
         if self.causal:
             return y, {"theta": ring, "last": weighted[:, -1]}
-        return y + kernel[..., 2, :, :] * advance(weighted), {}
+        return y + per_frame(scale, advance(weighted), after), {}
 
     def importance(self, theta: Tensor, state: State) -> Tensor:
         """V of the frames with means theta [B, T, C] -> [B, T, C]."""

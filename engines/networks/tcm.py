@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .network import Plan
-from .temporal import Reach, Stage, State, named, part, per_frame
+from .temporal import Reach, Stage, State, named, part, per_frame, scale
 from .tsm import ShiftResNet
 
 REACH = 7  # displacements from -7 to 7 on both axes
@@ -36,20 +36,26 @@ def displacement(earlier: Tensor, later: Tensor) -> Tensor:
     becomes patches: a gate around the strongest displacement is one around the strongest position, and the
     expectation of q needs no displacement either. Both sets have zeros that the other lacks: the patch those outside
     the image, the pairs those outside the patch. Each weighs e^0 in the softmax, and `missing` sets that right.
+
+    Of equally strong positions the first counts. It is found by its row and then by its column, and the gate is made of
+    one factor for each: runtimes are slow at the argmax of long rows, and at looking up a gate for each position.
     """
     height, width = earlier.shape[-2:]
     rows, columns = (torch.arange(n, device=earlier.device, dtype=earlier.dtype) for n in (height, width))
     near = torch.kron(_near(rows), _near(columns))  # [H * W, H * W]
-    gates = torch.kron(_gate(rows), _gate(columns))
     ones = torch.ones(height, width, device=earlier.device, dtype=earlier.dtype)
     places = torch.stack([columns * ones, rows.unsqueeze(1) * ones, ones], -1).flatten(0, 1)  # [H * W, 3]: x, y, 1
     missing = PATCH**2 * places - places.sum(0)  # the sums over a whole patch, less those over all pairs
 
-    c = earlier.flatten(2).transpose(1, 2) @ later.flatten(2) * near
-    m, strongest = c.max(-1, keepdim=True)
-    weights = (SHARPNESS * gates[strongest.squeeze(-1)] * c).softmax(-1)
-    zero = weights.gather(-1, strongest) * torch.exp(-SHARPNESS * m)  # weight of c = 0: at the strongest the gate is 1
-    sums = weights @ places + zero * missing  # [N, H * W, 3]: of x, of y, of the weights
+    c = (earlier.flatten(2).transpose(1, 2) @ later.flatten(2) * near).unflatten(2, (height, width))
+    row = _first_strongest(c.detach().amax(3))  # [N, H * W, 1]
+    in_row = c.gather(2, row.long().unsqueeze(3).expand(-1, -1, -1, width)).squeeze(2)  # [N, H * W, W]
+    column = _first_strongest(in_row.detach())
+    m = in_row.gather(2, column.long())  # [N, H * W, 1]
+    gates = (SHARPNESS * _gate(rows - row)).unsqueeze(3) * _gate(columns - column).unsqueeze(2)
+    largest = SHARPNESS * m.detach()  # of gates * c: the gate is 1 there
+    weights = torch.exp(gates * c - largest.unsqueeze(3))
+    sums = weights.flatten(2) @ places + torch.exp(-largest) * missing  # [N, H * W, 3]: of x, of y, of the weights
     uv = (sums[..., :2] / sums[..., 2:] - places[:, :2]) / REACH
     return torch.cat([uv, m], -1).transpose(1, 2).unflatten(2, (height, width))
 
@@ -59,9 +65,15 @@ def _near(axis: Tensor) -> Tensor:
     return ((axis - axis.unsqueeze(1)).abs() <= REACH).to(axis.dtype)
 
 
-def _gate(axis: Tensor) -> Tensor:
-    """The Gaussian of the distance of two places of an axis [n], [n, n]."""
-    return torch.exp(-((axis - axis.unsqueeze(1)) ** 2) / (2 * SIGMA**2))
+def _first_strongest(values: Tensor) -> Tensor:
+    """The place of the first of the largest values, [..., n] -> [..., 1], of the values' type."""
+    places = torch.arange(values.shape[-1], device=values.device, dtype=values.dtype)
+    return torch.where(values == values.amax(-1, keepdim=True), places, values.shape[-1] - 1).amin(-1, keepdim=True)
+
+
+def _gate(distance: Tensor) -> Tensor:
+    """The Gaussian of a distance."""
+    return torch.exp(distance**2 / (-2 * SIGMA**2))
 
 
 class MTDM(nn.Module):
@@ -89,7 +101,7 @@ class MTDM(nn.Module):
         device = x.device.type
         mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         with torch.autocast(device, enabled=False) if mixed else nullcontext():
-            maps = reduced * torch.rsqrt(reduced.square().sum(2, keepdim=True) + 1e-6)
+            maps = per_frame(lambda r: r * torch.rsqrt(r.square().sum(1, keepdim=True) + 1e-6), reduced)
             motion, after = self.causal_motion(maps, state) if self.causal else (self.clip_motion(maps), {})
         kept = self.chnl_reduction[0].weight.dtype
         return motion.to(x.dtype), {name: value.to(kept) for name, value in after.items()}
@@ -149,7 +161,7 @@ class TemporalAttention(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> the same shape, state."""
-        means = x.mean((3, 4))  # [B, T, C]
+        means = per_frame(lambda z: z.mean((2, 3)), x)  # [B, T, C]
         if self.causal:
             before = state["means"] if state else means.new_zeros(means.shape[0], self.reach, means.shape[2])
             seen, weight = torch.cat([before, means], 1), self.conv.weight[..., : self.reach + 1]
@@ -158,7 +170,7 @@ class TemporalAttention(nn.Module):
             seen, weight, after = F.pad(means, (0, 0, self.reach, self.reach)), self.conv.weight, {}
         along_time = seen.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B * C, 1, reach + T (+ reach)]
         mixed = F.conv1d(along_time, weight).squeeze(1).unflatten(0, (-1, means.shape[2])).transpose(1, 2)
-        return x * mixed.sigmoid()[..., None, None], after
+        return per_frame(scale, x, mixed.sigmoid()), after
 
 
 class TAM(nn.Module):
@@ -194,7 +206,7 @@ class TemporalCorrelation(nn.Module):
         """x [B, T, C, H, W] -> the same shape, state."""
         motion, after_mtdm = self.mtdm(x, part(state, "mtdm"))
         y, after_tam = self.tam(motion, part(state, "tam"))
-        return x + y, named(after_mtdm, "mtdm") | named(after_tam, "tam")
+        return per_frame(torch.add, x, y), named(after_mtdm, "mtdm") | named(after_tam, "tam")
 
 
 class TCM(ShiftResNet):

@@ -56,9 +56,13 @@ def named(state: State, name: str) -> dict[str, Tensor]:
     return {f"{name}.{key}": value for key, value in state.items()}
 
 
-def per_frame(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a 2-D module to every frame: [B, T, ...] -> [B * T, ...] -> f -> [B, T, ...]."""
-    y = f(x.flatten(0, 1))
+def per_frame(f: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:
+    """Apply a 2-D function to every frame: each of x and `others` [B, T, ...] -> [B * T, ...] -> f -> [B, T, ...].
+
+    Whatever needs no time is done in here, the elementwise too: a runtime on a CPU keeps maps of four axes in the
+    layout of its convolutions, and would copy them for each operation on five.
+    """
+    y = f(*(value.flatten(0, 1) for value in (x, *others)))
     return y.view(-1, x.shape[1], *y.shape[1:])
 
 
@@ -83,6 +87,13 @@ def windows(x: Tensor, before: Tensor | None, length: int) -> tuple[Tensor, Tens
         before = x.new_zeros(x.shape[0], length - 1, *x.shape[2:])
     count, seen = x.shape[1], torch.cat([before, x], 1)
     return torch.stack([seen[:, t : t + length] for t in range(count)], 1), seen[:, count:]
+
+
+def scale(x: Tensor, *factors: Tensor) -> Tensor:
+    """Each channel of x [N, C, H, W] times its factors, each [N, C]."""
+    for factor in factors:
+        x = x * factor[..., None, None]
+    return x
 
 
 class NoShift(nn.Module):
@@ -121,19 +132,22 @@ class TemporalShift(nn.Module):
     def moved(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> the first n channels of shift(x), those that come from other frames, and the state."""
         if self.causal:
-            part_of_x = x[:, :, : self.fold]
+            part_of_x = per_frame(lambda z: z[:, : self.fold], x)
             return delay(part_of_x, state.get("last")), {"last": part_of_x[:, -1]}
         ahead, behind = x[:, :, : 2 * self.fold].split(self.fold, 2)
         return torch.cat([advance(ahead), delay(behind, None)], 2), {}
 
-    def convolve(self, conv: nn.Conv2d, x: Tensor, moved: Tensor) -> Tensor:
-        """conv(x with its first n channels replaced by `moved` [B, T, n, H, W])."""
+    def convolve(self, conv: nn.Conv2d, x: Tensor, moved: Tensor, *gates: Tensor) -> Tensor:
+        """conv(x with its first n channels replaced by `moved` [B, T, n, H, W]); gates [B, T, C], if there are any,
+        multiply the shifted map's channels.
+        """
         count = moved.shape[2]
         if not self.causal:
-            return per_frame(conv, torch.cat([moved, x[:, :, count:]], 2))
+            return per_frame(lambda z, *g: conv(scale(z, *g)), torch.cat([moved, x[:, :, count:]], 2), *gates)
         weight = conv.weight[:, :count]
 
-        def partial_conv(difference: Tensor) -> Tensor:
-            return nn.functional.conv2d(difference, weight, None, conv.stride, conv.padding)
+        def conv_of_shifted(z: Tensor, moved: Tensor, *gates: Tensor) -> Tensor:
+            difference = scale(moved - z[:, :count], *(gate[:, :count] for gate in gates))
+            return conv(scale(z, *gates)) + nn.functional.conv2d(difference, weight, None, conv.stride, conv.padding)
 
-        return per_frame(conv, x) + per_frame(partial_conv, moved - x[:, :, :count])
+        return per_frame(conv_of_shifted, x, moved, *gates)

@@ -105,3 +105,12 @@ def test_motion_stays_in_single_precision_under_autocast() -> None:
         mixed = module(x, {})[0]
     assert mixed.dtype == exact.dtype
     assert (mixed - exact).abs().mean() < 0.02  # the reduction before it is half, the correlation is not
+
+
+def test_a_motion_is_found_in_half_precision_too() -> None:
+    """Places are told by row and column: the number of a position, up to 400 here, is more than bfloat16 can tell."""
+    texture = F.normalize(torch.randn(1, 64, 40, 40).relu(), dim=1).bfloat16()
+    u, v, m = displacement(texture[:, :, 10:30, 10:30], texture[:, :, 13:33, 8:28])[0, :, 8:12, 8:12].float()
+    torch.testing.assert_close(u, torch.full_like(u, 2 / 7), atol=0.05, rtol=0)
+    torch.testing.assert_close(v, torch.full_like(v, -3 / 7), atol=0.05, rtol=0)
+    torch.testing.assert_close(m, torch.ones_like(m), atol=0.05, rtol=0)

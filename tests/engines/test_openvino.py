@@ -1,0 +1,162 @@
+"""What is OpenVINO's own: the graph of one row without masks, and compiled graphs kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engines import EngineError, load_engine, openvino
+from engines.openvino import OpenVINOEngine
+
+from .conftest import make_model, moving_frames
+
+GO, NO = np.ones(1, np.bool_), np.zeros(1, np.bool_)
+
+
+def load(model: Path) -> OpenVINOEngine:
+    engine = load_engine(model, "openvino", precision="fp32", threads=1)
+    assert isinstance(engine, OpenVINOEngine)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def skipping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A window that is evaluated at every third frame."""
+    folder = tmp_path_factory.mktemp("hop")
+    make_model(folder, "skipping", "tsm", "resnet18", mode="window", hop=3)
+    return folder / "skipping.onnx"
+
+
+def test_one_row_answers_as_one_of_two_does(model_folder: Path, skipping: Path) -> None:
+    rng = np.random.default_rng(0)
+    for model in (model_folder / "small.onnx", model_folder / "window.onnx", skipping):
+        engine = load(model)
+        alone, pair = engine.new_state(1), engine.new_state(2)
+        for n, frames in enumerate(moving_frames(40, 2)):
+            active, fresh = rng.random(2) > 0.2, rng.random(2) > 0.93
+            both, both_ready = engine.step(frames, active, fresh, pair)
+            one, ready = engine.step(frames[1:], active[1:], fresh[1:], alone)
+            if active[1]:
+                assert np.abs(one[0] - both[1]).max() <= 1e-4 * np.abs(both[1]).max(), f"{model.name}, step {n}"
+                assert ready[0] == both_ready[1]
+        for name, value in alone.snapshot().items():
+            np.testing.assert_allclose(value[0], pair.snapshot()[name][1], rtol=1e-3, atol=1e-4)
+
+
+def test_a_fresh_row_alone_forgets_what_its_state_held_and_an_idle_one_nothing(model_folder: Path) -> None:
+    engine = load(model_folder / "small.onnx")
+    frames = moving_frames(3, 1)
+    clean, spoiled = engine.new_state(1), engine.new_state(1)
+    spoiled.restore({name: np.full_like(value, np.nan) for name, value in clean.snapshot().items()})
+    engine.step(frames[0], NO, GO, spoiled)
+    assert all(np.isnan(value).all() for value in spoiled.snapshot().values())
+    for n, frame in enumerate(frames):
+        expected = engine.step(frame, GO, NO, clean)[0].copy()
+        assert np.array_equal(engine.step(frame, GO, GO if n == 0 else NO, spoiled)[0], expected)
+    before = spoiled.snapshot()
+    logits, ready = engine.step(frames[0], NO, NO, spoiled)
+    assert not logits.any()
+    assert not ready.any()
+    assert all(np.array_equal(value, before[name]) for name, value in spoiled.snapshot().items())
+
+
+def test_a_new_state_may_be_made_while_another_steps(model_folder: Path) -> None:
+    frames = moving_frames(60, 1)
+    quiet = load(model_folder / "small.onnx")
+    state = quiet.new_state(1)
+    expected = [quiet.step(frame, GO, NO, state)[0].copy() for frame in frames]
+    engine, errors = load(model_folder / "small.onnx"), []
+    state = engine.new_state(1)
+
+    def make_states() -> None:
+        try:
+            for rows in (1, 2, 3, 1, 2, 3):
+                engine.new_state(rows).snapshot()
+        except Exception as error:  # told by the test's own thread
+            errors.append(error)
+
+    maker = threading.Thread(target=make_states)
+    maker.start()
+    found = [engine.step(frame, GO, NO, state)[0].copy() for frame in frames]
+    maker.join()
+    assert not errors
+    assert np.array_equal(found, expected)
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ACTION_STREAMER_CACHE", str(tmp_path))
+    return tmp_path / "openvino"
+
+
+def answer(model: Path, rows: int = 1) -> NDArray[np.float32]:
+    """The logits of a newly loaded engine at one frame."""
+    engine = load(model)
+    go, no = np.ones(rows, np.bool_), np.zeros(rows, np.bool_)
+    return engine.step(moving_frames(1, rows)[0], go, no, engine.new_state(rows))[0].copy()
+
+
+def test_the_second_start_takes_the_compiled_graph_from_the_cache(
+    model_folder: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_folder / "small.onnx"
+    first = answer(model)
+    assert len(list(empty_cache.iterdir())) == 1
+
+    def refuse(engine: OpenVINOEngine, rows: int) -> Any:
+        raise EngineError("compiled again")
+
+    monkeypatch.setattr(OpenVINOEngine, "_compile", refuse)
+    assert np.array_equal(answer(model), first)
+    with pytest.raises(EngineError, match="compiled again"):
+        answer(model, rows=2)
+    with pytest.raises(EngineError, match="compiled again"):
+        answer(model_folder / "window.onnx")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: b"",
+        lambda content: content[:-100],
+        lambda content: (
+            content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+        ),
+        lambda content: hashlib.sha256(b"not a graph").digest() + b"not a graph",
+    ],
+    ids=["empty", "truncated", "one bit", "whole, but of another kind"],
+)
+def test_a_spoiled_cache_is_made_again(model_folder: Path, empty_cache: Path, spoil: Callable[[bytes], bytes]) -> None:
+    expected = answer(model_folder / "small.onnx")
+    (kept,) = empty_cache.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(spoil(whole))
+    assert np.array_equal(answer(model_folder / "small.onnx"), expected)
+    assert len(kept.read_bytes()) == len(whole)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answer(model_folder / "small.onnx")
+    (tmp_path / "file").write_text("in the folder's place")
+    monkeypatch.setenv("ACTION_STREAMER_CACHE", str(tmp_path / "file"))
+    assert np.array_equal(answer(model_folder / "small.onnx"), expected)
+
+
+def test_only_the_newest_compiled_graphs_are_kept(
+    model_folder: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "KEPT", 1)
+    answer(model_folder / "small.onnx")
+    (first,) = empty_cache.iterdir()
+    answer(model_folder / "window.onnx")
+    (second,) = empty_cache.iterdir()
+    assert first != second
