@@ -24,7 +24,7 @@ SUFFIX = {"openvino": ".onnx", "tensorrt": ".engine", "eager": ".pt", "scripted"
 PRECISIONS: dict[str, tuple[EnginePrecision, ...]] = {
     "openvino": ("fp32", "bf16"),
     "tensorrt": ("fp16", "fp32"),
-    "eager": ("fp32",),
+    "eager": ("fp32", "fp16"),
 }
 REMEDY = {
     "openvino": ("openvino", "pip install openvino"),
@@ -133,7 +133,7 @@ def make_engine(path: Path, spec: EngineSpec, backend: str, threads: int | None,
     if backend == "eager":
         from .eager import EagerEngine
 
-        return EagerEngine(path, spec, threads)
+        return EagerEngine(path, spec, threads, precision="fp16" if precision == "fp16" else "fp32")
     if backend == "tensorrt":
         from .tensorrt import TensorRTEngine
 

@@ -20,15 +20,6 @@ hypothesis.settings.register_profile("project", deadline=None)  # time never dec
 hypothesis.settings.load_profile("project")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the tests' own, for the processes that they start as well."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("ACTION_STREAMER_CACHE", str(folder))
-        yield folder
-
-
 WaitFor = Callable[[Callable[[], bool]], None]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.bench import resident_mb, write_clip
+from tools.bench_pipeline import resident_mb, write_clip
 
 CAPTURES = ("thread", "process")
 

@@ -31,7 +31,7 @@ from streamer.pipeline import Pipeline
 from streamer.publisher import Publisher
 from streamer.sources.file import FileSource
 from streamer.types import Frame
-from tools.bench import resident_mb, write_clip
+from tools.bench_pipeline import resident_mb, write_clip
 
 
 class Camera(FileSource):

@@ -103,7 +103,7 @@ class MTDM(nn.Module):
         with torch.autocast(device, enabled=False) if mixed else nullcontext():
             maps = per_frame(lambda r: r * torch.rsqrt(r.square().sum(1, keepdim=True) + 1e-6), reduced)
             motion, after = self.causal_motion(maps, state) if self.causal else (self.clip_motion(maps), {})
-        kept = self.chnl_reduction[0].weight.dtype
+        kept = next(self.chnl_reduction.parameters()).dtype
         return motion.to(x.dtype), {name: value.to(kept) for name, value in after.items()}
 
     def clip_motion(self, maps: Tensor) -> Tensor:
