@@ -468,6 +468,19 @@ def test_an_engine_that_cannot_be_loaded_is_told_by_the_log(trt: FakeTensorRT, t
         TensorRTEngine(path, spec)
 
 
+def test_files_that_cannot_be_read_or_written(trt: FakeTensorRT, tmp_path: Path) -> None:
+    path, spec = build(tmp_path)
+    path.unlink()
+    with pytest.raises(EngineError, match=r"toy\.engine: cannot be read: No such file"):
+        TensorRTEngine(path, spec)
+    with pytest.raises(EngineError, match=r"none\.onnx: cannot be read: No such file"):
+        build(tmp_path, graph=tmp_path / "none.onnx")
+    path.mkdir()  # a file cannot take its place
+    with pytest.raises(EngineError, match=r"toy\.engine: cannot be written: Is a directory"):
+        build(tmp_path)
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_a_null_pointer_instead_of_a_builder_or_a_runtime(trt: FakeTensorRT, tmp_path: Path) -> None:
     path, spec = build(tmp_path)
     trt.no_gpu = True
