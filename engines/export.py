@@ -20,7 +20,7 @@ from .spec import FLOAT32_NODE, STATE_OUT, Precision
 
 WRITTEN_OPSET = 18  # the oldest that torch's exporter writes
 OPSET = 17  # the newest that TensorRT 8.6 reads
-REDUCTIONS = ("ReduceMax", "ReduceMean")  # of those in use, the ones whose axes became an input with opset 18
+REDUCTIONS = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd")  # axes are an input since opset 18
 
 
 def fold_batch_norms(network: Network) -> Network:

@@ -27,6 +27,7 @@ from .tensorrt_build import (
     machine_facts,
     make_log,
     own_name,
+    read_whole,
     usable,
 )
 
@@ -127,7 +128,7 @@ class TensorRTEngine(Engine):
             )
         self.log = make_log(trt)
         self.runtime = usable(lambda: trt.Runtime(self.log))
-        self.plan = self.runtime.deserialize_cuda_engine(path.read_bytes())
+        self.plan = self.runtime.deserialize_cuda_engine(read_whole(path))
         if self.plan is None:
             raise EngineError(f"{path}: TensorRT cannot load this engine: {self.log.reason()}; {REBUILD}")
         plural = "s" if facts.rows > 1 else ""

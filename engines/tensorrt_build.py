@@ -165,7 +165,7 @@ def serialize(
 def parse(trt: ModuleType, network: Any, graph: Path, log: Any) -> None:
     """Read a graph into a network; raises EngineError that names the node which TensorRT cannot read."""
     parser = trt.OnnxParser(network, log)
-    if parser.parse(graph.read_bytes()):
+    if parser.parse(read_whole(graph)):
         return
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     told = []
@@ -267,9 +267,21 @@ def remember_timings(config: Any, timings: Path) -> None:
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
+def read_whole(path: Path) -> bytes:
+    """The content of a file; raises EngineError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that others see whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file that others see whole or not at all; raises EngineError if it cannot be written."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise EngineError(f"{path}: cannot be written: {error.strerror}") from error

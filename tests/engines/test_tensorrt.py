@@ -1,96 +1,26 @@
-"""The TensorRT engine on a fake GPU that does what is queued only when it is waited for, and every way to fail."""
+"""The TensorRT engine on a fake GPU that does what is queued only when it is waited for."""
 
 from __future__ import annotations
 
 import gc
 import json
-import sys
-import types
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import openvino as ov
 import pytest
-from numpy.typing import NDArray
 
-from engines import EngineError, EngineSpec, TensorSpec, find_models, load_engine
-from engines.cuda import Device
-from engines.spec import FLOAT32_NODE, STATE_OUT, read_spec
-from engines.tensorrt import TensorRTEngine, build_engine, built_for, cache_key, machine_facts, why_not
+from engines import EngineError, find_models, load_engine
+from engines.spec import FLOAT32_NODE, read_spec
+from engines.tensorrt import TensorRTEngine, build_engine, cache_key, machine_facts
 
 from .fake_cuda import FakeRuntime, Status
 from .fake_tensorrt import Arrays, FakeTensorRT, step_tensors
-
-SPEC = EngineSpec(
-    name="toy", labels=("a", "b", "c"), height=4, width=6, rate_hz=10.0, frames=3, mode="stream", fit="stretch",
-    network="toy", backbone="none", channel_width=1.0, files={},
-    states=(TensorSpec("sum", (2,), "float32"), TensorSpec("seen", (), "float32")),
-)  # fmt: skip
-VERSIONS = ("8.6.1", "10.3.0", "11.0.0")
-
-
-def toy(inputs: Arrays) -> Arrays:
-    """A network that adds up its frames' means (times 1 and 2) and counts them."""
-    active, fresh = inputs["active"], inputs["fresh"]
-    before = np.where(fresh[:, None], 0, inputs["sum"])
-    total = before + inputs["frames"].mean((1, 2, 3))[:, None] * np.array([1, 2])
-    seen = np.where(fresh, 0, inputs["seen"]) + 1
-    kept = np.where(active, seen, inputs["seen"])
-    return {
-        "logits": np.concatenate([total, seen[:, None]], 1),
-        "ready": kept >= SPEC.frames,
-        "sum" + STATE_OUT: np.where(active[:, None], total, inputs["sum"]),
-        "seen" + STATE_OUT: kept,
-    }
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
-    runtime = FakeRuntime()
-    bindings = types.ModuleType("cuda.bindings")
-    bindings.runtime = runtime  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
-    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
-    return runtime
-
-
-def install(monkeypatch: pytest.MonkeyPatch, cuda: FakeRuntime, version: str = "10.3.0") -> FakeTensorRT:
-    module = FakeTensorRT(version, cuda, toy)
-    monkeypatch.setitem(sys.modules, "tensorrt", module)
-    return module
-
-
-@pytest.fixture
-def trt(monkeypatch: pytest.MonkeyPatch, cuda: FakeRuntime) -> FakeTensorRT:
-    return install(monkeypatch, cuda)
-
-
-def write_graph(folder: Path, rows: int = -1, **more: Any) -> Path:
-    path = folder / "toy.fp16.onnx"
-    path.write_text(json.dumps(step_tensors(SPEC, rows) | more))
-    return path
-
-
-def build(folder: Path, rows: int = 2, **options: Any) -> tuple[Path, EngineSpec]:
-    """An engine file, and the sidecar that belongs to it."""
-    graph, out = options.pop("graph", None) or write_graph(folder), folder / "toy.engine"
-    told = options.pop("progress", print)
-    facts = build_engine(graph, SPEC, out, rows=rows, precision=options.pop("precision", "fp16"), progress=told)
-    return out, msgspec.structs.replace(SPEC, engine=facts)
-
-
-def flags(*values: bool) -> NDArray[np.bool_]:
-    return np.array(values)
-
-
-def grey(*levels: int) -> NDArray[np.uint8]:
-    """A frame of one grey for each row."""
-    return np.broadcast_to(np.array(levels, np.uint8)[:, None, None, None], (len(levels), 4, 6, 3)).copy()
-
+from .toy_engine import build, flags, grey, install, toy, write_graph
 
 YES, NO = flags(True, True), flags(False, False)
+VERSIONS = ("8.6.1", "10.3.0", "11.0.0")
 
 
 def test_the_banks_alternate_over_two_captured_graphs_and_rows_are_their_own(
@@ -281,221 +211,6 @@ def test_every_fact_makes_another_key(trt: FakeTensorRT, cuda: FakeRuntime, tmp_
     keys.append(cache_key(graph, facts))
     assert len(set(keys)) == 8
     assert keys[-1] == cache_key(graph, machine_facts(rows=2, precision="fp16"))
-
-
-# --- every way to fail
-
-
-def test_tensorrt_that_is_not_installed(cuda: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(
-        EngineError, match=r"TensorRT is not installed; pip install 'action-streamer\[tensorrt\]'.*JetPack"
-    ):
-        build(tmp_path)
-    assert str(why_not()).startswith("TensorRT is not installed")
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("raise OSError('libnvinfer.so.10: cannot open shared object file')", "libraries cannot be loaded.*libnvinfer"),
-        (
-            "raise ImportError('libcudart.so.12: cannot open')",
-            "libraries cannot be loaded .*libcudart.*install it again",
-        ),
-        ("import tensorrt_libs_that_are_not_there", "installed in part .*tensorrt_libs_that_are_not_there"),
-    ],
-)
-def test_tensorrt_whose_libraries_are_missing(
-    line: str, message: str, tmp_path: Path, cuda: FakeRuntime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "tensorrt.py").write_text(line)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(EngineError, match=message):
-        build(tmp_path)
-
-
-def test_cuda_bindings_that_are_not_installed(trt: FakeTensorRT, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    assert "cuda-bindings cannot be used" in str(why_not())
-
-
-@pytest.mark.parametrize(
-    ("status", "message"),
-    [
-        (
-            Status.cudaErrorInsufficientDriver,
-            "no usable GPU: CUDA says cudaErrorInsufficientDriver; the NVIDIA driver is",
-        ),
-        (Status.cudaErrorNoDevice, "no usable GPU: CUDA says cudaErrorNoDevice; no NVIDIA GPU is visible"),
-    ],
-)
-def test_a_machine_without_a_driver_or_a_gpu(
-    status: Status, message: str, trt: FakeTensorRT, cuda: FakeRuntime, tmp_path: Path
-) -> None:
-    path, spec = build(tmp_path)
-    cuda.fails["cudaGetDeviceCount"] = status
-    trt.Runtime = None  # type: ignore[assignment, method-assign]  # 8.6 would crash: nothing may come near it
-    with pytest.raises(EngineError, match=message):
-        TensorRTEngine(path, spec)
-    assert message in str(why_not())
-
-
-def test_a_driver_without_any_gpu(trt: FakeTensorRT, cuda: FakeRuntime) -> None:
-    assert why_not() is None
-    cuda.devices = 0
-    assert "no NVIDIA GPU is visible" in str(why_not())
-
-
-def test_a_driver_library_that_cannot_be_loaded(
-    trt: FakeTensorRT, cuda: FakeRuntime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cannot() -> None:
-        raise RuntimeError("Failed to dlopen libcuda.so.1")
-
-    monkeypatch.setattr(cuda, "cudaGetDeviceCount", cannot)
-    assert "no usable GPU: Failed to dlopen libcuda.so.1; the NVIDIA driver is missing" in str(why_not())
-
-
-def test_the_real_cuda_bindings_say_that_there_is_no_gpu() -> None:
-    runtime = pytest.importorskip("cuda.bindings.runtime")
-    if runtime.cudaGetDeviceCount()[0] == runtime.cudaError_t.cudaSuccess:
-        assert Device().name
-    else:
-        with pytest.raises(EngineError, match="no usable GPU: CUDA says cudaError"):
-            Device()
-
-
-def test_the_real_cuda_bindings_have_all_that_the_engine_calls() -> None:
-    runtime = pytest.importorskip("cuda.bindings.runtime")
-    called = [name for name in dir(FakeRuntime) if name.startswith("cuda")]
-    assert [name for name in called if not hasattr(runtime, name)] == []
-    assert hasattr(runtime.cudaStreamCaptureMode, "cudaStreamCaptureModeRelaxed")
-    for kind in ("cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost"):
-        assert hasattr(runtime.cudaMemcpyKind, kind)
-    for status in Status:
-        assert hasattr(runtime.cudaError_t, status.name)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("tensorrt", "8.6.1"), ("gpu", "NVIDIA Other"), ("compute_capability", "9.0")]
-)
-def test_an_engine_of_another_version_or_gpu(field: str, value: str, trt: FakeTensorRT, tmp_path: Path) -> None:
-    path, spec = build(tmp_path)
-    facts = msgspec.structs.replace(built_for(path, spec), **{field: value})
-    with pytest.raises(
-        EngineError, match=rf"was built by .*{value}.*but here is TensorRT 10\.3\.0 on NVIDIA Fake.*build it again"
-    ):
-        TensorRTEngine(path, msgspec.structs.replace(spec, engine=facts))
-
-
-def test_an_engine_that_was_built_with_another_driver_runs(
-    trt: FakeTensorRT, cuda: FakeRuntime, tmp_path: Path
-) -> None:
-    path, spec = build(tmp_path)
-    older = msgspec.structs.replace(built_for(path, spec), driver="12.2")
-    assert TensorRTEngine(path, msgspec.structs.replace(spec, engine=older)).rows == 2
-
-
-def test_a_sidecar_that_is_not_an_engines(trt: FakeTensorRT, tmp_path: Path) -> None:
-    path, _ = build(tmp_path)
-    with pytest.raises(EngineError, match="its sidecar does not say which TensorRT and GPU it was built for; build it"):
-        TensorRTEngine(path, SPEC)
-
-
-def test_an_engine_of_another_model(trt: FakeTensorRT, tmp_path: Path) -> None:
-    path, spec = build(tmp_path)
-    for other, message in (
-        ({"labels": ("a", "b")}, r"logits is FLOAT \[2, 3\], and should be FLOAT \[2, 2\]"),
-        ({"height": 8}, r"frames is UINT8 \[2, 4, 6, 3\], and should be UINT8 \[2, 8, 6, 3\]"),
-        ({"states": spec.states[:1]}, r"seen is HALF \[2\], and should be not there \[\]"),
-        (
-            {"states": (*spec.states, TensorSpec("more", (), "float32"))},
-            r"more is not there \[\], and should be FLOAT or",
-        ),
-    ):
-        with pytest.raises(EngineError, match="is not the step of toy with 2 rows: " + message):
-            TensorRTEngine(path, msgspec.structs.replace(spec, **other))
-
-
-@pytest.mark.parametrize(
-    ("named", "message"),
-    [
-        (True, r"cannot read this graph: node 7 node_Foo_7 \(Foo\): no importer for Foo; export"),
-        (False, "cannot read this graph: node 7: no importer for Foo; export"),
-    ],
-)
-def test_a_graph_that_cannot_be_parsed_names_the_node(
-    named: bool, message: str, trt: FakeTensorRT, tmp_path: Path
-) -> None:
-    names = {"node_name": lambda: "node_Foo_7", "node_operator": lambda: "Foo"} if named else {}
-    trt.parse_error = types.SimpleNamespace(node=lambda: 7, desc=lambda: "no importer for Foo", **names)
-    trt.fails = "parse"
-    with pytest.raises(EngineError, match=message):
-        build(tmp_path)
-    assert not (tmp_path / "toy.engine").exists()
-
-
-def test_a_file_that_is_no_graph_is_told_by_the_parsers_log(trt: FakeTensorRT, tmp_path: Path) -> None:
-    trt.fails, trt.logs = "parse", "ModelImporter.cpp: failed to parse ONNX model"
-    with pytest.raises(EngineError, match=r"cannot read this graph: ModelImporter\.cpp: failed to parse ONNX model"):
-        build(tmp_path)
-
-
-def test_a_build_that_gives_nothing_is_told_by_the_log(trt: FakeTensorRT, tmp_path: Path) -> None:
-    trt.fails, trt.logs = "build", "Could not find any implementation for node conv1"
-    with pytest.raises(
-        EngineError, match=r"TensorRT 10\.3\.0 cannot build this graph: Could not find any implementation"
-    ):
-        build(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["toy.fp16.onnx"]
-
-
-def test_a_graph_of_another_row_count_or_model_is_not_built(trt: FakeTensorRT, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="is a graph of 1 rows and cannot be built for 2; export it again"):
-        build(tmp_path, graph=write_graph(tmp_path, rows=1))
-    graph = write_graph(tmp_path)
-    other = msgspec.structs.replace(SPEC, width=9)
-    with pytest.raises(EngineError, match="is not the step of toy"):
-        build_engine(graph, other, tmp_path / "toy.engine", rows=2, precision="fp16", progress=print)
-
-
-def test_an_engine_that_cannot_be_loaded_is_told_by_the_log(trt: FakeTensorRT, tmp_path: Path) -> None:
-    path, spec = build(tmp_path)
-    trt.fails, trt.logs = "load", "Serialization assertion magicTagRead == kMAGIC_TAG failed."
-    with pytest.raises(EngineError, match=r"cannot load this engine: Serialization assertion.*; build it again"):
-        TensorRTEngine(path, spec)
-
-
-def test_a_null_pointer_instead_of_a_builder_or_a_runtime(trt: FakeTensorRT, tmp_path: Path) -> None:
-    path, spec = build(tmp_path)
-    trt.no_gpu = True
-    with pytest.raises(EngineError, match="TensorRT finds no usable driver or GPU; `nvidia-smi` must list one"):
-        build(tmp_path)
-    with pytest.raises(EngineError, match="TensorRT finds no usable driver or GPU"):
-        TensorRTEngine(path, spec)
-
-
-def test_a_gpu_whose_memory_is_full(trt: FakeTensorRT, cuda: FakeRuntime, tmp_path: Path) -> None:
-    engine = TensorRTEngine(*build(tmp_path))
-    trt.fails, trt.logs = "context", "Requested amount of GPU memory could not be allocated"
-    with pytest.raises(EngineError, match="no room on the GPU for a state of 2 rows: Requested amount"):
-        engine.new_state(2)
-    trt.fails = ""
-    cuda.fails["cudaMalloc"] = Status.cudaErrorMemoryAllocation
-    with pytest.raises(
-        EngineError, match="cudaMalloc failed: CUDA says cudaErrorMemoryAllocation; the GPU's memory is"
-    ):
-        engine.new_state(2)
-
-
-@pytest.mark.parametrize("what", ["address", "run"])
-def test_an_engine_that_does_not_run(what: str, trt: FakeTensorRT, tmp_path: Path) -> None:
-    engine = TensorRTEngine(*build(tmp_path))
-    trt.fails = what
-    with pytest.raises(EngineError, match=r"toy\.engine: TensorRT cannot run this engine: it gives no reason"):
-        engine.new_state(2)
 
 
 def test_the_tensors_of_torch_tensorrt_are_known_by_their_numbers(trt: FakeTensorRT, tmp_path: Path) -> None:
