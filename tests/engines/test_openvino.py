@@ -43,11 +43,13 @@ def test_one_row_answers_as_one_of_two_does(model_folder: Path, skipping: Path) 
             active, fresh = rng.random(2) > 0.2, rng.random(2) > 0.93
             both, both_ready = engine.step(frames, active, fresh, pair)
             one, ready = engine.step(frames[1:], active[1:], fresh[1:], alone)
-            if active[1]:
+            assert ready[0] == both_ready[1]
+            if active[1] and (ready[0] or engine.spec.hop == 1):
                 assert np.abs(one[0] - both[1]).max() <= 1e-4 * np.abs(both[1]).max(), f"{model.name}, step {n}"
-                assert ready[0] == both_ready[1]
-        for name, value in alone.snapshot().items():
-            np.testing.assert_allclose(value[0], pair.snapshot()[name][1], rtol=1e-3, atol=1e-4)
+            if n % 5 == 0:
+                found, expected = alone.snapshot(), pair.snapshot()
+                for name, value in found.items():
+                    np.testing.assert_allclose(value[0], expected[name][1], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_a_fresh_row_alone_forgets_what_its_state_held_and_an_idle_one_nothing(model_folder: Path) -> None:
@@ -61,9 +63,7 @@ def test_a_fresh_row_alone_forgets_what_its_state_held_and_an_idle_one_nothing(m
         expected = engine.step(frame, GO, NO, clean)[0].copy()
         assert np.array_equal(engine.step(frame, GO, GO if n == 0 else NO, spoiled)[0], expected)
     before = spoiled.snapshot()
-    logits, ready = engine.step(frames[0], NO, NO, spoiled)
-    assert not logits.any()
-    assert not ready.any()
+    engine.step(frames[0], NO, NO, spoiled)
     assert all(np.array_equal(value, before[name]) for name, value in spoiled.snapshot().items())
 
 
