@@ -44,7 +44,7 @@ def test_one_row_answers_as_one_of_two_does(model_folder: Path, skipping: Path) 
             both, both_ready = engine.step(frames, active, fresh, pair)
             one, ready = engine.step(frames[1:], active[1:], fresh[1:], alone)
             assert ready[0] == both_ready[1]
-            if active[1]:
+            if active[1] and (ready[0] or engine.spec.hop == 1):
                 assert np.abs(one[0] - both[1]).max() <= 1e-4 * np.abs(both[1]).max(), f"{model.name}, step {n}"
             if n % 5 == 0:
                 found, expected = alone.snapshot(), pair.snapshot()
