@@ -8,7 +8,7 @@ import msgspec
 import torch
 
 from .certificate import STEPS, certify
-from .eager import EagerEngine
+from .eager import EagerEngine, load_network
 from .errors import EngineError
 from .export import export_onnx, node_count
 from .networks import Network
@@ -53,17 +53,12 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
     if steps is None:
         cheap = figures.step_macs <= EXPENSIVE_MACS
         steps = STEPS if cheap else FEW_STEPS if network.causal else spec.frames
-    exact, *coarser = certify(EagerEngine(weights, spec), engines, steps)
+    exact, *coarser = certify(EagerEngine(weights, spec, device="cpu"), engines, steps)
     if exact.fault:
         raise EngineError(f"the graph of {spec.name} in OpenVINO differs from the eager network: {exact.fault}")
     spec = msgspec.structs.replace(spec, certificates=(exact, *(c for c in coarser if not c.fault)))
     write_spec(folder / f"{spec.name}.json", spec)
     return spec
-
-
-def load_network(weights: Path, spec: EngineSpec) -> Network:
-    """The network of a model that is there; raises EngineError if the weights are not its."""
-    return EagerEngine(weights, spec).stepper.network
 
 
 def export_graph(weights: Path, spec: EngineSpec, out: Path, precision: Precision) -> None:

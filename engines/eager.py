@@ -181,20 +181,34 @@ class EagerEngine(TorchEngine):
     On a CPU it is the network as it was trained, the reference of all others.
     """
 
-    def __init__(self, path: Path, spec: EngineSpec, threads: int | None = None, *, precision: str = "fp32") -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    def __init__(
+        self,
+        path: Path,
+        spec: EngineSpec,
+        threads: int | None = None,
+        *,
+        precision: str = "fp32",
+        device: str | None = None,
+    ) -> None:
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if threads:
             torch.set_num_threads(threads)
-        network = build_network(
-            spec.network, spec.backbone, spec.frames, len(spec.labels), causal=spec.mode == "stream",
-            width=spec.channel_width, **spec.options,
-        )  # fmt: skip
-        try:
-            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:  # torch raises half a dozen types for a file that is not a state dict
-            raise EngineError(f"{path}: is not the state dict of {spec.network} on {spec.backbone}: {error}") from error
-        network = for_gpu(network) if device == "cuda" else network.eval()
+        network = load_network(path, spec)
+        network = for_gpu(network) if device == "cuda" else network
         super().__init__(make_stepper(network, spec.height, spec.width, spec.hop), spec, device, precision)
+
+
+def load_network(path: Path, spec: EngineSpec) -> Network:
+    """The network of a state dict, on the CPU, to be evaluated; raises EngineError if the file is not one of it."""
+    network = build_network(
+        spec.network, spec.backbone, spec.frames, len(spec.labels), causal=spec.mode == "stream",
+        width=spec.channel_width, **spec.options,
+    )  # fmt: skip
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises half a dozen types for a file that is not a state dict
+        raise EngineError(f"{path}: is not the state dict of {spec.network} on {spec.backbone}: {error}") from error
+    return network.eval()
 
 
 def for_gpu(network: Network) -> Network:

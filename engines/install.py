@@ -154,7 +154,7 @@ class Install:
             facts = build_engine(source, self.spec, out, **options)
         else:
             from . import torch_tensorrt
-            from .build import load_network
+            from .eager import load_network
 
             facts = torch_tensorrt.build_engine(load_network(source, self.spec), self.spec, out, **options)
         files = {**self.spec.files, out.name: sha256(out)}
@@ -214,7 +214,8 @@ class Install:
         if not needed:
             self.progress(f"not installed: {told}")
         elif not self.force:
-            raise EngineError(f"{told}; nothing is installed (--force installs it all the same)")
+            finer = "" if certificate.precision == "fp32" else "; --precision fp32 is finer"
+            raise EngineError(f"{told}; nothing is installed (--force installs it all the same{finer})")
         else:
             self.progress(f"installed by --force: {told}")
         return needed
@@ -272,7 +273,9 @@ def reference(
     """
     if (no_torch := why_not("eager")) is None and weights.is_file():
         check_file(weights, spec)
-        return make_engine(weights, spec, "eager", None, "fp32")
+        from .eager import EagerEngine
+
+        return EagerEngine(weights, spec, device="cpu")
     lacking = no_torch or f"{weights} is missing"
     if (but is None or precision_of(but) != "fp32") and why_not("openvino") is None and graph.is_file():
         progress(f"the eager network cannot run ({lacking}): comparing with OpenVINO in float32 instead")

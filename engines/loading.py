@@ -21,9 +21,10 @@ LOGGER = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS = ("openvino", "tensorrt", "eager", "scripted")
 SUFFIX = {"openvino": ".onnx", "tensorrt": ".engine", "eager": ".pt", "scripted": ".json"}
+BUILT_IN: tuple[Precision, ...] = ("fp16", "fp32")  # TensorRT's precisions, the fast one first
 PRECISIONS: dict[str, tuple[EnginePrecision, ...]] = {
     "openvino": ("fp32", "bf16"),
-    "tensorrt": ("fp16", "fp32"),
+    "tensorrt": BUILT_IN,
     "eager": ("fp32", "fp16"),
 }
 REMEDY = {
@@ -186,31 +187,35 @@ def no_torch_on_gpu(path: Path, precision: str) -> str | None:
 
 
 def find_built(path: Path, spec: EngineSpec, precision: str, rows: int) -> Path:
-    """The TensorRT engine that was built here for a model: in the precision, and for as few rows as do.
+    """The TensorRT engine that was built here for a model: in the precision (auto: fp16, else fp32), and for as few
+    rows as do.
 
     Raises EngineError with the command that builds one if there is none.
     """
     from .tensorrt import machine_facts
 
-    wanted: Precision = "fp32" if precision == "fp32" else "fp16"
-    here = machine_facts(rows=rows, precision=wanted)
+    wanted = [kind for kind in BUILT_IN if precision in ("auto", kind)]
+    here = machine_facts(rows=rows, precision=wanted[0])
     others, fitting = [], []
     for sidecar in engine_sidecars(spec):
         facts = built_for(sidecar, spec)
-        if facts and msgspec.structs.replace(facts, rows=rows) == here and facts.rows >= rows:
-            fitting.append((facts.rows, sidecar))
-        elif facts:
+        if facts is None:
+            continue
+        own = msgspec.structs.replace(facts, rows=rows, precision=wanted[0]) == here
+        if own and facts.precision in wanted and facts.rows >= rows:
+            fitting.append((wanted.index(facts.precision), facts.rows, sidecar))
+        else:
             others.append(facts)
     if fitting:
-        return min(fitting)[1].with_suffix(".engine")
+        return min(fitting)[-1].with_suffix(".engine")
     model = spec.name if path.parent == WEIGHTS else str(path)
     there = "".join(
         f"; there is one in {o.precision} for {o.rows} rows, TensorRT {o.tensorrt}, {o.gpu}" for o in others
     )
     raise EngineError(
-        f"no engine is built for {spec.name} in {wanted}, {rows} row{'s' if rows > 1 else ''}, TensorRT "
+        f"no engine is built for {spec.name} in {' or '.join(wanted)}, {rows} row{'s' if rows > 1 else ''}, TensorRT "
         f"{here.tensorrt} and {here.gpu} with this driver{there}; build it, which takes some minutes: "
-        f"streamer build {model} --backend tensorrt --precision {wanted} --rows {rows}"
+        f"streamer build {model} --backend tensorrt --precision {wanted[0]} --rows {rows}"
     )
 
 

@@ -17,18 +17,11 @@ from openvino import opset13
 from openvino._offline_transformations import apply_make_stateful_transformation
 
 from .base import Engine, EngineState, Snapshot
+from .cache import cache_folder
 from .errors import EngineError
 from .spec import STATE_OUT, EngineSpec, sha256
 
 KEPT = 32  # compiled graphs in the cache, the newest
-
-
-def cache_folder() -> Path:
-    """$ACTION_STREAMER_CACHE, else action-streamer in $XDG_CACHE_HOME or ~/.cache. It need not exist."""
-    given = os.environ.get("ACTION_STREAMER_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "action-streamer"
 
 
 class OpenVINOState(EngineState):

@@ -86,7 +86,7 @@ class Gpu:
             graph.reshape({port.any_name: [rows, *list(port.partial_shape)[1:]] for port in graph.inputs})
             options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
             self.compiled[rows] = ov.Core().compile_model(graph, "CPU", options)
-        states = {name: value.astype(np.float32) for name, value in inputs.items() if value.dtype == np.float16}
+        states = {name: value.astype(np.float32) for name, value in inputs.items() if value.dtype.kind == "f"}
         found = {out.any_name: value for out, value in self.compiled[rows](inputs | states).items()}
         logits = found["logits"].copy()
         logits[:, -1] += self.error
@@ -244,7 +244,7 @@ def test_without_torch_float32_has_nothing_to_be_compared_with(model: Path, monk
 def test_a_tensorrt_engine_is_built_compared_and_found_by_runs(model: Path, gpu: Gpu, cache: Path) -> None:
     with pytest.raises(
         EngineError,
-        match=rf"no engine is built for mine in fp16, 1 row, TensorRT 10\.3\.0 and NVIDIA Fake.*: "
+        match=rf"no engine is built for mine in fp16 or fp32, 1 row, TensorRT 10\.3\.0 and NVIDIA Fake.*: "
         rf"streamer build {model} --backend tensorrt --precision fp16 --rows 1",
     ):
         load_engine(model, "tensorrt")
@@ -267,7 +267,21 @@ def test_a_tensorrt_engine_is_built_compared_and_found_by_runs(model: Path, gpu:
     with pytest.raises(EngineError, match=r"there is one in fp16 for 2 rows, TensorRT 10\.3\.0, NVIDIA Fake; build it"):
         load_engine(model, "tensorrt", rows=3)
     assert build(model, "tensorrt", rows=1).path != done.path
+    with pytest.raises(EngineError, match="no engine is built for mine in fp32"):
+        load_engine(model, "tensorrt", precision="fp32")
     assert load_engine(model, "tensorrt").device.endswith("1 row")
+
+
+def test_auto_takes_a_float32_engine_where_no_faster_one_holds(model: Path, gpu: Gpu) -> None:
+    spec = read_spec(model)
+    model.write_text(json.dumps(step_tensors(spec, -1, "FLOAT")))
+    write_spec(
+        model.with_suffix(".json"), msgspec.structs.replace(spec, files=spec.files | {model.name: sha256(model)})
+    )
+    done = build(model, "tensorrt", precision="fp32")
+    assert done.path == Path(getattr(load_engine(model, "tensorrt"), "path"))  # noqa: B009
+    with pytest.raises(EngineError, match=r"in fp16, 1 row,.*there is one in fp32 for 1 rows"):
+        load_engine(model, "tensorrt", precision="fp16")
 
 
 def test_an_engine_of_another_driver_is_not_taken(model: Path, gpu: Gpu) -> None:
