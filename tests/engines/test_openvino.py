@@ -52,6 +52,14 @@ def test_one_row_answers_as_one_of_two_does(model_folder: Path, skipping: Path) 
                     np.testing.assert_allclose(value[0], expected[name][1], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+def test_a_flag_that_every_step_sets_is_set_in_the_graph_of_one_row_too() -> None:
+    engine = load_engine("default", "openvino", precision="fp32", threads=1)
+    frame, state = np.zeros((1, 112, 112, 3), np.uint8), engine.new_state(1)
+    for set_by in ([True], [False]):  # fresh
+        engine.step(frame, GO, np.array(set_by), state)
+        assert state.snapshot()["tcm.mtdm.started"].tolist() == [1]
+
+
 def test_a_fresh_row_alone_forgets_what_its_state_held_and_an_idle_one_nothing(model_folder: Path) -> None:
     engine = load(model_folder / "small.onnx")
     frames = moving_frames(3, 1)
