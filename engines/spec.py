@@ -20,9 +20,9 @@ Precision = Literal["fp32", "fp16"]
 EnginePrecision = Literal["fp32", "bf16", "fp16", "int8"]
 """Of an engine."""
 
-# Of a difference in a probability. In a rare answer of the shipped model two correct float32 runtimes (torch, and torch
-# with its batch norms folded) differ by 7e-4: TCM looks around the strongest displacement, and where two are as strong
-# rounding decides. So float32 has some room here, and little in its states, which show a wrong graph as well.
+# Of a difference in a probability. In a rare answer of an earlier default two correct float32 runtimes (torch, and
+# torch with its batch norms folded) differ by 7e-4: TCM looks around the strongest displacement, and where two are as
+# strong rounding decides. So float32 has some room here, and little in its states, which show a wrong graph as well.
 LIMITS: dict[EnginePrecision, float] = {"fp32": 5e-3, "bf16": 2e-2, "fp16": 2e-2, "int8": 2e-2}
 FP32_DRIFT = 1e-3  # of a state in float32, relative to its largest value; rounding makes 3e-6
 AGREEMENT = 0.995  # of the best labels
