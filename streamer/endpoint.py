@@ -67,11 +67,14 @@ class Endpoint:
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._accept, sock=self._socket, limit=HEAD_BYTES)
         await self._closed.wait()
+        self._loop.remove_reader(self._socket)  # no more connections; those that came just now need an open server
+        await asyncio.sleep(0.01)
         server.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # what they gave up is closed at the loop's next turn
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -81,6 +84,8 @@ class Endpoint:
                 await asyncio.wait_for(self._answer(reader, writer), PATIENCE_S)
         except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             log.debug("a connection was given up: %s", error)
+        except asyncio.CancelledError:  # by `_serve`; asyncio of Python 3.11 logs an error if a handler stays cancelled
+            log.debug("a connection was closed with the endpoint")
         finally:
             self._connections -= 1
             writer.transport.abort()

@@ -93,6 +93,15 @@ def test_a_page_that_fails_is_logged_and_the_others_live(
     assert "this page is broken" in caplog.text
 
 
+def test_closing_while_a_client_is_connected_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        open_endpoint = Endpoint("127.0.0.1:0", {"/hello": hello}, "metrics")
+        host, port = open_endpoint.address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), 10):
+            open_endpoint.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_closing_ends_the_thread_and_frees_the_address_also_while_a_client_is_connected() -> None:
     first = Endpoint("127.0.0.1:0", {"/hello": hello}, "metrics")
     host, port = first.address.split(":")
