@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 def streamer(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=90, env=environment() | variables, check=False
+        command(*arguments), capture_output=True, text=True, timeout=240, env=environment() | variables, check=False
     )
 
 
@@ -227,6 +227,7 @@ def test_models_lists_the_shipped_model_and_its_labels() -> None:
     assert "    turning counterclockwise" in done.stdout
 
 
+@pytest.mark.timeout(500)
 def test_a_published_checkpoint_is_imported_and_runs(tmp_path: Path) -> None:
     import torch
 

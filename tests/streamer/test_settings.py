@@ -55,7 +55,7 @@ def test_a_source_may_be_its_address_alone_and_settings_reach_into_the_list(tmp_
         ("sources=[{uri: x, trasport: tcp}]", r"did you mean sources.0.transport\?"),
         ("zzz=1", "there is no such key; valid here are backend, batch_wait_ms"),
         ("events.enter=2", "less than or equal to 1, got 2"),
-        ("engine.precision=fp8", "should be 'auto', 'fp32' or 'bf16', got 'fp8'"),
+        ("engine.precision=fp8", "should be 'auto', 'fp32', 'bf16' or 'fp16', got 'fp8'"),
         ("sources=[{name: Front Door}]", "should match pattern"),
         ("sources.3.name=x", "sources .* valid tuple"),
         ("buffer", "write it as key=value"),
