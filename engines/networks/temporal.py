@@ -113,9 +113,9 @@ class TemporalShift(nn.Module):
     frame's. Causal form (online TSM): of the first C // 8 channels each frame takes the previous frame's. State:
     `last` [B, C // 8, H, W], those channels of the last frame.
 
-    The causal form never builds the shifted map. A convolution is linear, so with s the shifted part and x[:n] what
-    it replaces, conv(cat(s, x[n:])) = conv(x) + conv_of_the_first_n_channels(s - x[:n]): exact, and no copy of the
-    full map. In the clip form twice as many channels move, and the copy is cheaper than the second convolution.
+    The shifted map is not built. A convolution is linear, so with s the shifted part and x[:n] what it replaces,
+    conv(cat(s, x[n:])) = conv(x) + conv_of_the_first_n_channels(s - x[:n]): exact, and no copy of the full map. Only in
+    the clip form, where twice as many channels move, a copy is cheaper than a second convolution of 3x3.
     """
 
     def __init__(self, channels: int, *, causal: bool) -> None:
@@ -134,7 +134,7 @@ class TemporalShift(nn.Module):
         if self.causal:
             part_of_x = per_frame(lambda z: z[:, : self.fold], x)
             return delay(part_of_x, state.get("last")), {"last": part_of_x[:, -1]}
-        ahead, behind = x[:, :, : 2 * self.fold].split(self.fold, 2)
+        ahead, behind = per_frame(lambda z: z[:, : 2 * self.fold], x).split(self.fold, 2)
         return torch.cat([advance(ahead), delay(behind, None)], 2), {}
 
     def convolve(self, conv: nn.Conv2d, x: Tensor, moved: Tensor, *gates: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class TemporalShift(nn.Module):
         multiply the shifted map's channels.
         """
         count = moved.shape[2]
-        if not self.causal:
+        if not self.causal and conv.kernel_size != (1, 1):
             return per_frame(lambda z, *g: conv(scale(z, *g)), torch.cat([moved, x[:, :, count:]], 2), *gates)
         weight = conv.weight[:, :count]
 
