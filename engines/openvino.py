@@ -14,7 +14,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13
-from openvino._offline_transformations import apply_make_stateful_transformation
+from openvino._offline_transformations import apply_make_stateful_transformation, apply_moc_transformations
 
 from .base import Engine, EngineState, Snapshot
 from .cache import cache_folder
@@ -30,6 +30,7 @@ class OpenVINOState(EngineState):
     def __init__(self, spec: EngineSpec, rows: int, request: Any) -> None:
         super().__init__(spec, rows)
         self.request = request
+        self.inputs = [port.any_name for port in request.model_inputs]
         by_id = {variable.name: variable for variable in request.query_state()}
         self.variables = {tensor.name: by_id[f"{tensor.name}{tensor.name}{STATE_OUT}"] for tensor in spec.states}
         self.request.reset_state()
@@ -53,9 +54,8 @@ class OpenVINOEngine(Engine):
 
     `threads` defaults to all cores but one, which is left to capture and decoding. `precision` "auto" is bf16 where the
     processor has it and the model's sidecar has a bf16 certificate, else float32. The copies that Python makes in a
-    step are a frame in and a row of logits out; states never leave the runtime. The graph of one row does not look at
-    `fresh`: its state is reset before the step. (It does at `active`: without that mask it was not measurably faster,
-    and OpenVINO leaves out the update of a state whose new value is then a constant.)
+    step are a frame in and a row of logits out; states never leave the runtime. The graph of one row has no masks: a
+    fresh row's state is reset before the step, and a row that is not active takes no step (its logits are zeros).
     """
 
     def __init__(self, path: Path, spec: EngineSpec, *, threads: int | None = None, precision: str = "auto") -> None:
@@ -112,7 +112,7 @@ class OpenVINOEngine(Engine):
             model = self.core.read_model(self.path)
             model.reshape({port.any_name: [rows, *list(port.partial_shape)[1:]] for port in model.inputs})
             if rows == 1:
-                _fix(model, "fresh", False)
+                model = self._without_masks(model)
             apply_make_stateful_transformation(
                 model, {tensor.name: tensor.name + STATE_OUT for tensor in self.spec.states}
             )
@@ -122,15 +122,29 @@ class OpenVINOEngine(Engine):
                 f"{self.path}: OpenVINO cannot use this graph: {str(error).strip().splitlines()[-1]}"
             ) from error
 
+    def _without_masks(self, model: Any) -> Any:
+        """The graph of a row that is active and not fresh.
+
+        OpenVINO never writes a state whose next value is a constant; a graph in which there would be such a one keeps
+        the mask of `active`.
+        """
+        _fix(model, "fresh", False)
+        unmasked = model.clone()
+        _fix(unmasked, "active", True)
+        apply_moc_transformations(unmasked, cf=True)
+        values = [unmasked.output(state.name + STATE_OUT).get_node().input_value(0) for state in self.spec.states]
+        return model if any(value.get_node().get_type_name() == "Constant" for value in values) else unmasked
+
     def _step(
         self, frames: NDArray[np.uint8], active: NDArray[np.bool_], fresh: NDArray[np.bool_], state: OpenVINOState
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        inputs = {"frames": frames, "active": active, "fresh": fresh}
         if state.rows == 1:
-            del inputs["fresh"]
-            if fresh[0] and active[0]:
+            if not active[0]:
+                return np.zeros((1, len(self.spec.labels)), np.float32), np.zeros(1, np.bool_)
+            if fresh[0]:
                 state.request.reset_state()
-        state.request.infer(inputs, share_inputs=True)
+        inputs = {"frames": frames, "active": active, "fresh": fresh}
+        state.request.infer({name: inputs[name] for name in state.inputs}, share_inputs=True)
         return state.request.get_tensor("logits").data, state.request.get_tensor("ready").data
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from .network import Plan
 from .resnet import Bottleneck, ResNet, require_bottlenecks
-from .temporal import Reach, State, advance, delay, named, part, per_frame
+from .temporal import Reach, State, advance, delay, named, part, per_frame, started_after
 
 
 class CSTM(nn.Module):
@@ -75,7 +75,7 @@ class CMM(nn.Module):
         here = torch.ones_like(z[:, :, 0, 0, 0])
         motion = per_frame(difference, z, delay(z, state.get("last")), delay(here, state.get("started")))
         if self.causal:
-            return per_frame(self.expand, motion), {"last": z[:, -1], "started": here[:, -1]}
+            return per_frame(self.expand, motion), {"last": z[:, -1], "started": started_after(z, state)}
         return per_frame(self.expand, advance(motion)), {}
 
 

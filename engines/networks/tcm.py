@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .network import Plan
-from .temporal import Reach, Stage, State, named, part, per_frame, scale
+from .temporal import Reach, Stage, State, named, part, per_frame, scale, started_after
 from .tsm import ShiftResNet
 
 REACH = 7  # displacements from -7 to 7 on both axes
@@ -122,7 +122,7 @@ class MTDM(nn.Module):
             ring = torch.where(started, state["ring"].to(maps.dtype), ring)
         seen = torch.cat([ring, maps], 1)  # [B, T - 1 + n, 64, H, W]
         motion = two_tempos(seen[:, length - 1 : -1], seen[:, :-length], maps)
-        return motion, {"ring": seen[:, -length:], "started": torch.ones_like(maps[:, 0, 0, 0, 0])}
+        return motion, {"ring": seen[:, -length:], "started": started_after(maps, state)}
 
 
 def two_tempos(fast: Tensor, slow: Tensor, now: Tensor) -> Tensor:

@@ -89,6 +89,13 @@ def windows(x: Tensor, before: Tensor | None, length: int) -> tuple[Tensor, Tens
     return torch.stack([seen[:, t : t + length] for t in range(count)], 1), seen[:, count:]
 
 
+def started_after(x: Tensor, state: State) -> Tensor:
+    """The entry `started` [B] of a state after x [B, ...]: 1. Where there is one already it is made of that one: the
+    runtime of the step graph must not find a constant, for which it would not write.
+    """
+    return state["started"].clamp(min=1) if state else torch.ones_like(x.flatten(1)[:, 0])
+
+
 def scale(x: Tensor, *factors: Tensor) -> Tensor:
     """Each channel of x [N, C, H, W] times its factors, each [N, C]."""
     for factor in factors:

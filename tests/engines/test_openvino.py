@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
 from engines import EngineError, load_engine, openvino
 from engines.openvino import OpenVINOEngine
+from engines.spec import STATE_OUT, read_spec
 
 from .conftest import make_model, moving_frames
 
@@ -43,7 +45,8 @@ def test_one_row_answers_as_one_of_two_does(model_folder: Path, skipping: Path) 
             active, fresh = rng.random(2) > 0.2, rng.random(2) > 0.93
             both, both_ready = engine.step(frames, active, fresh, pair)
             one, ready = engine.step(frames[1:], active[1:], fresh[1:], alone)
-            assert ready[0] == both_ready[1]
+            if active[1]:
+                assert ready[0] == both_ready[1]
             if active[1] and (ready[0] or engine.spec.hop == 1):
                 assert np.abs(one[0] - both[1]).max() <= 1e-4 * np.abs(both[1]).max(), f"{model.name}, step {n}"
             if n % 5 == 0:
@@ -168,3 +171,25 @@ def test_only_the_newest_compiled_graphs_are_kept(
     answer(model_folder / "window.onnx")
     (second,) = empty_cache.iterdir()
     assert first != second
+
+
+def test_the_graph_of_one_row_has_no_masks_and_that_of_two_has(model_folder: Path) -> None:
+    for model in ("small.onnx", "window.onnx"):
+        engine = load(model_folder / model)
+        assert engine.new_state(1).inputs == ["frames"]
+        assert engine.new_state(2).inputs == ["frames", "active", "fresh"]
+
+
+def test_a_state_that_would_become_a_constant_keeps_its_mask_and_is_written(model_folder: Path, tmp_path: Path) -> None:
+    """As in graphs in which a mark is set to 1 with the first frame."""
+    graph = onnx.load(model_folder / "small.onnx")
+    mark = "tcm.mtdm.started"
+    (choice,) = (node for node in graph.graph.node if mark + STATE_OUT in node.output)
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.float32), "one"))
+    choice.input[1] = "one"
+    onnx.save(graph, tmp_path / "small.onnx")
+    engine = OpenVINOEngine(tmp_path / "small.onnx", read_spec(model_folder / "small.onnx"), threads=1)
+    state = engine.new_state(1)
+    assert state.inputs == ["frames", "active"]
+    engine.step(moving_frames(1, 1)[0], GO, NO, state)
+    assert state.snapshot()[mark] == 1
