@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from .network import Plan
 from .resnet import Bottleneck, ResNet, require_bottlenecks
-from .temporal import Reach, State, advance, delay, named, part, per_frame, started_after
+from .temporal import Reach, State, advance, delay, named, newest, part, per_frame, started_after
 
 
 class CSTM(nn.Module):
@@ -45,7 +45,7 @@ class CSTM(nn.Module):
         before, now, after = self.conv.weight.view(-1, 3, 1, 1).unbind(1)  # each [C, 1, 1]
         earlier = delay(x, state.get("last"))
         if self.causal:
-            return per_frame(lambda e, z: before * e + now * z, earlier, x), {"last": x[:, -1]}
+            return per_frame(lambda e, z: before * e + now * z, earlier, x), {"last": newest(x)}
         return per_frame(lambda e, z, a: before * e + now * z + after * a, earlier, x, advance(x)), {}
 
 
@@ -75,7 +75,7 @@ class CMM(nn.Module):
         here = torch.ones_like(z[:, :, 0, 0, 0])
         motion = per_frame(difference, z, delay(z, state.get("last")), delay(here, state.get("started")))
         if self.causal:
-            return per_frame(self.expand, motion), {"last": z[:, -1], "started": started_after(z, state)}
+            return per_frame(self.expand, motion), {"last": newest(z), "started": started_after(z, state)}
         return per_frame(self.expand, advance(motion)), {}
 
 

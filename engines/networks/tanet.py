@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from .network import Plan
 from .resnet import Bottleneck, ResNet, require_bottlenecks
-from .temporal import Reach, State, advance, delay, named, part, per_frame, scale, windows
+from .temporal import Reach, State, advance, delay, named, newest, part, per_frame, scale, windows
 
 
 class TAM(nn.Module):
@@ -63,7 +63,7 @@ class TAM(nn.Module):
         earlier = delay(weighted, state.get("last"))
         y = per_frame(lambda b, e, n, z: scale(e, b) + scale(z, n), before, earlier, now, weighted)
         if self.causal:
-            return y, {"theta": ring, "last": weighted[:, -1]}
+            return y, {"theta": ring, "last": newest(weighted)}
         return y + per_frame(scale, advance(weighted), after), {}
 
     def importance(self, theta: Tensor, state: State) -> Tensor:
