@@ -113,6 +113,13 @@ AGGREGATORS: dict[str, Callable[..., Aggregator]] = {
 }
 
 
+def linear(layer: nn.Linear, z: Tensor) -> Tensor:
+    """The layer on z [B, T, c] as a convolution of 1x1, for which runtimes on a CPU have the better kernel: twice as
+    fast at one row.
+    """
+    return per_frame(lambda v: F.conv2d(v[..., None, None], layer.weight[..., None, None], layer.bias).flatten(1), z)
+
+
 class GlobalTemporalDifference(nn.Module):
     """The gate of the channels, from their spatial means."""
 
@@ -127,14 +134,14 @@ class GlobalTemporalDifference(nn.Module):
 
     def forward(self, means: Tensor, state: State) -> tuple[Tensor, State]:
         """Means [B, T, C] -> gate [B, T, C], state."""
-        z = self.reduce(means).float()  # [B, T, c]
+        z = linear(self.reduce, means).float()  # [B, T, c]
         z = (z * torch.rsqrt(z.square().mean(-1, keepdim=True) + 1e-6)).to(means.dtype)
         overall, after = self.aggregate(z, part(state, "aggregate"))
-        selected = torch.sigmoid(self.select(overall - z)) * z
-        query, key, value = self.query(selected), self.key(selected), self.value(selected)
+        selected = torch.sigmoid(linear(self.select, overall - z)) * z
+        query, key, value = (linear(layer, selected) for layer in (self.query, self.key, self.value))
         pairs = query.float().unsqueeze(3) * key.float().unsqueeze(2)  # [B, T, c, c], in float32 for the softmax
         attended = (pairs.softmax(-1) @ value.float().unsqueeze(3)).squeeze(3).to(z.dtype)
-        return torch.sigmoid(self.expand(attended + z)), named(after, "aggregate")
+        return torch.sigmoid(linear(self.expand, attended + z)), named(after, "aggregate")
 
 
 def spatial_mean(x: Tensor) -> Tensor:
