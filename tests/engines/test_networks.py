@@ -4,7 +4,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,7 @@ import engines.networks
 from engines import EngineError, EngineSpec, TensorSpec
 from engines.eager import EagerEngine
 from engines.networks import BACKBONES, NETWORKS, Network, build_network
+from engines.networks.stepper import StreamStepper
 
 from .conftest import moving_frames
 from .contract import check_reach, check_rows, check_streaming_law, settle
@@ -73,17 +73,17 @@ def test_the_rows_of_a_step_are_streams_of_their_own(variant: Variant) -> None:
 @pytest.mark.parametrize("variant", VARIANTS, ids=called)
 def test_the_state_of_every_network_can_be_saved_and_restored(variant: Variant, tmp_path: Path) -> None:
     name, backbone, options = variant
-    torch.save(small(name, backbone, causal=True, **options).state_dict(), tmp_path / "small.pt")
+    network = small(name, backbone, causal=True, **options)
+    torch.save(network.state_dict(), tmp_path / "small.pt")
+    stepper = StreamStepper(network, 32, 32)
+    states = zip(stepper.state_names, stepper.initial_state(1), strict=True)
     spec = EngineSpec(
         name="small", labels=("a", "b", "c", "d", "e"), height=32, width=32, rate_hz=10.0, frames=8, mode="stream",
-        fit="stretch", network=name, backbone=backbone, channel_width=0.25, states=(), files={}, options=options,
+        fit="stretch", network=name, backbone=backbone, channel_width=0.25, files={}, options=options,
+        states=tuple(TensorSpec(key, tuple(value.shape[1:]), "float32") for key, value in states),
     )  # fmt: skip
     engine = EagerEngine(tmp_path / "small.pt", spec)
     state, frames = engine.new_state(2), moving_frames(10, 2, 32, 32)
-    shapes = {key: value.shape[1:] for key, value in state.snapshot().items()}
-    engine.spec = state.spec = msgspec.structs.replace(
-        spec, states=tuple(TensorSpec(key, shape, "float32") for key, shape in shapes.items())
-    )
     everyone, nobody = np.ones(2, np.bool_), np.zeros(2, np.bool_)
     for frame in frames[:7]:
         engine.step(frame, everyone, nobody, state)
