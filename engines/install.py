@@ -35,6 +35,10 @@ Progress = Callable[[str], None]
 Via = Literal["onnx", "torch-tensorrt"]
 
 
+class CertificateError(EngineError):
+    """An engine that fails its certificate."""
+
+
 @dataclass(frozen=True)
 class Installed:
     """What was installed, or was there already: the file to run, where its certificates are, and they."""
@@ -59,7 +63,8 @@ def build_for_here(
 ) -> Installed:
     """Build, compare and install; see `streamer build`.
 
-    precision   auto is fp16 for TensorRT; for OpenVINO float32, and bf16 as well if it holds
+    precision   auto: for TensorRT fp16, or float32 if that fails its certificate; for OpenVINO float32, and bf16 as
+                well if it holds
     rebuild     also if it is there already
     force       install also what fails its certificate
 
@@ -136,18 +141,49 @@ class Install:
 
     def for_tensorrt(self, precision: str, via: Via) -> Installed:
         """Build an engine file in the cache, compare it, and give it its sidecar, which makes it one that is used."""
-        from .tensorrt import TensorRTEngine, build_engine, cache_key, machine_facts
+        kinds: tuple[Precision, ...] = ("fp32",) if precision == "fp32" else ("fp16",)
+        if precision == "auto" and not self.force:
+            kinds = ("fp16", "fp32")
+        if not self.rebuild:
+            for kind in kinds:
+                if found := self.built(self.source(kind, via), kind):
+                    return found
+        try:
+            return self.build_tensorrt(kinds[0], via)
+        except CertificateError as refused:
+            if kinds[1:]:
+                self.progress(f"{refused}; building in fp32")
+                return self.build_tensorrt(kinds[1], via)
+            raise
 
-        kind: Precision = "fp32" if precision == "fp32" else "fp16"
-        facts = machine_facts(rows=self.rows, precision=kind)
-        source = self.graph(kind) if via == "onnx" else self.weights()
-        out = make_room(engine_file(self.spec, cache_key(source, facts)))
+    def source(self, kind: Precision, via: Via) -> Path:
+        """What a TensorRT engine is built from."""
+        return self.graph(kind) if via == "onnx" else self.weights()
+
+    def place(self, source: Path, kind: Precision) -> Path:
+        """Where a TensorRT engine for this machine lies."""
+        from .tensorrt import cache_key, machine_facts
+
+        return engine_file(self.spec, cache_key(source, machine_facts(rows=self.rows, precision=kind)))
+
+    def built(self, source: Path, kind: Precision) -> Installed | None:
+        """The TensorRT engine that is there already."""
+        out = self.place(source, kind)
         sidecar = out.with_suffix(".json")
-        if not self.rebuild and sidecar.is_file() and out.is_file():
-            spec = read_spec(out)
-            check_file(out, spec)
-            self.progress(f"{out}: is built already (--rebuild builds it again)")
-            return Installed(out, sidecar, spec.certificates, found=True)
+        if not (sidecar.is_file() and out.is_file()):
+            return None
+        spec = read_spec(out)
+        check_file(out, spec)
+        self.progress(f"{out}: is built already (--rebuild builds it again)")
+        return Installed(out, sidecar, spec.certificates, found=True)
+
+    def build_tensorrt(self, kind: Precision, via: Via) -> Installed:
+        """Build, compare and install one TensorRT engine; raises CertificateError if it fails its certificate."""
+        from .tensorrt import TensorRTEngine, build_engine
+
+        source = self.source(kind, via)
+        out = make_room(self.place(source, kind))
+        sidecar = out.with_suffix(".json")
         sidecar.unlink(missing_ok=True)
         options: dict[str, Any] = {"rows": self.rows, "precision": kind, "progress": self.progress}
         if via == "onnx":
@@ -205,7 +241,7 @@ class Install:
         return certify(expected, pairs, self.steps, rows, self.progress)
 
     def may_install(self, certificate: Certificate, *, needed: bool) -> bool:
-        """Whether a certificate holds, or was forced; raises EngineError for one that fails and is needed."""
+        """Whether a certificate holds, or was forced; raises CertificateError for one that fails and is needed."""
         self.progress(str(certificate))
         fault = certificate.fault
         if fault is None:
@@ -215,7 +251,7 @@ class Install:
             self.progress(f"not installed: {told}")
         elif not self.force:
             finer = "" if certificate.precision == "fp32" else "; --precision fp32 is finer"
-            raise EngineError(f"{told}; nothing is installed (--force installs it all the same{finer})")
+            raise CertificateError(f"{told}; nothing is installed (--force installs it all the same{finer})")
         else:
             self.progress(f"installed by --force: {told}")
         return needed

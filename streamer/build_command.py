@@ -38,7 +38,7 @@ def build(
     precision: Annotated[
         str,
         typer.Option(
-            metavar="PRECISION", help="fp32, bf16 (openvino) or fp16 (tensorrt); auto: fp16, or what openvino holds."
+            metavar="PRECISION", help="fp32, bf16 (openvino) or fp16 (tensorrt); auto: the fastest that holds."
         ),
     ] = "auto",
     rows: RowsOption = 1,

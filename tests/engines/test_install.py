@@ -272,16 +272,38 @@ def test_a_tensorrt_engine_is_built_compared_and_found_by_runs(model: Path, gpu:
     assert load_engine(model, "tensorrt").device.endswith("1 row")
 
 
-def test_auto_takes_a_float32_engine_where_no_faster_one_holds(model: Path, gpu: Gpu) -> None:
+def give_a_float32_graph(model: Path) -> None:
+    """One that the fake TensorRT reads."""
     spec = read_spec(model)
     model.write_text(json.dumps(step_tensors(spec, -1, "FLOAT")))
     write_spec(
         model.with_suffix(".json"), msgspec.structs.replace(spec, files=spec.files | {model.name: sha256(model)})
     )
+
+
+def test_auto_takes_a_float32_engine_where_no_faster_one_holds(model: Path, gpu: Gpu) -> None:
+    give_a_float32_graph(model)
     done = build(model, "tensorrt", precision="fp32")
     assert done.path == Path(getattr(load_engine(model, "tensorrt"), "path"))  # noqa: B009
     with pytest.raises(EngineError, match=r"in fp16, 1 row,.*there is one in fp32 for 1 rows"):
         load_engine(model, "tensorrt", precision="fp16")
+
+
+def test_where_float16_fails_its_certificate_float32_is_built_instead(model: Path, gpu: Gpu) -> None:
+    give_a_float32_graph(model)
+    gpu.error = 100.0
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if line.endswith("; building in fp32"):
+            gpu.error = 0.0
+
+    done = build_for_here(model, "tensorrt", steps=STEPS, progress=tell)
+    assert [c.precision for c in done.certificates] == ["fp32"]
+    assert any("mine in fp16 on tensorrt fails its certificate" in line for line in told)
+    assert build(model, "tensorrt").path == done.path
+    assert load_engine(model, "tensorrt").device.endswith("fp32, 1 row")
 
 
 def test_an_engine_of_another_driver_is_not_taken(model: Path, gpu: Gpu) -> None:
@@ -298,7 +320,7 @@ def test_a_tensorrt_engine_that_fails_its_certificate_is_not_left_behind(
 ) -> None:
     gpu.error = 100.0
     with pytest.raises(EngineError, match=r"mine in fp16 on tensorrt fails its certificate: .*\(--force installs it"):
-        build(model, "tensorrt")
+        build(model, "tensorrt", precision="fp16")
     assert not [path for path in (cache / "tensorrt").iterdir() if path.suffix in {".engine", ".json"}]
     told: list[str] = []
     done = build(model, "tensorrt", told, force=True)
