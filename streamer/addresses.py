@@ -1,4 +1,4 @@
-"""ZeroMQ addresses that users write: checked before ZeroMQ sees them, because it takes some wrong ones without a word.
+"""Addresses that users write. Those of ZeroMQ are checked before it sees them: it takes some wrong ones without a word.
 
 It would bind some other port for tcp://127.0.0.1:99999, delete a file that stands where an ipc:// socket shall be, and
 take an ipc:// path away from the program that uses it.
@@ -17,10 +17,12 @@ import zmq
 
 from streamer.errors import ConfigError
 
+_BACKLOG = 16  # connections that may wait for a listening socket
 _log = logging.getLogger(__name__)
 
 _TCP = re.compile(r"tcp://(?P<host>\[[^\[\]\s]+\]|[^:\[\]/\s\0]+):(?P<port>\d+|\*)")
 _IPC = re.compile(r"ipc://(?P<path>[^\0]+)")
+_HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@\0]+):(?P<port>\d{1,5})")
 _FORMS = "use tcp://127.0.0.1:5557 or ipc:///run/streamer.sock"
 
 
@@ -55,6 +57,23 @@ def connect(sock: zmq.Socket[bytes], address: str) -> None:
         sock.connect(address)
     except zmq.ZMQError as error:
         raise ConfigError(f"cannot connect to {address!r}: {error.strerror}; {_FORMS}") from error
+
+
+def listen(address: str, key: str, example: str) -> socket.socket:
+    """A listening TCP socket at HOST:PORT; port 0 is any free one.
+
+    key and example: the configuration's key of the address and a value for it, for messages. Raises ConfigError for an
+    address that is malformed, in use, or not this machine's.
+    """
+    match = _HOST_PORT.fullmatch(address)
+    if match is None or int(match["port"]) > 65535:
+        raise ConfigError(f"{key}: {address!r} is not HOST:PORT; use {example}")
+    host = match["host"].strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, int(match["port"])), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot listen on {address}: {advice(error, key)}") from error
 
 
 def _checked(sock: zmq.Socket[bytes], address: str, bindable: bool) -> str:
@@ -103,4 +122,8 @@ def advice(error: zmq.ZMQError | OSError, key: str) -> str:
         return f"another program uses it; stop that one (another `streamer run`?) or set {key} to another port or null"
     if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
         return f"this machine has no such address; set {key} to one that it has, like 127.0.0.1"
+    if error.errno == errno.EACCES:
+        return f"ports below 1024 need privileges; set {key} to one above"
+    if error.errno == socket.EAI_NONAME:
+        return f"there is no such host; set {key} to an address of this machine, like 127.0.0.1"
     return f"{error.strerror}; set {key} to another address"

@@ -8,21 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from streamer.addresses import advice, is_public
-from streamer.errors import ConfigError
+from streamer.addresses import is_public, listen
 
 MOST_CONNECTIONS = 16
 PATIENCE_S = 5.0
 HEAD_BYTES = 8192
-
-_ADDRESS = re.compile(r"(?P<host>\[[^\[\]\s]+\]|[^:\[\]/\s\0]+):(?P<port>\d{1,5})")
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +43,7 @@ class Endpoint:
     def __init__(self, address: str, pages: Mapping[str, Callable[[], Page]], key: str) -> None:
         self._pages = pages
         self._connections = 0
-        self._socket = _listen(address, key)
+        self._socket = listen(address, key, "127.0.0.1:9464")
         host, port = self._socket.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if is_public(host):
@@ -121,16 +116,3 @@ class Endpoint:
 
 def _text(status: HTTPStatus, text: str) -> Page:
     return Page(f"{text}\n".encode(), "text/plain; charset=utf-8", status)
-
-
-def _listen(address: str, key: str) -> socket.socket:
-    """A listening socket at HOST:PORT."""
-    match = _ADDRESS.fullmatch(address)
-    if match is None or int(match["port"]) > 65535:
-        raise ConfigError(f"{key}: {address!r} is not HOST:PORT; use 127.0.0.1:9464")
-    host = match["host"].strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, int(match["port"])), family=family, backlog=MOST_CONNECTIONS)
-    except OSError as error:
-        raise ConfigError(f"{key}: cannot listen on {address}: {advice(error, key)}") from error

@@ -7,19 +7,16 @@ address a token is needed. Both ways the page that connects must be the one serv
 
 from __future__ import annotations
 
-import errno
 import hmac
-import re
 import secrets
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from streamer.addresses import is_public
+from streamer.addresses import is_public, listen
 from streamer.errors import ConfigError
 
 LEAST_TOKEN = 8  # characters
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@]+):(?P<port>\d{1,5})")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -67,39 +64,8 @@ def claim(address: str, token: str | None = None) -> Place:
         raise ConfigError(f"the page needs {error.name}: pip install 'action-streamer[view]'") from error
     if token is not None and len(token) < LEAST_TOKEN:
         raise ConfigError(f"the view's token is too short; give at least {LEAST_TOKEN} characters")
-    sock = listen(address)
+    sock = listen(address, "view", "127.0.0.1:8080")
     new_token = secrets.token_urlsafe(16) if not token and is_public(sock.getsockname()[0]) else None
     host = address.rpartition(":")[0]
     shown = socket.gethostname() if host in ("0.0.0.0", "[::]") else host
     return Place(sock, Guard(token or new_token), f"http://{shown}:{sock.getsockname()[1]}/", new_token)
-
-
-def listen(address: str) -> socket.socket:
-    """A listening socket at HOST:PORT; port 0 is any free one. Raises ConfigError when it cannot be had."""
-    match = _ADDRESS.fullmatch(address)
-    if match is None or int(match["port"]) > 65535:
-        raise ConfigError(f"view address {address!r} is not HOST:PORT; write it as 127.0.0.1:8080")
-    host, port = match["host"].strip("[]"), int(match["port"])
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise ConfigError(f"view address {address}: there is no host {host!r}; use 127.0.0.1 or 0.0.0.0") from error
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(place)
-        sock.listen()
-    except OSError as error:
-        sock.close()
-        raise ConfigError(f"cannot serve the view at {address}: {_advice(error)}") from error
-    return sock
-
-
-def _advice(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "another program uses it; stop that one or give another port, such as --view 127.0.0.1:8081"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine has no such address; use 127.0.0.1, or 0.0.0.0 for all of its addresses"
-    if error.errno == errno.EACCES:
-        return "ports below 1024 need privileges; use one above, such as 8080"
-    return f"{error.strerror}; give another address"

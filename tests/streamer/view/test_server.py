@@ -233,7 +233,7 @@ def test_closing_the_page_sends_viewers_away_and_frees_its_address(serve: Serve)
         ("127.0.0.1", "is not HOST:PORT"),
         ("http://127.0.0.1:80", "is not HOST:PORT"),
         ("127.0.0.1:99999", "is not HOST:PORT"),
-        ("no.such.host.invalid:8080", "there is no host"),
+        ("no.such.host.invalid:8080", "there is no such host"),
         ("192.0.2.1:8080", "this machine has no such address"),
     ],
 )
