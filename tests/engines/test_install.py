@@ -1,20 +1,11 @@
-"""Building for a machine: OpenVINO for real, TensorRT on a fake GPU whose steps OpenVINO computes."""
+"""Building for OpenVINO, for real, and what holds for all builds."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import logging
-import shutil
-import sys
-import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
-import openvino as ov
 import pytest
 
 import engines.install
@@ -22,80 +13,13 @@ import engines.loading
 from engines import EngineError, EngineSpec, load_engine
 from engines.cache import cache_folder, local_sidecar
 from engines.certificate import processor, runtime
-from engines.install import Installed, add_graph, build_for_here, verify
+from engines.install import verify
 from engines.loading import choose_backend, precision_of
-from engines.spec import Certificate, read_spec, sha256, write_spec
+from engines.spec import Certificate, read_spec, write_spec
 
-from .fake_cuda import FakeRuntime
-from .fake_tensorrt import Arrays, FakeTensorRT, step_tensors
+from .installs import STEPS, build, quiet, without_torch
 
-STEPS = 12
-Build = Callable[..., Installed]
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache for each test."""
-    monkeypatch.setenv("ACTION_STREAMER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """A copy of the shipped model with a name of its own, without certificates, with an "fp16 graph" for the fake."""
-    folder, shipped = tmp_path / "models", engines.loading.WEIGHTS / "default.json"
-    folder.mkdir()
-    spec = read_spec(shipped)
-    for kind in ("pt", "onnx"):
-        shutil.copy(shipped.with_suffix(f".{kind}"), folder / f"mine.{kind}")
-    graph = folder / "mine.fp16.onnx"
-    graph.write_text(json.dumps(step_tensors(spec, -1)))
-    files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    write_spec(folder / "mine.json", msgspec.structs.replace(spec, name="mine", files=files, certificates=()))
-    return folder / "mine.onnx"
-
-
-def quiet(line: str) -> None:
-    """Tells nobody."""
-
-
-def build(model: str | Path, backend: str, *told: list[str], **options: Any) -> Installed:
-    settings: dict[str, Any] = {"steps": STEPS, "progress": told[0].append if told else quiet}
-    return build_for_here(model, backend, **settings | options)
-
-
-class Gpu:
-    """A fake GPU and TensorRT; `error` is added to every logit of the last label."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.error, self.compiled = 0.0, {}  # type: ignore[var-annotated]
-        self.graph = engines.loading.WEIGHTS / "default.onnx"
-        cuda, bindings, package = FakeRuntime(), types.ModuleType("cuda.bindings"), types.ModuleType("cuda")
-        bindings.runtime = cuda  # type: ignore[attr-defined]
-        self.tensorrt = FakeTensorRT("10.3.0", cuda, self.compute)
-        self.cuda = cuda
-        for name, module in {"cuda": package, "cuda.bindings": bindings, "tensorrt": self.tensorrt}.items():
-            module.__spec__ = importlib.util.spec_from_loader(name, None)
-            monkeypatch.setitem(sys.modules, name, module)
-        monkeypatch.setattr(engines.loading, "no_gpu", lambda: None)
-
-    def compute(self, inputs: Arrays) -> Arrays:
-        rows = len(inputs["frames"])
-        if rows not in self.compiled:
-            graph = ov.Core().read_model(self.graph)
-            graph.reshape({port.any_name: [rows, *list(port.partial_shape)[1:]] for port in graph.inputs})
-            options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-            self.compiled[rows] = ov.Core().compile_model(graph, "CPU", options)
-        states = {name: value.astype(np.float32) for name, value in inputs.items() if value.dtype.kind == "f"}
-        found = {out.any_name: value for out, value in self.compiled[rows](inputs | states).items()}
-        logits = found["logits"].copy()
-        logits[:, -1] += self.error
-        return found | {"logits": logits}
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    return Gpu(monkeypatch)
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 def test_openvino_is_compared_and_its_certificate_installed_beside_the_model(model: Path) -> None:
@@ -115,13 +39,13 @@ def test_openvino_is_compared_and_its_certificate_installed_beside_the_model(mod
     assert not build(model, "openvino", precision="fp32", steps=2 * STEPS).found  # it was shorter
 
 
-def test_the_shipped_models_certificates_go_into_the_cache_and_are_found_there(cache: Path) -> None:
+def test_the_shipped_models_certificates_go_into_the_cache_and_are_found_there(empty_cache: Path) -> None:
     shipped = engines.loading.WEIGHTS / "default.json"
     before = shipped.read_bytes()
     done = build("default", "openvino", precision="fp32", rebuild=True)
     assert shipped.read_bytes() == before
     assert done.sidecar == local_sidecar(read_spec(shipped))
-    assert cache in done.sidecar.parents
+    assert empty_cache in done.sidecar.parents
     assert done.certificates[0].steps < 1000
     assert load_engine("default", "openvino").spec.certificates == done.certificates
 
@@ -230,163 +154,10 @@ def test_a_missing_or_wrong_file_is_told(model: Path) -> None:
         build(model, "openvino")
 
 
-def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
-
-
 def test_without_torch_float32_has_nothing_to_be_compared_with(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_torch(monkeypatch)
     with pytest.raises(EngineError, match="nothing to compare mine with: torch is not installed; pip install"):
         build(model, "openvino", precision="fp32")
-
-
-def test_a_tensorrt_engine_is_built_compared_and_found_by_runs(model: Path, gpu: Gpu, cache: Path) -> None:
-    with pytest.raises(
-        EngineError,
-        match=rf"no engine is built for mine in fp16 or fp32, 1 row, TensorRT 10\.3\.0 and NVIDIA Fake.*: "
-        rf"streamer build {model} --backend tensorrt --precision fp16 --rows 1",
-    ):
-        load_engine(model, "tensorrt")
-    told: list[str] = []
-    done = build(model, "tensorrt", told, rows=2)
-    assert done.path.parent == cache / "tensorrt"
-    assert [done.path.name, done.sidecar.name] == [done.path.name, done.path.with_suffix(".json").name]
-    (certificate,) = done.certificates
-    assert (certificate.backend, certificate.precision, certificate.processor) == ("tensorrt", "fp16", "NVIDIA Fake")
-    assert 0 < certificate.max_probability_difference < 2e-2
-    assert any("builds mine.fp16.onnx for NVIDIA Fake" in line for line in told)
-    told.clear()
-    assert build(model, "tensorrt", told, rows=2).found
-    assert told == [f"{done.path}: is built already (--rebuild builds it again)"]
-    for rows in (1, 2):
-        engine = load_engine(model, "tensorrt", rows=rows)
-        assert engine.device == "TensorRT 10.3.0, NVIDIA Fake, fp16, 2 rows"
-    assert load_engine(done.path).spec.engine == engine.spec.engine
-    assert choose_backend(model, "auto", 2) == ("tensorrt", "it is installed, and an engine is built for this GPU")
-    with pytest.raises(EngineError, match=r"there is one in fp16 for 2 rows, TensorRT 10\.3\.0, NVIDIA Fake; build it"):
-        load_engine(model, "tensorrt", rows=3)
-    assert build(model, "tensorrt", rows=1).path != done.path
-    with pytest.raises(EngineError, match="no engine is built for mine in fp32"):
-        load_engine(model, "tensorrt", precision="fp32")
-    assert load_engine(model, "tensorrt").device.endswith("1 row")
-
-
-def give_a_float32_graph(model: Path) -> None:
-    """One that the fake TensorRT reads."""
-    spec = read_spec(model)
-    model.write_text(json.dumps(step_tensors(spec, -1, "FLOAT")))
-    write_spec(
-        model.with_suffix(".json"), msgspec.structs.replace(spec, files=spec.files | {model.name: sha256(model)})
-    )
-
-
-def test_auto_takes_a_float32_engine_where_no_faster_one_holds(model: Path, gpu: Gpu) -> None:
-    give_a_float32_graph(model)
-    done = build(model, "tensorrt", precision="fp32")
-    assert done.path == Path(getattr(load_engine(model, "tensorrt"), "path"))  # noqa: B009
-    with pytest.raises(EngineError, match=r"in fp16, 1 row,.*there is one in fp32 for 1 rows"):
-        load_engine(model, "tensorrt", precision="fp16")
-
-
-def test_where_float16_fails_its_certificate_float32_is_built_instead(model: Path, gpu: Gpu) -> None:
-    give_a_float32_graph(model)
-    gpu.error = 100.0
-    told: list[str] = []
-
-    def tell(line: str) -> None:
-        told.append(line)
-        if line.endswith("; building in fp32"):
-            gpu.error = 0.0
-
-    done = build_for_here(model, "tensorrt", steps=STEPS, progress=tell)
-    assert [c.precision for c in done.certificates] == ["fp32"]
-    assert any("mine in fp16 on tensorrt fails its certificate" in line for line in told)
-    assert build(model, "tensorrt").path == done.path
-    assert load_engine(model, "tensorrt").device.endswith("fp32, 1 row")
-
-
-def test_an_engine_of_another_driver_is_not_taken(model: Path, gpu: Gpu) -> None:
-    first = build(model, "tensorrt")
-    spec = read_spec(first.path)
-    assert spec.engine
-    write_spec(first.sidecar, msgspec.structs.replace(spec, engine=msgspec.structs.replace(spec.engine, driver="9.0")))
-    with pytest.raises(EngineError, match="no engine is built for mine"):
-        load_engine(model, "tensorrt")
-
-
-def test_a_tensorrt_engine_that_fails_its_certificate_is_not_left_behind(
-    model: Path, gpu: Gpu, cache: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    gpu.error = 100.0
-    with pytest.raises(EngineError, match=r"mine in fp16 on tensorrt fails its certificate: .*\(--force installs it"):
-        build(model, "tensorrt", precision="fp16")
-    assert not [path for path in (cache / "tensorrt").iterdir() if path.suffix in {".engine", ".json"}]
-    told: list[str] = []
-    done = build(model, "tensorrt", told, force=True)
-    assert told[-1].startswith("installed by --force: mine in fp16 on tensorrt fails")
-    load_engine(model, "tensorrt")
-    assert "mine runs in fp16 on tensorrt without a certificate that holds: a probability differs" in caplog.text
-    assert verify(done.path, steps=STEPS, against=model.with_suffix(".pt"), progress=quiet).fault
-
-
-def test_an_engine_file_is_verified_against_weights_that_are_given_or_shipped(model: Path, gpu: Gpu) -> None:
-    done = build(model, "tensorrt")
-    with pytest.raises(EngineError, match=r"nothing to compare mine with: .*mine-.*\.pt is missing"):
-        verify(done.path, steps=STEPS, progress=quiet)
-    before = done.sidecar.read_bytes()
-    certificate = verify(done.path, steps=STEPS, against=model.with_suffix(".pt"), progress=quiet)
-    assert (certificate.fault, certificate.backend) == (None, "tensorrt")
-    assert done.sidecar.read_bytes() == before
-
-
-def test_without_torch_a_tensorrt_engine_is_compared_with_openvino_and_says_so(
-    model: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    without_torch(monkeypatch)
-    told: list[str] = []
-    (certificate,) = build(model, "tensorrt", told).certificates
-    assert certificate.reference.startswith("OpenVINO")
-    assert any(line.endswith("comparing with OpenVINO in float32 instead") for line in told)
-    model.with_name("mine.fp16.onnx").unlink()
-    with pytest.raises(EngineError, match=r"mine\.fp16\.onnx: is not there, and cannot be exported without torch"):
-        build(model, "tensorrt", rebuild=True)
-
-
-def fake_export(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Have exports write what the fake TensorRT reads; the list of them."""
-    exports: list[tuple[str, str]] = []
-
-    def export(weights: Path, spec: EngineSpec, out: Path, precision: str) -> None:
-        exports.append((weights.name, precision))
-        out.write_text(json.dumps(step_tensors(spec, -1)))
-
-    monkeypatch.setattr("engines.build.export_graph", export)
-    return exports
-
-
-def test_a_graph_that_is_not_there_is_exported_once(model: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    exports = fake_export(monkeypatch)
-    model.with_name("mine.fp16.onnx").unlink()
-    first = build(model, "tensorrt")
-    assert exports == [("mine.pt", "fp16")]
-    assert build(model, "tensorrt").path == first.path
-    assert len(exports) == 1
-
-
-def test_the_graph_alone_is_written_where_no_gpu_is_and_is_all_that_a_machine_without_torch_needs(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph = model.with_name("mine.fp16.onnx")
-    graph.unlink()
-    fake_export(monkeypatch)
-    assert add_graph(model) == graph
-    assert read_spec(model).files[graph.name] == sha256(graph)
-    without_torch(monkeypatch)
-    with pytest.raises(EngineError, match=r"cannot be exported without torch: make it where they are \(streamer build"):
-        add_graph(model)
-    Gpu(monkeypatch)
-    assert build(model, "tensorrt").path.is_file()
 
 
 def test_auto_says_why_it_does_not_take_the_better_ones(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import signal
@@ -17,7 +16,6 @@ from select import select
 import pytest
 import zmq
 
-from streamer.errors import ConfigError
 from streamer.events import State
 from streamer.messages import Stamp
 from streamer.publisher import Publisher
@@ -347,75 +345,3 @@ def test_a_client_that_ends_what_it_never_began_does_not_turn_the_count_negative
                 assert publisher.subscriptions >= 0
                 if publisher.subscriptions == 1:
                     break
-
-
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "tcp://localhost:*"])
-def test_the_address_tells_the_port_that_was_found(address: str) -> None:
-    with publisher_at(address) as publisher:
-        assert publisher.address.startswith("tcp://127.0.0.1:")
-        assert int(publisher.address.rpartition(":")[2]) > 0
-
-
-def test_ipc_works_and_takes_over_what_a_dead_program_left(tmp_path: Path) -> None:
-    path = tmp_path / "labels.sock"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    with publisher_at(f"ipc://{path}") as publisher, Subscriber(publisher.address) as subscriber:
-        join(publisher, subscriber)
-
-
-def test_an_ipc_path_in_use_is_refused_and_stays_in_use(tmp_path: Path) -> None:
-    with publisher_at(f"ipc://{tmp_path}/labels.sock") as publisher:
-        with pytest.raises(ConfigError, match=r"labels\.sock: another program uses it"):
-            publisher_at(publisher.address)
-        with Subscriber(publisher.address) as subscriber:
-            join(publisher, subscriber)
-
-
-def test_an_ipc_path_of_a_file_is_refused_and_the_file_stays(tmp_path: Path) -> None:
-    file = tmp_path / "notes.txt"
-    file.write_text("precious")
-    with pytest.raises(ConfigError, match="exists and is not a socket"):
-        publisher_at(f"ipc://{file}")
-    assert file.read_text() == "precious"
-
-
-def test_an_address_in_use_is_an_error_that_says_which_and_what_to_do() -> None:
-    with (
-        publisher_at() as publisher,
-        pytest.raises(ConfigError, match=rf"{publisher.address}: another program uses it; .* publish\.address"),
-    ):
-        publisher_at(publisher.address)
-
-
-@pytest.mark.parametrize(
-    ("address", "error"),
-    [
-        ("", "is not an address: use tcp://"),
-        ("5557", "is not an address: use tcp://"),
-        ("127.0.0.1:5557", "is not an address: use tcp://"),
-        ("http://127.0.0.1:5557", "is not an address: use tcp://"),
-        ("inproc://labels", "is not an address: use tcp://"),
-        ("tcp://127.0.0.1", "is not an address: use tcp://"),
-        ("tcp://127.0.0.1:abc", "is not an address: use tcp://"),
-        ("tcp://127.0.0.1:5557\0", "is not an address: use tcp://"),
-        ("ipc://", "is not an address: use tcp://"),
-        ("tcp://127.0.0.1:99999", "a port is at most 65535"),
-        ("tcp://192.0.2.1:5557", "this machine has no such address; set publish.address to one that it has"),
-        ("tcp://no-such-interface:5557", "this machine has no such address; set publish.address to one that it has"),
-        ("ipc:///no/such/folder/labels.sock", "No such file or directory"),
-        ("ipc:///" + "long" * 50, "set publish.address to another address"),
-    ],
-)
-def test_an_address_that_cannot_be_bound_is_an_error_that_helps(address: str, error: str) -> None:
-    with pytest.raises(ConfigError, match=error):
-        publisher_at(address)
-
-
-def test_a_public_address_is_warned_about_and_a_local_one_is_not(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        publisher_at("tcp://127.0.0.1:*").close()
-        assert not caplog.records
-        publisher_at("tcp://0.0.0.0:*").close()
-    (record,) = caplog.records
-    assert "anyone who can reach this machine can use tcp://0.0.0.0:" in record.getMessage()
