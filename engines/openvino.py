@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -44,9 +45,19 @@ class OpenVINOState(EngineState):
             variable.state = ov.Tensor(np.ascontiguousarray(snapshot[name]))
 
 
+@functools.cache
+def core() -> ov.Core:
+    """The OpenVINO runtime of this process, which is never given back.
+
+    The CPU plugin of each one gives the thread that loads it a signal stack, and frees it in its end; when two of them
+    overlap, the thread can be left with a freed one, and its next signal (Ctrl-C) ends the process with SIGSEGV.
+    """
+    return ov.Core()
+
+
 def has_bf16() -> bool:
     """Whether this processor computes in bf16."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINOEngine(Engine):
@@ -59,7 +70,6 @@ class OpenVINOEngine(Engine):
     """
 
     def __init__(self, path: Path, spec: EngineSpec, *, threads: int | None = None, precision: str = "auto") -> None:
-        self.core = ov.Core()
         self.path = path
         if precision == "bf16" and not has_bf16():
             raise EngineError("engine.precision is bf16, but this processor has no bf16 arithmetic; use auto or fp32")
@@ -95,7 +105,7 @@ class OpenVINOEngine(Engine):
             content = kept.read_bytes()
             digest, blob = content[:32], content[32:]
             if hashlib.sha256(blob).digest() == digest:
-                return self.core.import_model(blob, "CPU", self.options)
+                return core().import_model(blob, "CPU", self.options)
         compiled = self._compile(rows)
         with contextlib.suppress(OSError):  # a cache that cannot be written is no cache, and no error
             _keep(kept, compiled.export_model().getvalue())
@@ -103,20 +113,20 @@ class OpenVINOEngine(Engine):
 
     def _key(self, rows: int) -> str:
         """A name for all that a compiled graph depends on."""
-        processor = [self.core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        processor = [core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
         parts = [sha256(self.path), sha256(Path(__file__)), rows, self.options, ov.__version__, processor]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _compile(self, rows: int) -> Any:
         try:
-            model = self.core.read_model(self.path)
+            model = core().read_model(self.path)
             model.reshape({port.any_name: [rows, *list(port.partial_shape)[1:]] for port in model.inputs})
             if rows == 1:
                 model = self._without_masks(model)
             apply_make_stateful_transformation(
                 model, {tensor.name: tensor.name + STATE_OUT for tensor in self.spec.states}
             )
-            return self.core.compile_model(model, "CPU", self.options)
+            return core().compile_model(model, "CPU", self.options)
         except RuntimeError as error:
             raise EngineError(
                 f"{self.path}: OpenVINO cannot use this graph: {str(error).strip().splitlines()[-1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from av.video.stream import VideoStream
 from tools.cameras import HttpCamera, RtspServer, missing_for_rtsp, write_rtsp_clip
 from tools.cameras.barcode import barcode
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes with two threads each wait more than they work
 hypothesis.settings.register_profile("project", deadline=None)  # time never decides a test
 hypothesis.settings.load_profile("project")
 

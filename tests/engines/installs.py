@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import openvino as ov
 import pytest
 
 import engines.install
 import engines.loading
 from engines.install import Installed, build_for_here
+from engines.openvino import core
 from engines.spec import read_spec, sha256, write_spec
 
 from .fake_cuda import FakeRuntime
@@ -77,10 +77,10 @@ class Gpu:
     def compute(self, inputs: Arrays) -> Arrays:
         rows = len(inputs["frames"])
         if rows not in self.compiled:
-            graph = ov.Core().read_model(self.graph)
+            graph = core().read_model(self.graph)
             graph.reshape({port.any_name: [rows, *list(port.partial_shape)[1:]] for port in graph.inputs})
             options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-            self.compiled[rows] = ov.Core().compile_model(graph, "CPU", options)
+            self.compiled[rows] = core().compile_model(graph, "CPU", options)
         states = {name: value.astype(np.float32) for name, value in inputs.items() if value.dtype.kind == "f"}
         found = {out.any_name: value for out, value in self.compiled[rows](inputs | states).items()}
         logits = found["logits"].copy()

@@ -31,7 +31,13 @@ def test_networks_have_their_published_sizes(
     assert sum(value.numel() for value in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
-@pytest.mark.parametrize(("name", "giga"), [("tsm", 32.9), ("stm", 33.3)])
+FOLDED_SHIFT = 1.88
+"""Giga multiply-adds of 8 frames: what TSM's shift, as a convolution of a difference, adds to a ResNet-50. A quarter of
+every block's first convolution; the copy of the maps that it saves costs more time.
+"""
+
+
+@pytest.mark.parametrize(("name", "giga"), [("tsm", 32.9 + FOLDED_SHIFT), ("stm", 33.3)])
 def test_a_clip_costs_what_its_paper_says(name: str, giga: float) -> None:
     with torch.device("meta"):
         network = build_network(name, "resnet50", 8, 174, causal=False).eval()
@@ -51,7 +57,7 @@ def test_the_online_mobilenet_keeps_the_published_ten_maps() -> None:
 def test_a_stream_costs_one_frame_and_a_window_all_but_the_first_layers_of_its_frames() -> None:
     found = describe("tsm", "resnet26", frames=8, classes=5, size=64)
     assert found.stream is not None
-    assert 1 < found.stream.step_macs / (found.clip_macs / 8) < 1.06  # an eighth more in the convolutions that shift
+    assert 0.95 < found.stream.step_macs / (found.clip_macs / 8) < 1  # a clip shifts twice as many channels
     stem = 64 * 3 * 7 * 7 * 32 * 32
     assert found.window.step_macs == found.clip_macs - 7 * stem
     assert found.window.states == {"window": (8, 64, 16, 16), "seen": ()}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import openvino as ov
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -16,6 +15,7 @@ from engines import EngineError, EngineSpec, TensorSpec, find_models, probabilit
 from engines.export import OPSET, export_onnx, graphs, lower_opset
 from engines.networks import build_network, resnet
 from engines.networks.stepper import make_stepper
+from engines.openvino import core
 from engines.spec import FLOAT32_NODE, STATE_OUT, Precision, read_spec
 from engines.tensorrt_build import serialize
 
@@ -91,9 +91,8 @@ def test_tensorrt_builds_the_shipped_model_for_any_number_of_rows(
 
 def test_a_float16_graph_stays_in_opset_17_and_answers_as_the_float32_network(exported: Exported) -> None:
     assert [(opset.domain, opset.version) for opset in exported.model.opset_import] == [("", OPSET)]
-    core = ov.Core()
-    model = core.read_model(exported.path)
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
+    model = core().read_model(exported.path)
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
     state = dict(zip(exported.stepper.state_names, exported.stepper.initial_state(ROWS), strict=True))
     other = {port.any_name: np.zeros(port.shape, port.element_type.to_dtype()) for port in model.inputs[3:]}
     for n, frames in enumerate(moving_frames(9, ROWS, SIZE, SIZE)):

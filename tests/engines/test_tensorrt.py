@@ -12,6 +12,7 @@ import openvino as ov
 import pytest
 
 from engines import EngineError, find_models, load_engine
+from engines.openvino import core
 from engines.spec import FLOAT32_NODE, read_spec
 from engines.tensorrt import TensorRTEngine, build_engine, cache_key, machine_facts
 
@@ -124,7 +125,7 @@ def test_without_a_capture_every_step_is_queued_and_it_is_said_once(
 def test_the_default_model_through_the_engines_run_path_equals_openvino(trt: FakeTensorRT, tmp_path: Path) -> None:
     """The fake GPU computes the real graph, three rows of it, for two streams out of step."""
     spec = read_spec(find_models()["default"])
-    model = ov.Core().read_model(find_models()["default"].with_suffix(".onnx"))
+    model = core().read_model(find_models()["default"].with_suffix(".onnx"))
     model.reshape({port.any_name: [3, *list(port.partial_shape)[1:]] for port in model.inputs})
     compiled = ov.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
     trt.compute = lambda inputs: {port.any_name: value for port, value in compiled(inputs).items()}
