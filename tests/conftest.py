@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from tools.cameras import HttpCamera, RtspServer, missing_for_rtsp, write_rtsp_c
 from tools.cameras.barcode import barcode
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes with two threads each wait more than they work
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so do its children
 hypothesis.settings.register_profile("project", deadline=None)  # time never decides a test
 hypothesis.settings.load_profile("project")
 
