@@ -151,6 +151,14 @@ def test_what_must_not_be_is_found(wrong: Callable[[list[Message]], list[Message
     assert problem in "; ".join(heard(wrong(Life().messages)).problems)
 
 
+def test_what_was_retained_before_the_observer_joined_may_be_older_than_what_it_heard_first() -> None:
+    messages = Life().messages
+    first = index("state", 0)
+    late = [*messages[:first], *messages[first + 1 : first + 2], messages[first], *messages[first + 2 :]]
+    assert messages[first + 1].ts.pub_us > messages[first].ts.pub_us
+    assert not any("too early" in problem for problem in heard(late).problems)
+
+
 def test_a_stream_that_says_nothing_is_found_and_one_that_has_stopped_may_be_silent() -> None:
     messages = Life().messages
     checker = heard(messages[:-1])

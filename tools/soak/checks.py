@@ -65,11 +65,12 @@ class Checker:
             return
         stream = self._streams.setdefault(message.stream, _Stream(now_s, moved_s=now_s))
         stream.heard_s = now_s
+        retained = message.kind in RETAINED and message.kind not in stream.last  # perhaps older than the observer
         if self._is_repeat(stream, message, payload):
             self.counts["repeat"] += 1
             return
         self.counts[message.kind] += 1
-        self._check_common(stream, message, now_us)
+        self._check_common(stream, message, now_us, retained)
         if isinstance(message, EventMessage):
             self._check_event(stream, message)
         elif isinstance(message, StateMessage):
@@ -110,7 +111,7 @@ class Checker:
         stream.last[kind] = message.seq, payload
         return False
 
-    def _check_common(self, stream: _Stream, message: Message, now_us: int) -> None:
+    def _check_common(self, stream: _Stream, message: Message, now_us: int, retained: bool) -> None:
         self._session = self._session or message.session
         self._expect(message.session == self._session, message, f"is of session {message.session}")
         expected = stream.epoch + (isinstance(message, GapMessage) or stream.stopped)
@@ -127,8 +128,9 @@ class Checker:
         if isinstance(message, ScoreMessage):  # else the next frame may have been taken, and not inferred
             in_order = in_order and frame_us <= infer_us + CLOCKS_US
         self._expect(in_order, message, f"has times out of order: {times}, now {now_us}")
-        self._expect(times.pub_us >= self._pub_us, message, f"was published {self._pub_us - times.pub_us} us too early")
-        self._pub_us = times.pub_us
+        early_us = 0 if retained else self._pub_us - times.pub_us
+        self._expect(early_us <= 0, message, f"was published {early_us} us too early")
+        self._pub_us = max(self._pub_us, times.pub_us)
         age_ms = None if times.frame_us is None else (times.pub_us - times.frame_us) / 1000
         self._expect(message.age_ms == age_ms, message, f"has age_ms {message.age_ms} instead of {age_ms}")
 
