@@ -19,6 +19,7 @@ from .cache import engine_file, local_graph, local_sidecar, make_room
 from .certificate import STEPS, certify, processor, runtime
 from .errors import EngineError
 from .loading import (
+    BUILT_IN,
     PRECISIONS,
     WEIGHTS,
     certificate_of,
@@ -141,20 +142,20 @@ class Install:
 
     def for_tensorrt(self, precision: str, via: Via) -> Installed:
         """Build an engine file in the cache, compare it, and give it its sidecar, which makes it one that is used."""
-        kinds: tuple[Precision, ...] = ("fp32",) if precision == "fp32" else ("fp16",)
-        if precision == "auto" and not self.force:
-            kinds = ("fp16", "fp32")
+        kinds = [kind for kind in BUILT_IN if precision in ("auto", kind)]
+        if self.force:  # then the first is installed whatever its certificate says
+            kinds = kinds[:1]
+        last = kinds[-1]
         if not self.rebuild:
             for kind in kinds:
                 if found := self.built(self.source(kind, via), kind):
                     return found
-        try:
-            return self.build_tensorrt(kinds[0], via)
-        except CertificateError as refused:
-            if kinds[1:]:
-                self.progress(f"{refused}; building in fp32")
-                return self.build_tensorrt(kinds[1], via)
-            raise
+        for kind in kinds[:-1]:
+            try:
+                return self.build_tensorrt(kind, via)
+            except CertificateError as refused:
+                self.progress(f"{refused}; building in {last}")
+        return self.build_tensorrt(last, via)
 
     def source(self, kind: Precision, via: Via) -> Path:
         """What a TensorRT engine is built from."""

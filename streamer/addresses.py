@@ -17,7 +17,6 @@ import zmq
 
 from streamer.errors import ConfigError
 
-_BACKLOG = 16  # connections that may wait for a listening socket
 _log = logging.getLogger(__name__)
 
 _TCP = re.compile(r"tcp://(?P<host>\[[^\[\]\s]+\]|[^:\[\]/\s\0]+):(?P<port>\d+|\*)")
@@ -71,7 +70,7 @@ def listen(address: str, key: str, example: str) -> socket.socket:
     host = match["host"].strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, int(match["port"])), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, int(match["port"])), family=family)
     except OSError as error:
         raise ConfigError(f"{key}: cannot listen on {address}: {advice(error, key)}") from error
 

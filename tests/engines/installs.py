@@ -7,7 +7,6 @@ import json
 import shutil
 import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from .fake_cuda import FakeRuntime
 from .fake_tensorrt import Arrays, FakeTensorRT, step_tensors
 
 STEPS = 12
-Build = Callable[..., Installed]
 
 
 @pytest.fixture

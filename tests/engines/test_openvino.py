@@ -104,9 +104,8 @@ def test_a_new_state_may_be_made_while_another_steps(model_folder: Path) -> None
 
 
 @pytest.fixture
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ACTION_STREAMER_CACHE", str(tmp_path))
-    return tmp_path / "openvino"
+def compiled_graphs(empty_cache: Path) -> Path:
+    return empty_cache / "openvino"
 
 
 def answer(model: Path, rows: int = 1) -> NDArray[np.float32]:
@@ -117,11 +116,11 @@ def answer(model: Path, rows: int = 1) -> NDArray[np.float32]:
 
 
 def test_the_second_start_takes_the_compiled_graph_from_the_cache(
-    model_folder: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path, compiled_graphs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_folder / "small.onnx"
     first = answer(model)
-    assert len(list(empty_cache.iterdir())) == 1
+    assert len(list(compiled_graphs.iterdir())) == 1
 
     def refuse(engine: OpenVINOEngine, rows: int) -> Any:
         raise EngineError("compiled again")
@@ -146,9 +145,11 @@ def test_the_second_start_takes_the_compiled_graph_from_the_cache(
     ],
     ids=["empty", "truncated", "one bit", "whole, but of another kind"],
 )
-def test_a_spoiled_cache_is_made_again(model_folder: Path, empty_cache: Path, spoil: Callable[[bytes], bytes]) -> None:
+def test_a_spoiled_cache_is_made_again(
+    model_folder: Path, compiled_graphs: Path, spoil: Callable[[bytes], bytes]
+) -> None:
     expected = answer(model_folder / "small.onnx")
-    (kept,) = empty_cache.iterdir()
+    (kept,) = compiled_graphs.iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(spoil(whole))
     assert np.array_equal(answer(model_folder / "small.onnx"), expected)
@@ -167,13 +168,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 
 
 def test_only_the_newest_compiled_graphs_are_kept(
-    model_folder: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path, compiled_graphs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino, "KEPT", 1)
     answer(model_folder / "small.onnx")
-    (first,) = empty_cache.iterdir()
+    (first,) = compiled_graphs.iterdir()
     answer(model_folder / "window.onnx")
-    (second,) = empty_cache.iterdir()
+    (second,) = compiled_graphs.iterdir()
     assert first != second
 
 

@@ -18,6 +18,10 @@ END = Event("end", "wave", 1, 0.25, 0.9375, 1_700_000_000_000_000, 1_700_000_001
 WINDOW = Window(n=8, step_ms=100.0, first_us=1_699_999_999_300_000, last_us=1_700_000_000_000_000)
 
 
+def publisher_at(address: str = ANY_PORT, session: str = "run") -> Publisher:
+    return Publisher(address, "net@1234", "stream", session=session)
+
+
 def one_of_each(build: MessageBuilder, stream: str = "cam1") -> list[Message]:
     return [
         build.event(stream, STAMP, START),

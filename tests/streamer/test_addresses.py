@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from streamer.errors import ConfigError
-from streamer.publisher import Publisher
 from streamer.subscriber import Subscriber
-from tests.streamer.label_peers import ANY_PORT, join
-
-
-def publisher_at(address: str = ANY_PORT) -> Publisher:
-    return Publisher(address, "net@1234", "stream", session="run")
+from tests.streamer.label_peers import join, publisher_at
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "tcp://localhost:*"])

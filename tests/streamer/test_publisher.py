@@ -20,15 +20,21 @@ from streamer.events import State
 from streamer.messages import Stamp
 from streamer.publisher import Publisher
 from streamer.subscriber import Subscriber
-from tests.streamer.label_peers import ANY_PORT, END, STAMP, START, WINDOW, collect, join, moments, one_of_each
+from tests.streamer.label_peers import (
+    END,
+    STAMP,
+    START,
+    WINDOW,
+    collect,
+    join,
+    moments,
+    one_of_each,
+    publisher_at,
+)
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 NODE_MODULES = ROOT / ".venv" / "node_modules"  # where the Makefile puts them
-
-
-def publisher_at(address: str = ANY_PORT, session: str = "run") -> Publisher:
-    return Publisher(address, "net@1234", "stream", session=session)
 
 
 @pytest.fixture
