@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
+from .backends.scripted import ScriptedEngine, each_label_in_turn, read_script
 from .base import Engine
 from .cache import engine_sidecars, local_sidecar
 from .errors import EngineError, unknown
-from .scripted import ScriptedEngine, each_label_in_turn, read_script
 from .spec import Certificate, EngineFacts, EnginePrecision, EngineSpec, Precision, check_file, read_spec
 
 LOGGER = logging.getLogger(__name__)
@@ -132,14 +132,14 @@ def load_engine(
 def make_engine(path: Path, spec: EngineSpec, backend: str, threads: int | None, precision: str) -> Engine:
     """The engine of a file that was checked."""
     if backend == "eager":
-        from .eager import EagerEngine
+        from .backends.eager import EagerEngine
 
         return EagerEngine(path, spec, threads, precision="fp16" if precision == "fp16" else "fp32")
     if backend == "tensorrt":
-        from .tensorrt import TensorRTEngine
+        from .backends.tensorrt import TensorRTEngine
 
         return TensorRTEngine(path, spec)
-    from .openvino import OpenVINOEngine
+    from .backends.openvino import OpenVINOEngine
 
     return OpenVINOEngine(path, spec, threads=threads, precision=precision)
 
@@ -192,7 +192,7 @@ def find_built(path: Path, spec: EngineSpec, precision: str, rows: int) -> Path:
 
     Raises EngineError with the command that builds one if there is none.
     """
-    from .tensorrt import machine_facts
+    from .backends.tensorrt import machine_facts
 
     wanted = [kind for kind in BUILT_IN if precision in ("auto", kind)]
     here = machine_facts(rows=rows, precision=wanted[0])

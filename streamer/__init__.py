@@ -10,10 +10,10 @@ probabilities into events; a publisher sends them out. `Subscriber` is the other
 
 from __future__ import annotations
 
-from streamer.curve import Curve
 from streamer.errors import ConfigError, SourceError, StreamerError
-from streamer.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
-from streamer.subscriber import Subscriber
+from streamer.labels.curve import Curve
+from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
+from streamer.labels.subscriber import Subscriber
 
 __all__ = [
     "ConfigError",

@@ -42,7 +42,7 @@ if [ "$device" = cuda ]; then
     step torch "$python" -c 'import torch; assert torch.cuda.is_available(), "torch sees no GPU"; print(torch.__version__)'
 fi
 if [ -z "${SMALL:-}" ] && has pytest; then
-    step tests "$python" -m pytest -q tests/engines/test_eager.py tests/engines/test_engines.py
+    step tests "$python" -m pytest -q tests/engines/backends/test_eager.py tests/engines/test_engines.py
 fi
 
 # The step's answers are compared with the eager network on the CPU in each of these: the last column of the table.

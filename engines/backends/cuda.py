@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .errors import EngineError
+from ..errors import EngineError
 
 REMEDIES = {
     "cudaErrorMemoryAllocation": "the GPU's memory is full: run fewer streams or end what else uses it",

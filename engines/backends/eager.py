@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .base import Engine, EngineState, Snapshot
-from .errors import EngineError
-from .networks import Network, build_network
-from .networks.stepper import Stepper, make_stepper
-from .spec import EngineSpec
+from ..base import Engine, EngineState, Snapshot
+from ..errors import EngineError
+from ..networks import Network, build_network
+from ..networks.stepper import Stepper, make_stepper
+from ..spec import EngineSpec
 
 WARM_UP = 3  # plain steps before a recording, in which libraries choose their kernels and allocate
 PLAIN = ", without CUDA graphs"
@@ -215,7 +215,7 @@ def for_gpu(network: Network) -> Network:
     """A copy with its batch norms folded into the layers before them, and maps stored channels last, as the
     convolutions of a GPU like them.
     """
-    from .export import fold_batch_norms
+    from ..build.export import fold_batch_norms
 
     folded = fold_batch_norms(network)
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

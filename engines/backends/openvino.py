@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from openvino import opset13
 from openvino._offline_transformations import apply_make_stateful_transformation, apply_moc_transformations
 
-from .base import Engine, EngineState, Snapshot
-from .cache import cache_folder
-from .errors import EngineError
-from .spec import STATE_OUT, EngineSpec, sha256
+from ..base import Engine, EngineState, Snapshot
+from ..cache import cache_folder
+from ..errors import EngineError
+from ..spec import STATE_OUT, EngineSpec, sha256
 
 KEPT = 32  # compiled graphs in the cache, the newest
 

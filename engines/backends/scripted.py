@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Engine, EngineState, Snapshot
-from .errors import EngineError
-from .spec import EngineSpec, TensorSpec
+from ..base import Engine, EngineState, Snapshot
+from ..errors import EngineError
+from ..spec import EngineSpec, TensorSpec
 
 HOLD_STEPS = 20
 BARS = 10

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Engine, EngineState, Snapshot
+from ..base import Engine, EngineState, Snapshot
+from ..errors import EngineError
+from ..spec import STATE_OUT, EngineFacts, EngineSpec
 from .cuda import Buffer, Device, Stream, pinned
-from .errors import EngineError
-from .spec import STATE_OUT, EngineFacts, EngineSpec
 from .tensorrt_build import (
     REBUILD,
     build_engine,

@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
+from ..errors import EngineError
+from ..spec import FLOAT32_NODE, STATE_OUT, EngineFacts, EngineSpec, Precision, sha256
 from .cuda import Device
-from .errors import EngineError
-from .spec import FLOAT32_NODE, STATE_OUT, EngineFacts, EngineSpec, Precision, sha256
 
 LOGGER = logging.getLogger(__name__)
 REBUILD = "build it again on this machine: streamer build MODEL --backend tensorrt"

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Engine, Snapshot, probabilities
+from ..base import Engine, Snapshot, probabilities
+from ..spec import Certificate, EnginePrecision, EngineSpec
 from .scenes import video
-from .spec import Certificate, EnginePrecision, EngineSpec
 
 STEPS = 1000
 TIE = 2e-3  # labels whose probabilities differ by less share a place: two correct runtimes may order them differently

@@ -14,9 +14,9 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from .networks import Network
-from .networks.stepper import Stepper, make_stepper
-from .spec import FLOAT32_NODE, STATE_OUT, Precision
+from ..networks import Network
+from ..networks.stepper import Stepper, make_stepper
+from ..spec import FLOAT32_NODE, STATE_OUT, Precision
 
 WRITTEN_OPSET = 18  # the oldest that torch's exporter writes
 OPSET = 17  # the newest that TensorRT 8.6 reads

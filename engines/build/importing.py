@@ -7,8 +7,8 @@ import logging
 import re
 from pathlib import Path
 
-from .errors import EngineError
-from .spec import EngineSpec
+from ..errors import EngineError
+from ..spec import EngineSpec
 
 LOGGER = logging.getLogger(__name__)
 NEEDS = ("torch", "onnx", "onnxscript")
@@ -46,8 +46,8 @@ def import_model(
         raise EngineError(
             f"a checkpoint can only be imported with {', '.join(missing)}; pip install 'action-streamer[train]'"
         )
-    from .build import build_model
-    from .networks.checkpoints import JESTER_LABELS, read_checkpoint
+    from ..networks.checkpoints import JESTER_LABELS, read_checkpoint
+    from .model import build_model
 
     if not re.fullmatch(r"[\w.-]+", out.name) or out.suffix in (".onnx", ".pt", ".json"):
         raise EngineError(f"{out}: give a name of letters, digits, - and _ without a suffix, such as models/gestures")

@@ -14,11 +14,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from .base import Engine
-from .cache import engine_file, local_graph, local_sidecar, make_room
-from .certificate import STEPS, certify, processor, runtime
-from .errors import EngineError
-from .loading import (
+from ..base import Engine
+from ..cache import engine_file, local_graph, local_sidecar, make_room
+from ..errors import EngineError
+from ..loading import (
     BUILT_IN,
     PRECISIONS,
     WEIGHTS,
@@ -30,7 +29,8 @@ from .loading import (
     read_local_spec,
     why_not,
 )
-from .spec import Certificate, EnginePrecision, EngineSpec, Precision, check_file, read_spec, sha256, write_spec
+from ..spec import Certificate, EnginePrecision, EngineSpec, Precision, check_file, read_spec, sha256, write_spec
+from .certificate import STEPS, certify, processor, runtime
 
 Progress = Callable[[str], None]
 Via = Literal["onnx", "torch-tensorrt"]
@@ -107,7 +107,7 @@ class Install:
 
     def for_openvino(self, precision: str) -> Installed:
         """Compile, compare, and write the certificates beside the model, or into the cache for a shipped one."""
-        from .openvino import OpenVINOEngine, has_bf16
+        from ..backends.openvino import OpenVINOEngine, has_bf16
 
         graph = self.path.with_suffix(".onnx")
         check_file(graph, self.spec)
@@ -163,7 +163,7 @@ class Install:
 
     def place(self, source: Path, kind: Precision) -> Path:
         """Where a TensorRT engine for this machine lies."""
-        from .tensorrt import cache_key, machine_facts
+        from ..backends.tensorrt import cache_key, machine_facts
 
         return engine_file(self.spec, cache_key(source, machine_facts(rows=self.rows, precision=kind)))
 
@@ -180,7 +180,7 @@ class Install:
 
     def build_tensorrt(self, kind: Precision, via: Via) -> Installed:
         """Build, compare and install one TensorRT engine; raises CertificateError if it fails its certificate."""
-        from .tensorrt import TensorRTEngine, build_engine
+        from ..backends.tensorrt import TensorRTEngine, build_engine
 
         source = self.source(kind, via)
         out = make_room(self.place(source, kind))
@@ -190,8 +190,8 @@ class Install:
         if via == "onnx":
             facts = build_engine(source, self.spec, out, **options)
         else:
+            from ..backends.eager import load_network
             from . import torch_tensorrt
-            from .eager import load_network
 
             facts = torch_tensorrt.build_engine(load_network(source, self.spec), self.spec, out, **options)
         files = {**self.spec.files, out.name: sha256(out)}
@@ -218,7 +218,7 @@ class Install:
         if exported.is_file() and not self.rebuild:
             return exported
         check_can_export(beside)
-        from .build import export_graph
+        from .model import export_graph
 
         self.progress(f"exporting the graph in {precision}")
         export_graph(self.weights(), self.spec, make_room(exported), precision)
@@ -291,7 +291,7 @@ def add_graph(model: str | Path) -> Path:
     spec, weights, graph = read_spec(path), path.with_suffix(".pt"), path.with_suffix(".fp16.onnx")
     check_can_export(graph)
     check_file(weights, spec)
-    from .build import export_graph
+    from .model import export_graph
 
     try:
         export_graph(weights, spec, graph, "fp16")
@@ -310,7 +310,7 @@ def reference(
     """
     if (no_torch := why_not("eager")) is None and weights.is_file():
         check_file(weights, spec)
-        from .eager import EagerEngine
+        from ..backends.eager import EagerEngine
 
         return EagerEngine(weights, spec, device="cpu")
     lacking = no_torch or f"{weights} is missing"

@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import torch
 
+from ..backends.eager import EagerEngine, load_network
+from ..backends.openvino import OpenVINOEngine, has_bf16
+from ..errors import EngineError
+from ..networks import Network
+from ..networks.measure import cost
+from ..spec import EnginePrecision, EngineSpec, Precision, TensorSpec, sha256, write_spec
 from .certificate import STEPS, certify
-from .eager import EagerEngine, load_network
-from .errors import EngineError
 from .export import export_onnx, node_count
-from .networks import Network
-from .networks.measure import cost
-from .openvino import OpenVINOEngine, has_bf16
-from .spec import EnginePrecision, EngineSpec, Precision, TensorSpec, sha256, write_spec
 
 FEW_STEPS = 200  # of a certificate where a step is expensive
 EXPENSIVE_MACS = 5e8  # 1,000 steps of a ResNet-50 take some minutes: `streamer build` does that

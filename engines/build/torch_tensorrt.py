@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from .errors import EngineError
+from ..backends.tensorrt_build import machine_facts, write_whole
+from ..errors import EngineError
+from ..networks import Network
+from ..spec import EngineFacts, EngineSpec, Precision
 from .export import example_inputs, make_step
-from .networks import Network
-from .spec import EngineFacts, EngineSpec, Precision
-from .tensorrt_build import machine_facts, write_whole
 
 OPTIONS = {"disable_tf32": True, "require_full_compilation": True}
 OTHERWISE = "or build through ONNX, which needs neither: --via onnx"

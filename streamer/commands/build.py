@@ -55,7 +55,7 @@ def build(
 
     Takes seconds for openvino, and minutes for tensorrt. `streamer run` finds it by itself.
     """
-    from engines.install import add_graph, build_for_here
+    from engines.build.install import add_graph, build_for_here
 
     if graph_only:
         if backend is not Backend.TENSORRT:
@@ -98,7 +98,7 @@ def verify(
 
     Exit code 4 if it differs by more than is allowed.
     """
-    from engines.install import verify as compare
+    from engines.build.install import verify as compare
 
     certificate = compare(model, backend, precision=precision, rows=rows, steps=steps, against=against, progress=tell)
     typer.echo(f"{certificate.backend} {certificate}")

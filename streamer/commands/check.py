@@ -52,7 +52,7 @@ def model_report(name: str, sidecar: Path) -> Iterator[Line]:
 
 def certificate_reports(engine: Engine) -> Iterator[Line]:
     """What the certificates of an engine's backend say, and whether they are of this machine."""
-    from engines.certificate import processor, runtime
+    from engines.build.certificate import processor, runtime
 
     again = f"`streamer build {engine.spec.name} --backend openvino` makes this machine's own"
     own = [known for known in engine.spec.certificates if known.backend == engine.backend]

@@ -19,14 +19,15 @@ import typer
 from rich.console import Console
 
 from engines import Engine, EngineError, load_engine
-from streamer import build_command, logs
+from streamer.commands import build as build_command
+from streamer.commands import view as page_command
+from streamer.commands.ctl import KeyOption, ServerKeyOption, ctl, keygen, make_curve
 from streamer.config import Config
-from streamer.ctl import KeyOption, ServerKeyOption, ctl, keygen, make_curve
 from streamer.errors import ConfigError, SourceError, StreamerError
-from streamer.messages import KINDS, Kind, Message, encode
+from streamer.health import logs
+from streamer.labels.messages import KINDS, Kind, Message, encode
 from streamer.settings import Settings, load_settings
 from streamer.sources import Source, open_source
-from streamer.view import command as page_command
 
 app = typer.Typer(
     help="Action labels from live video: a camera, a stream or a file goes in, labels come out over ZeroMQ.",
@@ -117,11 +118,11 @@ def run(
     log: Annotated[str, typer.Option(metavar="STYLE", help="text, or json: one object a line, for machines.")] = "text",
 ) -> None:
     """Recognise actions in live video and publish labels, until Ctrl-C, the end of all files or --duration."""
-    from streamer.control import Control
-    from streamer.pipeline import Pipeline
-    from streamer.publisher import Publisher
-    from streamer.systemd import ServiceManager
-    from streamer.terminal import TerminalView
+    from streamer.health.systemd import ServiceManager
+    from streamer.labels.control import Control
+    from streamer.labels.publisher import Publisher
+    from streamer.pipeline.pipeline import Pipeline
+    from streamer.view.terminal import TerminalView
 
     logs.set_up(log)
     stop = stop_on_signals()
@@ -136,7 +137,7 @@ def run(
     with ExitStack() as stack:
         monitor = None
         if settings.metrics:
-            from streamer.monitor import Monitor
+            from streamer.health.monitor import Monitor
 
             monitor = stack.enter_context(Monitor(settings.metrics, sources))
             console.print(f"metrics http://{monitor.address}/metrics and /healthz", highlight=False, soft_wrap=True)
@@ -181,8 +182,8 @@ def watch(
     key: KeyOption = None,
 ) -> None:
     """Print the labels that a running `streamer run` publishes, here or on another machine."""
-    from streamer.subscriber import Subscriber
-    from streamer.watch import watch as print_messages
+    from streamer.commands.watch import watch as print_messages
+    from streamer.labels.subscriber import Subscriber
 
     curve = make_curve(server_key, key)
     with (
@@ -216,7 +217,7 @@ def replay(
 
     The same file gives the same bytes every time.
     """
-    from streamer.replay import replay as replay_source
+    from streamer.pipeline.replay import replay as replay_source
     from streamer.view.render import open_render
 
     if out is None and render is None:
@@ -253,7 +254,7 @@ def replay(
 @app.command()
 def check() -> None:
     """Tell what works on this machine: cameras, backends with reasons, model files."""
-    from streamer.check import report
+    from streamer.commands.check import report
 
     healthy = True
     for line, good in report():
@@ -269,7 +270,7 @@ def models(
     labels: Annotated[bool, typer.Option("--labels", help="List each model's labels, too.")] = False,
 ) -> None:
     """List the models that can be named with --model, or import one."""
-    from streamer.check import model_lines
+    from streamer.commands.check import model_lines
 
     if context.invoked_subcommand is None:
         for line in model_lines(with_labels=labels):
@@ -302,8 +303,8 @@ def import_model(
     hop: Annotated[int, typer.Option(min=1, help="Window mode: frames from one evaluation to the next.")] = 1,
 ) -> None:
     """Make a model of a published checkpoint: NAME.onnx, NAME.pt and NAME.json, for --model NAME.onnx."""
-    from engines.importing import import_model as write_model
-    from streamer.check import describe
+    from engines.build.importing import import_model as write_model
+    from streamer.commands.check import describe
 
     spec = write_model(file, out, labels, frames=frames, causal=causal, rate_hz=rate, size=size, hop=hop)
     typer.echo(f"{spec.name}: {describe(spec)}")

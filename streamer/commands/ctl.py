@@ -13,7 +13,7 @@ import typer
 from streamer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streamer.curve import Curve
+    from streamer.labels.curve import Curve
 
 ServerKeyOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="For a run that encrypts: its public key, NAME.key.")
@@ -28,7 +28,7 @@ def keygen(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="What to call the files; may begin with a folder.")],
 ) -> None:
     """Make a pair of keys, NAME.key to give away and NAME.key_secret to keep, for publish.curve or for --key."""
-    from streamer.curve import write_keys
+    from streamer.labels.curve import write_keys
 
     public, secret = write_keys(name)
     typer.echo(f"{public}: the public key, for the other side")
@@ -56,7 +56,7 @@ def ctl(
 
 def make_curve(server_key: Path | None, key: Path | None) -> Curve | None:
     """The keys of --server-key and --key; None without both."""
-    from streamer.curve import Curve
+    from streamer.labels.curve import Curve
 
     if server_key and key:
         return Curve(server_key, key)
@@ -67,7 +67,7 @@ def make_curve(server_key: Path | None, key: Path | None) -> Curve | None:
 
 def make_request(command: str, what: str | None = None, name: str | None = None) -> dict[str, Any]:
     """The request of a command line. Raises ConfigError for what is no command, or is missing or too much."""
-    from streamer.control import COMMANDS
+    from streamer.labels.control import COMMANDS
 
     if command not in COMMANDS:
         raise ConfigError(f"ctl {command}: there is no such command; known are {', '.join(COMMANDS)}")
@@ -89,7 +89,7 @@ def ask(address: str, request: Mapping[str, Any], curve: Curve | None = None, ti
     """
     import zmq
 
-    from streamer import addresses
+    from streamer.labels import addresses
 
     context = zmq.Context()
     try:

@@ -10,8 +10,8 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
+from streamer.commands.ctl import KeyOption, ServerKeyOption, make_curve
 from streamer.config import SourceConfig, ViewConfig
-from streamer.ctl import KeyOption, ServerKeyOption, make_curve
 from streamer.errors import ConfigError, SourceError
 from streamer.sources import Source, open_source
 from streamer.view.auth import Place, claim
@@ -68,8 +68,8 @@ def view(
     key: KeyOption = None,
 ) -> None:
     """Serve a page that shows the labels of a running `streamer run`, here or on another machine, without pictures."""
-    from streamer.cli import make_settings
-    from streamer.subscriber import Subscriber
+    from streamer.commands.cli import make_settings
+    from streamer.labels.subscriber import Subscriber
 
     token = make_settings(None, None, view__token=view_token).config.view.token
     curve = make_curve(server_key, key)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TextIO
 
-from streamer.messages import EventMessage, GapMessage, Message, StateMessage, StatusMessage, encode
+from streamer.labels.messages import EventMessage, GapMessage, Message, StateMessage, StatusMessage, encode
 
 _DAY_MS = 24 * 60 * 60 * 1000
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from streamer.addresses import is_public, listen
+from streamer.labels.addresses import is_public, listen
 
 MOST_CONNECTIONS = 16
 PATIENCE_S = 5.0

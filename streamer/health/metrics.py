@@ -15,9 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from engines import Engine
-from streamer.meters import Probe, Stage
-from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
+from streamer.labels.publisher import Publisher
+from streamer.pipeline.meters import Probe, Stage
+from streamer.pipeline.pipeline import Pipeline
 from streamer.sources.reader import SourceState
 
 STATES: tuple[str, ...] = get_args(SourceState)

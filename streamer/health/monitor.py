@@ -9,10 +9,10 @@ from http import HTTPStatus
 from types import TracebackType
 
 from engines import Engine
-from streamer.endpoint import Endpoint, Page
-from streamer.metrics import Metrics
-from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
+from streamer.health.endpoint import Endpoint, Page
+from streamer.health.metrics import Metrics
+from streamer.labels.publisher import Publisher
+from streamer.pipeline.pipeline import Pipeline
 from streamer.sources import Source
 
 HUNG_S = 10.0  # a loop that has not come round for this long hangs

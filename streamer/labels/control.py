@@ -22,12 +22,12 @@ import msgspec
 import zmq
 from pydantic import ValidationError
 
-from streamer import addresses
 from streamer.config import CurveConfig, SourceConfig
-from streamer.curve import Gate
 from streamer.errors import ConfigError, SourceError
-from streamer.messages import Message
-from streamer.publisher import LINGER_MS, end_context
+from streamer.labels import addresses
+from streamer.labels.curve import Gate
+from streamer.labels.messages import Message
+from streamer.labels.publisher import LINGER_MS, end_context
 from streamer.settings import explain
 from streamer.sources import redact
 

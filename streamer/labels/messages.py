@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from streamer.errors import ConfigError, StreamerError
-from streamer.events import EndReason, Event, EventType, State
+from streamer.labels.events import EndReason, Event, EventType, State
 from streamer.types import Probabilities
 
 Kind = Literal["event", "state", "score", "status", "gap"]

@@ -14,10 +14,10 @@ from types import TracebackType
 
 import zmq
 
-from streamer import addresses
 from streamer.config import CurveConfig
-from streamer.curve import Gate
-from streamer.messages import Kind, Message, MessageBuilder, Mode, Stamp, StatusMessage, encode, topic
+from streamer.labels import addresses
+from streamer.labels.curve import Gate
+from streamer.labels.messages import Kind, Message, MessageBuilder, Mode, Stamp, StatusMessage, encode, topic
 
 SEND_QUEUE = 1000  # messages that wait for one slow subscriber before it loses some
 LINGER_MS = 200  # how long closing waits for messages that are still on their way

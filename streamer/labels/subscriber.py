@@ -22,10 +22,10 @@ from typing import Literal
 
 import zmq
 
-from streamer import addresses
-from streamer.curve import Curve
 from streamer.errors import ConfigError, StreamerError
-from streamer.messages import KINDS, ROOT, Kind, Message, decode, split_topic, stream_prefix, topic
+from streamer.labels import addresses
+from streamer.labels.curve import Curve
+from streamer.labels.messages import KINDS, ROOT, Kind, Message, decode, split_topic, stream_prefix, topic
 
 _log = logging.getLogger(__name__)
 

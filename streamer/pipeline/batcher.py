@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import Engine, EngineState, probabilities
-from streamer.meters import Meter, Probe
+from streamer.pipeline.meters import Meter, Probe
 from streamer.types import Image, Probabilities
 
 

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from streamer.pipeline.stream import Stream
 from streamer.sources.reader import Health, Reader
-from streamer.stream import Stream
 from streamer.types import Frame
 
 log = logging.getLogger(__name__)

@@ -16,20 +16,20 @@ from copy import deepcopy
 from typing import Any
 
 from engines import Engine, EngineState
-from streamer.capture import Capture
 from streamer.config import Config, SourceConfig
-from streamer.control import Control, Report, StreamReport
 from streamer.errors import ConfigError, SourceError
-from streamer.messages import Kind, Message, MessageBuilder
-from streamer.meters import Meter, Probe
-from streamer.publisher import RETAINED, Publisher, wall_us
-from streamer.rows import Rows
-from streamer.shedding import Load
+from streamer.health.systemd import ServiceManager
+from streamer.labels.control import Control, Report, StreamReport
+from streamer.labels.messages import Kind, Message, MessageBuilder
+from streamer.labels.publisher import RETAINED, Publisher, wall_us
+from streamer.pipeline.capture import Capture
+from streamer.pipeline.meters import Meter, Probe
+from streamer.pipeline.rows import Rows
+from streamer.pipeline.shedding import Load
+from streamer.pipeline.stream import Stream
+from streamer.pipeline.summary import Summary, Totals
 from streamer.sources import Source, open_source
 from streamer.sources.reader import Health
-from streamer.stream import Stream
-from streamer.summary import Summary, Totals
-from streamer.systemd import ServiceManager
 from streamer.types import Image
 
 IDLE_S = 0.05  # how long the engine's thread sleeps when nothing comes

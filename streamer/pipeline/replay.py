@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Callable
 
 from engines import Engine
-from streamer.batcher import Batcher
 from streamer.config import Config
-from streamer.messages import Message, MessageBuilder
+from streamer.labels.messages import Message, MessageBuilder
+from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.stream import Stream, advance
 from streamer.sources import Source
-from streamer.stream import Stream, advance
 from streamer.types import Frame
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 
 from engines import Engine, EngineError, EngineState
-from streamer.batcher import Batcher
-from streamer.meters import Probe
-from streamer.stream import Stream, advance
+from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.meters import Probe
+from streamer.pipeline.stream import Stream, advance
 
 CLOSE_S = 10.0  # how long closing waits for a state that is being made: a compiler must not outlive the interpreter
 

@@ -12,9 +12,9 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-from streamer.messages import SourceState
+from streamer.labels.messages import SourceState
+from streamer.pipeline.stream import Stream
 from streamer.sources.reader import Health
-from streamer.stream import Stream
 
 log = logging.getLogger(__name__)
 

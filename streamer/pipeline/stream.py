@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from engines import EngineSpec
-from streamer.batcher import Batcher
 from streamer.config import Config
 from streamer.errors import SourceError
-from streamer.events import CloseReason, Decider, Event
-from streamer.frozen import Frozen
-from streamer.messages import Message, MessageBuilder, Stamp, Window, topk
-from streamer.meters import Probe
-from streamer.ring import Ring, fit
-from streamer.sampler import Sampler
+from streamer.labels.events import CloseReason, Decider, Event
+from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, topk
+from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.meters import Probe
+from streamer.pipeline.ring import Ring, fit
+from streamer.pipeline.sampler import Sampler
 from streamer.sources import Source
+from streamer.sources.frozen import Frozen
 from streamer.types import Frame, Image, Probabilities
 
 STATE_EVERY_US = 1_000_000

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from streamer.pipeline.stream import Stream
 from streamer.sources.reader import Health
-from streamer.stream import Stream
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from streamer.addresses import is_public, listen
 from streamer.errors import ConfigError
+from streamer.labels.addresses import is_public, listen
 
 LEAST_TOKEN = 8  # characters
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")

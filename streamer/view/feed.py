@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from itertools import islice
 
-from streamer.messages import EventMessage, GapMessage, Message
+from streamer.labels.messages import EventMessage, GapMessage, Message
 
 SECONDS = 60  # how far back the timelines go
 _LOG = 4096  # messages that a page may be behind before it starts over

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamer.messages import EventMessage, Message, ScoreMessage, StateMessage, StatusMessage
+from streamer.labels.messages import EventMessage, Message, ScoreMessage, StateMessage, StatusMessage
 from streamer.opencv import cv2
 from streamer.types import Image
 from streamer.view.colours import colour

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import zmq
 
-from streamer.messages import Message, decode, encode, topic
-from streamer.publisher import end_context
+from streamer.labels.messages import Message, decode, encode, topic
+from streamer.labels.publisher import end_context
 from streamer.types import Image
 from streamer.view.auth import Guard, Place
 

@@ -10,7 +10,7 @@ import av
 from av.video.stream import VideoStream
 
 from streamer.errors import ConfigError
-from streamer.messages import Message
+from streamer.labels.messages import Message
 from streamer.sources import Source
 from streamer.types import Frame
 from streamer.view.overlay import Overlay

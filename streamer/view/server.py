@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import uvicorn
 
-from streamer.messages import Message
+from streamer.labels.messages import Message
 from streamer.types import Image
 from streamer.view.app import page_app
 from streamer.view.auth import Place

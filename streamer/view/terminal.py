@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from streamer.messages import Message, ScoreMessage, StateMessage, StatusMessage
+from streamer.commands.watch import news, printable
+from streamer.labels.messages import Message, ScoreMessage, StateMessage, StatusMessage
 from streamer.sources import Source
-from streamer.watch import news, printable
 
 DRAW_S = 0.2
 BAR = 12

@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamer.messages import encode
+from streamer.labels.messages import encode
 from streamer.types import Image
 from streamer.view.auth import Guard
 from streamer.view.colours import COLOURS

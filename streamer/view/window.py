@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from streamer.errors import ConfigError
-from streamer.messages import Message
+from streamer.labels.messages import Message
 from streamer.opencv import cv2
 from streamer.types import Image
 from streamer.view.overlay import Overlay

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from engines import EngineSpec
-from engines.build import build_model
+from engines.build.model import build_model
 from engines.networks import build_network
 
-from .contract import settle
-from .installs import empty_cache, gpu, model  # noqa: F401 - fixtures
+from .build.installs import empty_cache, gpu, model  # noqa: F401 - fixtures
+from .networks.contract import settle
 from .toy_engine import cuda, trt  # noqa: F401 - fixtures
 
 torch.set_num_threads(1)  # small networks: two threads wait for each other longer than they work

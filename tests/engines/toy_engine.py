@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from engines import EngineSpec, TensorSpec
+from engines.backends.tensorrt import build_engine
 from engines.spec import STATE_OUT
-from engines.tensorrt import build_engine
 
-from .fake_cuda import FakeRuntime
-from .fake_tensorrt import Arrays, FakeTensorRT, step_tensors
+from .backends.fake_cuda import FakeRuntime
+from .backends.fake_tensorrt import Arrays, FakeTensorRT, step_tensors
 
 SPEC = EngineSpec(
     name="toy", labels=("a", "b", "c"), height=4, width=6, rate_hz=10.0, frames=3, mode="stream", fit="stretch",

@@ -12,14 +12,14 @@ from contextlib import closing
 
 import pytest
 
-from streamer.cli import make_settings, make_sources
+from streamer.commands.cli import make_settings, make_sources
 from streamer.errors import StreamerError
-from streamer.messages import StatusMessage, encode
-from streamer.subscriber import Subscriber
+from streamer.labels.messages import StatusMessage, encode
+from streamer.labels.subscriber import Subscriber
 from tools.cameras import RtspServer
 
-from .monitored import get, health
-from .test_cli import command, environment, line_with
+from .commands.test_cli import command, environment, line_with
+from .health.monitored import get, health
 
 PASSWORD = "S3cr3t@pw"
 IN_ADDRESSES = "user:S3cr3t%40pw@"

@@ -26,7 +26,7 @@ from engines import EngineError
 from tools.errors import ToolError
 
 if TYPE_CHECKING:
-    from tools.bench_networks import Row
+    from tools.bench.networks import Row
 
 PARTS = ("networks", "peers", "pipeline")
 NETWORKS = ("tsm", "tcm", "tanet", "stm", "gtdnet")
@@ -118,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
 
 def show(files: Sequence[Path]) -> None:
     """Print the tables of earlier runs as one."""
-    from tools.bench_networks import Row
+    from tools.bench.networks import Row
 
     rows = []
     for file in files:
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     os.environ["ACTION_STREAMER_CACHE"] = str(folder / "cache")  # what is compiled here shall not crowd the user's
     print(machine(), flush=True)
     if "networks" in args.parts:
-        from tools.bench_networks import BACKENDS, Plan, measure_all
+        from tools.bench.networks import BACKENDS, Plan, measure_all
 
         plan = Plan(
             networks=args.networks, backbone=args.backbone, frames=args.frames, size=args.size, width=args.width,
@@ -156,11 +156,11 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         if args.json:
             args.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
     if "peers" in args.parts:
-        from tools import bench_peers
+        from tools.bench import peers as bench_peers
 
         bench_peers.report(folder, args.rounds, size=args.size, width=args.width)
     if "pipeline" in args.parts:
-        from tools import bench_pipeline
+        from tools.bench import pipeline as bench_pipeline
 
         bench_pipeline.report(args.seconds, threads, 20 * args.rounds)
     print(machine(), flush=True)

@@ -1,4 +1,4 @@
-"""What `capture: process` costs: python -m tools.capture_cost [--seconds 10] [--rounds 3] [--json FILE]
+"""What `capture: process` costs: python -m tools.bench.capture [--seconds 10] [--rounds 3] [--json FILE]
 
 `streamer run` on a 640x480 H.264 file at 30 frames/s, paced in real time, with the source in a thread and in a process
 of its own, in turn, so that everything else that the machine does hits both alike. Processor time is user and system
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.bench_pipeline import resident_mb, write_clip
+from tools.bench.pipeline import resident_mb, write_clip
 
 CAPTURES = ("thread", "process")
 

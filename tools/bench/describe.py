@@ -1,4 +1,4 @@
-"""What a network costs, before anything is trained: python -m tools.describe tcm --backbone resnet50 --frames 8
+"""What a network costs, before anything is trained: python -m tools.bench.describe tcm --backbone resnet50 --frames 8
 
 Parameters, multiply-adds, the memory of one stream in fp16 and what is in it, and how many frames late an answer is.
 All of it is counted from the network itself; no weights are needed.
@@ -53,7 +53,7 @@ def option(text: str) -> tuple[str, int | str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the figures of one network; 4 if there is no such network."""
-    parser = argparse.ArgumentParser(prog="python -m tools.describe", description="What a network costs.")
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.describe", description="What a network costs.")
     parser.add_argument("network", help=", ".join(NETWORKS))
     parser.add_argument("--backbone", default="resnet50", help=", ".join(BACKBONES))
     parser.add_argument("--frames", type=int, default=8)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import engines
-from engines.export import export_onnx
+from engines.build.export import export_onnx
 from engines.networks import Network, build_network
 from engines.networks.stepper import make_stepper
 from engines.networks.temporal import State
@@ -107,7 +107,7 @@ def forms(network: str, backbone: str, frames: int, size: int, width: float) -> 
 def sources_digest() -> str:
     """Of the code that graphs are made from: another version's graphs are not measured for this one's."""
     folder = Path(engines.__file__).parent
-    files = [folder / "export.py", *sorted((folder / "networks").glob("*.py"))]
+    files = [folder / "build" / "export.py", *sorted((folder / "networks").glob("*.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
 
 

@@ -1,4 +1,4 @@
-"""What readers of the labels cost a run: python -m tools.label_cost [--rounds 6] [--seconds 4] [--model default]
+"""What readers of the labels cost a run: python -m tools.bench.labels [--rounds 6] [--seconds 4] [--model default]
 
 One `streamer run` with four streams of 30 frames a second. In turns nobody reads; one does; two hundred; two hundred of
 which each reads a message now and then; two hundred that were stopped; and two hundred that are killed and replaced all
@@ -30,7 +30,7 @@ from statistics import median
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tools.label_readers import Readers
+from tools.bench.readers import Readers
 from tools.soak.program import Program, write_script
 
 CROWD = 200

@@ -1,4 +1,6 @@
-"""Many cameras on one engine, measured: python -m tools.load [--sources 16] [--seconds 30] [--slow MS] [--json FILE]
+"""Many cameras on one engine, measured.
+
+python -m tools.bench.load [--sources 16] [--seconds 30] [--slow MS] [--json FILE]
 
 Each source reads a file of its own, 640x480 at 30 frames a second in H.264, paced in real time. They begin one after
 the other within one sample period, since cameras do not wait for each other. The engine is the scripted one, so that
@@ -23,15 +25,15 @@ from typing import Any
 import numpy as np
 
 from engines import Engine, EngineSpec, load_engine
-from engines.scripted import ScriptedEngine, each_label_in_turn
+from engines.backends.scripted import ScriptedEngine, each_label_in_turn
 from streamer.config import Config, SourceConfig
-from streamer.messages import Message, StatusMessage
-from streamer.meters import Probe
-from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
+from streamer.labels.messages import Message, StatusMessage
+from streamer.labels.publisher import Publisher
+from streamer.pipeline.meters import Probe
+from streamer.pipeline.pipeline import Pipeline
 from streamer.sources.file import FileSource
 from streamer.types import Frame
-from tools.bench_pipeline import resident_mb, write_clip
+from tools.bench.pipeline import resident_mb, write_clip
 
 
 class Camera(FileSource):

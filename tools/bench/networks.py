@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from engines import Engine, EngineError
-from engines.eager import TorchEngine, for_gpu
+from engines.backends.eager import TorchEngine, for_gpu
+from engines.backends.openvino import OpenVINOEngine
 from engines.networks.stepper import make_stepper
-from engines.openvino import OpenVINOEngine
-from tools.bench_graphs import FORMS, Subject, forms, graphs
-from tools.timing import Times, in_turns, stepping
+from tools.bench.graphs import FORMS, Subject, forms, graphs
+from tools.bench.timing import Times, in_turns, stepping
 
 BACKENDS = {"cpu": ("openvino",), "cuda": ("eager", "compiled", "tensorrt")}  # what is measured unless told otherwise
 PRECISIONS = {
@@ -181,7 +181,7 @@ def torch_engine(subject: Subject, device: str, precision: str) -> TorchEngine:
 
 def build_tensorrt(subject: Subject, precision: str, rows: int, plan: Plan) -> Engine:
     """A subject in TensorRT, built now, which takes minutes for a large network."""
-    from engines.tensorrt import TensorRTEngine, build_engine, why_not
+    from engines.backends.tensorrt import TensorRTEngine, build_engine, why_not
 
     if missing := why_not():
         raise EngineError(missing)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engines.backends.openvino import OpenVINOEngine, has_bf16
 from engines.networks.mobilenet import InvertedResidual, MobileNetV2
 from engines.networks.temporal import TemporalShift
-from engines.openvino import OpenVINOEngine, has_bf16
-from tools.bench_graphs import Subject, graphs
-from tools.timing import Times, in_turns, stepping
+from tools.bench.graphs import Subject, graphs
+from tools.bench.timing import Times, in_turns, stepping
 
 LAYERS = ((3, 64, 1, 1), (4, 128, 2, 1), (6, 256, 2, 3), (3, 512, 2, 3))  # blocks, planes, stride, taps in time
 

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from engines import EngineError, load_engine
 from streamer.config import SourceConfig
 from streamer.sources import open_source
-from tools.timing import Times, in_turns, stepping
+from tools.bench.timing import Times, in_turns, stepping
 
 VARIANTS = (("openvino", "fp32"), ("openvino", "bf16"), ("eager", "auto"))
 

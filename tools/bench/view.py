@@ -1,4 +1,4 @@
-"""What viewers cost the recognition: python -m tools.view_cost [--viewers 5] [--rounds 6] [--seconds 5]
+"""What viewers cost the recognition: python -m tools.bench.view [--viewers 5] [--rounds 6] [--seconds 5]
 
 One `streamer run --view` on the test pattern. Viewers in a process of their own come, look at every picture in full
 size, and leave again, in alternation with nobody looking; the age of the labels at publication is told for both, with

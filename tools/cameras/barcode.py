@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engines.scripted import BARS, read_numbers
+from engines.backends.scripted import BARS, read_numbers
 from streamer.types import Image
 
 

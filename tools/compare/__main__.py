@@ -29,16 +29,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engines import load_engine
-from engines.build import build_model
+from engines.build.model import build_model
 from engines.networks import Network, build_network
 from engines.networks.measure import describe
 from engines.spec import EngineSpec
-from tools.feeds import normalise
-from tools.motion_clips import warp
-from tools.motion_paths import LABELS, Planned, draw_path
-from tools.motion_textures import sprite
-from tools.recipe import Part
-from tools.trainer import keep_memory, learning_rate, loss_of
+from tools.motion.clips import warp
+from tools.motion.paths import LABELS, Planned, draw_path
+from tools.motion.textures import sprite
+from tools.train.feeds import normalise
+from tools.train.recipe import Part
+from tools.train.trainer import keep_memory, learning_rate, loss_of
 
 NETWORKS = ("tsn", "tsm", "tcm", "stm", "tanet", "gtdnet")
 FORMS = ("clip", "causal")

@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from streamer.opencv import cv2
 from streamer.types import Image
-from tools import augment as cut
-from tools.augment import Augment
-from tools.datasets import VideoSet
-from tools.decode import UnreadableError, read_pictures
+from tools.data import augment as cut
+from tools.data.augment import Augment
+from tools.data.datasets import VideoSet
+from tools.data.decode import UnreadableError, read_pictures
+from tools.data.sampling import WINDOW, Indices, dense, steady, uniform
 from tools.errors import ToolError
-from tools.sampling import WINDOW, Indices, dense, steady, uniform
 
 Key = tuple[int, int]
 """An epoch, and the number of a video in its set."""

@@ -31,8 +31,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from tools.data.layouts import DIVIDED, READERS, Place, Video, few
 from tools.errors import ToolError
-from tools.layouts import DIVIDED, READERS, Place, Video, few
 
 __all__ = ["LAYOUTS", "Video", "VideoSet", "mirror_labels", "read_dataset"]
 

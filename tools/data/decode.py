@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from streamer.opencv import cv2
 from streamer.sources.video import bgr, decode, has_decoder, video_stream
 from streamer.types import Image
-from tools.datasets import Video
+from tools.data.datasets import Video
 
 Indices = NDArray[np.int64]
 Choose = Callable[[int, float | None], Indices]

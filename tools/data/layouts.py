@@ -1,4 +1,4 @@
-"""The readers of `tools.datasets`: one for each layout in which a data set is published."""
+"""The readers of `tools.data.datasets`: one for each layout in which a data set is published."""
 
 from __future__ import annotations
 

@@ -30,14 +30,14 @@ from engines import BACKENDS, Engine, EngineError, EngineSpec, load_engine
 from streamer.config import Config
 from streamer.errors import StreamerError
 from streamer.settings import load_settings
-from tools.clips import Batch, TestClips, View, loader
-from tools.datasets import LAYOUTS, VideoSet, read_dataset
+from tools.data.clips import Batch, TestClips, View, loader
+from tools.data.datasets import LAYOUTS, VideoSet, read_dataset
 from tools.errors import ToolError
-from tools.figures import write_confusion
-from tools.metrics import Counts, accuracy, class_accuracies, confusion_matrix, in_top
-from tools.motion_paths import LABELS, STILL
-from tools.scoring import measure_drawn, score_clips
-from tools.streaming import Scenes, measure_stream, open_recording
+from tools.evaluate.figures import write_confusion
+from tools.evaluate.metrics import Counts, accuracy, class_accuracies, confusion_matrix, in_top
+from tools.evaluate.scoring import measure_drawn, score_clips
+from tools.evaluate.streaming import Scenes, measure_stream, open_recording
+from tools.motion.paths import LABELS, STILL
 
 Protocol = tuple[int, Literal[1, 3, "full"], Literal["uniform", "dense"]]
 PROTOCOLS: dict[str, Protocol] = {  # clips of a video, crops of a clip, how its frames are chosen

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.errors import ToolError
-from tools.metrics import Counts, accuracy
+from tools.evaluate.metrics import Counts, accuracy
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]  # BGR

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engines import Engine, EngineSpec
-from engines.eager import EagerEngine
-from streamer.ring import fit
+from engines.backends.eager import EagerEngine
+from streamer.pipeline.ring import fit
 from tools.errors import ToolError
-from tools.metrics import Counts, confusion_matrix
-from tools.motion_clips import motion_clips
-from tools.motion_paths import IGNORE, LABELS
+from tools.evaluate.metrics import Counts, confusion_matrix
+from tools.motion.clips import motion_clips
+from tools.motion.paths import IGNORE, LABELS
 
 ROWS = 4  # drawn clips that a model sees at a time
 CLIP_FRAMES = 20  # of a drawn clip

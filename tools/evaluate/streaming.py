@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 
 from engines import Engine, EngineSpec
 from streamer.config import Config, SourceConfig
-from streamer.messages import EventMessage, Message, ScoreMessage
-from streamer.replay import replay
+from streamer.labels.messages import EventMessage, Message, ScoreMessage
+from streamer.pipeline.replay import replay
 from streamer.sources import Source, open_source
 from streamer.types import Frame
 from tools.errors import ToolError
-from tools.metrics import Ages, Counts, Detection, Matching, Segment, match_events
-from tools.motion_clips import motion_clips
-from tools.motion_paths import IGNORE, LABELS, STILL
-from tools.scoring import drawn_numbers, drawn_size
+from tools.evaluate.metrics import Ages, Counts, Detection, Matching, Segment, match_events
+from tools.evaluate.scoring import drawn_numbers, drawn_size
+from tools.motion.clips import motion_clips
+from tools.motion.paths import IGNORE, LABELS, STILL
 
 SCENE_S = 12.0  # how long a scene is shown before the next
 MOTIONS = 8  # the most motions of a scene, not counting rests between them

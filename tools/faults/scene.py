@@ -1,8 +1,8 @@
 """What the cameras of the matrix show, and the model that knows it: so each label can be told right or wrong.
 
 The scene is a function of the wall clock: 25 numbered pictures a second, and a label that changes every 64 of them. The
-model is a script that follows the numbers in the pictures (engines/scripted.py). The probability of its best label
-tells which picture it saw, so every frame can be followed through the program under test, whichever build that is.
+model is a script that follows the numbers in the pictures (engines/backends/scripted.py). The probability of its best
+label tells which picture it saw, so every frame can be followed through the program under test, whichever build it is.
 """
 
 from __future__ import annotations

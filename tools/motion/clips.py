@@ -1,6 +1,6 @@
 """Labelled clips of a known motion, made on the fly: what the default model learns from.
 
-    python -m tools.motion_clips --preview sheet.png     draws one row of frames for each label
+    python -m tools.motion.clips --preview sheet.png     draws one row of frames for each label
 
 A clip is a scene and, before it, sprites: an object (or a group) that moves, a small thing that hardly does, something
 near that hides a part. Either the object moves before a still scene or the whole picture does; a label says how the
@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tools import motion_textures as draw
-from tools.motion_paths import (
+from tools.motion import textures as draw
+from tools.motion.paths import (
     CLOCKWISE,
     COUNTERCLOCKWISE,
     IGNORE,
@@ -295,7 +295,7 @@ def preview(path: FilePath, seed: int = 0, columns: int = 10, clips: int = 2) ->
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.motion_clips", description="Draw a sheet of synthetic clips."
+        prog="python -m tools.motion.clips", description="Draw a sheet of synthetic clips."
     )
     parser.add_argument("--preview", type=FilePath, required=True, metavar="SHEET.png")
     parser.add_argument("--seed", type=int, default=0)

@@ -40,8 +40,8 @@ from streamer.errors import SourceError
 from streamer.sources import Source, open_source, redact
 from streamer.sources.reader import Reader
 from streamer.types import Frame, Image
+from tools.data.layouts import VIDEO_SUFFIXES
 from tools.errors import ToolError
-from tools.layouts import VIDEO_SUFFIXES
 
 _LEAST_SHARE = 0.8  # of its time that a clip must show
 _HOLE_US = 500_000  # without a frame for longer than this, a clip shows nothing

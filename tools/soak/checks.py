@@ -15,8 +15,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from streamer.errors import StreamerError
-from streamer.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage, decode
-from streamer.publisher import RETAINED
+from streamer.labels.messages import (
+    EventMessage,
+    GapMessage,
+    Message,
+    ScoreMessage,
+    StateMessage,
+    StatusMessage,
+    decode,
+)
+from streamer.labels.publisher import RETAINED
 
 SILENCE_S = 10.0
 STUCK_S = 20.0  # a source gives frames for this long and none is inferred; a row for it may have to be compiled first

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import zmq
 
 from streamer import Subscriber
-from streamer.control import MAX_REQUEST_BYTES
 from streamer.errors import ConfigError
-from streamer.messages import Kind
+from streamer.labels.control import MAX_REQUEST_BYTES
+from streamer.labels.messages import Kind
+from tools.bench.readers import Readers
 from tools.cameras import CameraProcess
-from tools.label_readers import Readers
 from tools.soak.program import ANSWER_S, Program
 
 MOST_ADDED = 6

@@ -8,8 +8,8 @@ from types import TracebackType
 
 import zmq
 
-from streamer.messages import ROOT
-from streamer.publisher import wall_us
+from streamer.labels.messages import ROOT
+from streamer.labels.publisher import wall_us
 from tools.soak.checks import Checker
 
 QUIET_MS = 500  # the run has ended, and this long nothing came: that was all

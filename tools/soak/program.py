@@ -18,11 +18,11 @@ from urllib.request import urlopen
 import msgspec
 import yaml
 
-from engines.scripted import Script, each_label_in_turn
-from streamer.ctl import ask
+from engines.backends.scripted import Script, each_label_in_turn
+from streamer.commands.ctl import ask
+from tools.bench.view import free_port
 from tools.errors import ToolError
 from tools.soak.flatness import Usage
-from tools.view_cost import free_port
 
 START_S = 60.0
 ANSWER_S = 20.0  # longest wait for an answer: more is a deadlock

@@ -29,16 +29,16 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from engines.build import build_model
+from engines.build.model import build_model
 from engines.errors import EngineError
 from engines.networks.checkpoints import read_state_dict
 from engines.spec import read_spec
 from tools.errors import ToolError
-from tools.feeds import open_feed
-from tools.initial import build
-from tools.progress import writing
-from tools.recipe import Recipe, read_recipe
-from tools.trainer import Stop, Trainer, run
+from tools.train.feeds import open_feed
+from tools.train.initial import build
+from tools.train.progress import writing
+from tools.train.recipe import Recipe, read_recipe
+from tools.train.trainer import Stop, Trainer, run
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # here, because each process announces itself early
 STOPPED = 143  # exit code: asked to end before the end

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from engines.networks import Network
-from tools.clips import Batch, TestClips, TrainClips, View, batches_per_epoch, begin_worker, loader
-from tools.datasets import read_dataset
+from tools.data.clips import Batch, TestClips, TrainClips, View, batches_per_epoch, begin_worker, loader
+from tools.data.datasets import read_dataset
 from tools.errors import ToolError
-from tools.metrics import confusion_matrix, in_top
-from tools.motion_clips import motion_clips
-from tools.motion_paths import IGNORE, LABELS
-from tools.recipe import Data, Part, Recipe
+from tools.evaluate.metrics import confusion_matrix, in_top
+from tools.motion.clips import motion_clips
+from tools.motion.paths import IGNORE, LABELS
+from tools.train.recipe import Data, Part, Recipe
 
 LOGGER = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB

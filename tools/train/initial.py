@@ -17,7 +17,7 @@ from engines.networks.checkpoints import read_checkpoint, read_state_dict
 from engines.networks.tcm import TAM, TCM
 from engines.spec import EngineSpec, check_file, read_spec
 from tools.errors import ToolError
-from tools.recipe import Recipe
+from tools.train.recipe import Recipe
 
 LOGGER = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tools.augment import Augment
-from tools.datasets import LAYOUTS
+from tools.data.augment import Augment
+from tools.data.datasets import LAYOUTS
 from tools.errors import ToolError
 
 Name = Annotated[str, Field(min_length=1)]
@@ -44,7 +44,7 @@ class Part(_Keys):
 
 
 class Data(_Keys):
-    """A data set of labelled videos, and how clips are cut from them: see tools/datasets.py and tools/clips.py."""
+    """A data set of labelled videos, and how clips are cut from them: see datasets.py and clips.py in tools/data."""
 
     layout: str
     root: Path | None = None  # or --data
@@ -80,7 +80,7 @@ class Recipe(_Keys):
     data: Data | None = None  # none: synthetic motion clips
     seed: Annotated[int, Field(ge=0)] = 0
 
-    init: str | None = None  # weights to begin with, or --init: see tools/initial.py
+    init: str | None = None  # weights to begin with, or --init: see tools/train/initial.py
     freeze: tuple[Name, ...] = ()  # modules that keep them, or --freeze
     distill_from: str | None = None  # a clip-form teacher, or --distill-from
     distill_weight: Share = 0.5  # of its word against the label's

@@ -22,13 +22,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from engines.networks import Network
 from engines.spec import EngineSpec, sha256
-from tools.clips import Batch
+from tools.data.clips import Batch
 from tools.errors import ToolError
-from tools.feeds import Feed, normalise
-from tools.initial import build, frozen, load_teacher
-from tools.motion_paths import IGNORE
-from tools.progress import Report, writing
-from tools.recipe import Part, Recipe
+from tools.motion.paths import IGNORE
+from tools.train.feeds import Feed, normalise
+from tools.train.initial import build, frozen, load_teacher
+from tools.train.progress import Report, writing
+from tools.train.recipe import Part, Recipe
 
 
 def loss_of(logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from engines import EngineError, probabilities
-from engines.eager import Step, TorchEngine, for_gpu
+from engines.backends.eager import Step, TorchEngine, for_gpu
 from engines.networks import Network, build_network
 from engines.networks.stepper import make_stepper
 from engines.spec import EngineSpec, TensorSpec
 
-from .conftest import LABELS, moving_frames
-from .contract import settle
+from ..conftest import LABELS, moving_frames
+from ..networks.contract import settle
 
 
 class Recorded:

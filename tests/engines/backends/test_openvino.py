@@ -15,11 +15,12 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from engines import EngineError, load_engine, openvino
-from engines.openvino import OpenVINOEngine
+from engines import EngineError, load_engine
+from engines.backends import openvino
+from engines.backends.openvino import OpenVINOEngine
 from engines.spec import STATE_OUT, read_spec
 
-from .conftest import make_model, moving_frames
+from ..conftest import make_model, moving_frames
 
 GO, NO = np.ones(1, np.bool_), np.zeros(1, np.bool_)
 

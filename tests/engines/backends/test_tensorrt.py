@@ -12,13 +12,13 @@ import openvino as ov
 import pytest
 
 from engines import EngineError, find_models, load_engine
-from engines.openvino import core
+from engines.backends.openvino import core
+from engines.backends.tensorrt import TensorRTEngine, build_engine, cache_key, machine_facts
 from engines.spec import FLOAT32_NODE, read_spec
-from engines.tensorrt import TensorRTEngine, build_engine, cache_key, machine_facts
 
+from ..toy_engine import build, flags, grey, install, toy, write_graph
 from .fake_cuda import FakeRuntime, Status
 from .fake_tensorrt import Arrays, FakeTensorRT, step_tensors
-from .toy_engine import build, flags, grey, install, toy, write_graph
 
 YES, NO = flags(True, True), flags(False, False)
 VERSIONS = ("8.6.1", "10.3.0", "11.0.0")

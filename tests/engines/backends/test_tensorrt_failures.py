@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from engines import EngineError, TensorSpec
-from engines.cuda import Device
-from engines.tensorrt import TensorRTEngine, build_engine, built_for, why_not
+from engines.backends.cuda import Device
+from engines.backends.tensorrt import TensorRTEngine, build_engine, built_for, why_not
 
+from ..toy_engine import SPEC, build, write_graph
 from .fake_cuda import FakeRuntime, Status
 from .fake_tensorrt import FakeTensorRT
-from .toy_engine import SPEC, build, write_graph
 
 
 def test_tensorrt_that_is_not_installed(cuda: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,14 @@ import msgspec
 import numpy as np
 import pytest
 
-import engines.install
+import engines.build.install
 import engines.loading
-from engines.install import Installed, build_for_here
-from engines.openvino import core
+from engines.backends.openvino import core
+from engines.build.install import Installed, build_for_here
 from engines.spec import read_spec, sha256, write_spec
 
-from .fake_cuda import FakeRuntime
-from .fake_tensorrt import Arrays, FakeTensorRT, step_tensors
+from ..backends.fake_cuda import FakeRuntime
+from ..backends.fake_tensorrt import Arrays, FakeTensorRT, step_tensors
 
 STEPS = 12
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import EngineSpec, load_engine
+from engines.backends.scripted import ScriptedEngine, ScriptedState, each_label_in_turn
 from engines.base import Engine
-from engines.certificate import SNAPSHOTS, certify
-from engines.scenes import video
-from engines.scripted import ScriptedEngine, ScriptedState, each_label_in_turn
+from engines.build.certificate import SNAPSHOTS, certify
+from engines.build.scenes import video
 from engines.spec import Certificate, TensorSpec
 
 SPEC = EngineSpec(

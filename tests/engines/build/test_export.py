@@ -12,15 +12,15 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from engines import EngineError, EngineSpec, TensorSpec, find_models, probabilities
-from engines.export import OPSET, export_onnx, graphs, lower_opset
+from engines.backends.openvino import core
+from engines.backends.tensorrt_build import serialize
+from engines.build.export import OPSET, export_onnx, graphs, lower_opset
 from engines.networks import build_network, resnet
 from engines.networks.stepper import make_stepper
-from engines.openvino import core
 from engines.spec import FLOAT32_NODE, STATE_OUT, Precision, read_spec
-from engines.tensorrt_build import serialize
 
-from .conftest import LABELS, moving_frames
-from .contract import settle
+from ..conftest import LABELS, moving_frames
+from ..networks.contract import settle
 
 SIZE, ROWS = 32, 2
 NO_RTX = "tensorrt-rtx, which builds without a GPU, is not installed"

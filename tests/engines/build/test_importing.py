@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-import engines.build
+import engines.build.model
 from engines import EngineError, EngineSpec
-from engines.importing import import_model
+from engines.build.importing import import_model
 from engines.networks import Network, build_network
 from engines.networks.checkpoints import JESTER_LABELS
 
-from .test_checkpoints import published
+from ..networks.test_checkpoints import published
 
 
 class Builds:

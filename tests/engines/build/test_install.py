@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-import engines.install
+import engines.build.install
 import engines.loading
 from engines import EngineError, EngineSpec, load_engine
+from engines.backends.openvino import has_bf16
+from engines.build.certificate import processor, runtime
+from engines.build.install import verify
 from engines.cache import cache_folder, local_sidecar
-from engines.certificate import processor, runtime
-from engines.install import verify
 from engines.loading import choose_backend, precision_of
 from engines.spec import Certificate, read_spec, write_spec
 
@@ -58,7 +59,7 @@ def test_a_model_in_a_read_only_folder_has_its_certificates_in_the_cache(
             raise PermissionError(13, "Permission denied")
         write_spec(sidecar, spec)
 
-    monkeypatch.setattr(engines.install, "write_spec", refuse)
+    monkeypatch.setattr(engines.build.install, "write_spec", refuse)
     told: list[str] = []
     assert build(model, "openvino", told, precision="fp32").sidecar == local_sidecar(read_spec(model))
     assert any("cannot be written; the certificates go into the cache" in line for line in told)
@@ -94,10 +95,10 @@ def fail_bf16(monkeypatch: pytest.MonkeyPatch, difference: float = 0.5) -> None:
             for kind in [precision_of(engine)]
         ]  # fmt: skip
 
-    monkeypatch.setattr(engines.install.Install, "compare", compare)
+    monkeypatch.setattr(engines.build.install.Install, "compare", compare)
 
 
-@pytest.mark.skipif(not engines.openvino.has_bf16(), reason="this processor has no bf16 arithmetic")
+@pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16 arithmetic")
 def test_a_precision_that_fails_is_left_out_or_refused_or_forced(
     model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,7 +118,7 @@ def test_a_precision_that_fails_is_left_out_or_refused_or_forced(
     assert "mine runs in bf16 on openvino without a certificate that holds: a probability differs by 0.5" in caplog.text
 
 
-@pytest.mark.skipif(not engines.openvino.has_bf16(), reason="this processor has no bf16 arithmetic")
+@pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16 arithmetic")
 def test_bf16_without_a_certificate_runs_with_a_warning(model: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         load_engine(model, precision="bf16")

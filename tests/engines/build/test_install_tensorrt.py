@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from engines import EngineError, EngineSpec, load_engine
-from engines.install import add_graph, build_for_here, verify
+from engines.build.install import add_graph, build_for_here, verify
 from engines.loading import choose_backend
 from engines.spec import read_spec, sha256, write_spec
 
-from .fake_tensorrt import step_tensors
+from ..backends.fake_tensorrt import step_tensors
 from .installs import STEPS, Gpu, build, quiet, without_torch
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
@@ -139,7 +139,7 @@ def fake_export(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         exports.append((weights.name, precision))
         out.write_text(json.dumps(step_tensors(spec, -1)))
 
-    monkeypatch.setattr("engines.build.export_graph", export)
+    monkeypatch.setattr("engines.build.model.export_graph", export)
     return exports
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from engines import EngineError, EngineSpec, find_models, load_engine
-from engines.build import build_model
-from engines.export import fold_batch_norms, node_count
+from engines.backends.openvino import has_bf16
+from engines.build.export import fold_batch_norms, node_count
+from engines.build.model import build_model
 from engines.networks import build_network
-from engines.openvino import has_bf16
 from engines.spec import LIMIT, read_spec
 
-from .conftest import make_model
-from .contract import settle
+from ..conftest import make_model
+from ..networks.contract import settle
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engines import EngineError
-from engines.torch_tensorrt import load_converter
+from engines.build.torch_tensorrt import load_converter
 
 
 def install(monkeypatch: pytest.MonkeyPatch, convert: Any) -> None:

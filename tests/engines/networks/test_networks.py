@@ -10,11 +10,11 @@ import torch
 
 import engines.networks
 from engines import EngineError, EngineSpec, TensorSpec
-from engines.eager import EagerEngine
+from engines.backends.eager import EagerEngine
 from engines.networks import BACKBONES, NETWORKS, Network, build_network
 from engines.networks.stepper import StreamStepper
 
-from .conftest import moving_frames
+from ..conftest import moving_frames
 from .contract import check_reach, check_rows, check_streaming_law, settle
 
 Variant = tuple[str, str, dict[str, Any]]

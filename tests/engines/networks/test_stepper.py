@@ -11,7 +11,7 @@ from engines import EngineError
 from engines.networks import build_network, tcm
 from engines.networks.stepper import Stepper, StreamStepper, WindowStepper, make_stepper
 
-from .conftest import moving_frames
+from ..conftest import moving_frames
 from .contract import settle
 
 YES, NO = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)

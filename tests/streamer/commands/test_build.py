@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from engines import EngineError, find_models
 from engines.spec import Certificate
-from streamer.cli import app
+from streamer.commands.cli import app
 from streamer.errors import ConfigError
 
 SHORT = ("--steps", "4", "--precision", "fp32")
@@ -32,7 +32,7 @@ def test_build_tells_what_it_does_and_installs_a_certificate(monkeypatch: pytest
 
 def test_verify_tells_the_figures_and_fails_for_an_engine_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Certificate("openvino", "fp32", 1250, 1e-6, 1.0, {10: 1e-6})
-    monkeypatch.setattr("engines.install.verify", lambda *_, **__: found)
+    monkeypatch.setattr("engines.build.install.verify", lambda *_, **__: found)
     done = CliRunner().invoke(app, ["verify", "default"], catch_exceptions=False)
     assert done.stdout == f"openvino {found}\ndefault: holds\n"
     found = msgspec.structs.replace(found, top1_agreement=0.99)

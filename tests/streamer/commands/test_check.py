@@ -10,9 +10,9 @@ import pytest
 
 import engines.loading
 from engines import find_models, load_engine
-from engines.certificate import processor, runtime
+from engines.build.certificate import processor, runtime
 from engines.spec import EngineFacts, read_spec, sha256, write_spec
-from streamer.check import certificate_reports, engine_report, model_lines, report
+from streamer.commands.check import certificate_reports, engine_report, model_lines, report
 
 
 def test_a_missing_backend_is_told_with_its_remedy_and_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

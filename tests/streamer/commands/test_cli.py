@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from engines import find_models
-from streamer.subscriber import Subscriber
+from streamer.labels.subscriber import Subscriber
 from tools.cameras import HttpCamera, RtspServer
 
 SCRIPTED = ("--backend", "scripted")  # plays every label in turn, so that events come whatever the network would say

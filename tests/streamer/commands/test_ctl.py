@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from streamer.curve import write_keys
+from streamer.labels.curve import write_keys
 
 from .test_cli import command, environment, line_with, streamer
 

@@ -7,12 +7,12 @@ import sys
 
 import msgspec
 
-from streamer.events import Event, State
-from streamer.messages import Message, MessageBuilder, Stamp, decode
-from streamer.publisher import Publisher
-from streamer.subscriber import Subscriber
-from streamer.watch import watch
-from tests.streamer.label_peers import ANY_PORT, STAMP, START, join, one_of_each
+from streamer.commands.watch import watch
+from streamer.labels.events import Event, State
+from streamer.labels.messages import Message, MessageBuilder, Stamp, decode
+from streamer.labels.publisher import Publisher
+from streamer.labels.subscriber import Subscriber
+from tests.streamer.labels.peers import ANY_PORT, STAMP, START, join, one_of_each
 
 HOSTILE = "wave\x1b[2J\n\x9b31m\u202e\U000e0041é"
 
@@ -97,8 +97,8 @@ def test_messages_of_a_publisher_are_printed_until_the_subscriber_closes() -> No
 
 ENDLESS = """
 import sys
-from streamer.messages import MessageBuilder, Stamp
-from streamer.watch import watch
+from streamer.labels.messages import MessageBuilder, Stamp
+from streamer.commands.watch import watch
 build = MessageBuilder("net@1234", "stream")
 watch((build.gap("cam1", Stamp(), 0, 1, "stalled") for _ in iter(int, 1)), sys.stdout, as_json=True)
 """

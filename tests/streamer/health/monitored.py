@@ -14,12 +14,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.config import Config
-from streamer.messages import Message
-from streamer.monitor import Monitor
-from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
+from streamer.health.monitor import Monitor
+from streamer.labels.messages import Message
+from streamer.labels.publisher import Publisher
+from streamer.pipeline.pipeline import Pipeline
 from streamer.sources import Source
-from tests.streamer.seeing import SeeingEngine
+from tests.streamer.pipeline.seeing import SeeingEngine
 
 
 class SlowEngine(SeeingEngine):

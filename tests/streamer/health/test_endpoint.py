@@ -7,9 +7,9 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from streamer import endpoint
-from streamer.endpoint import MOST_CONNECTIONS, Endpoint, Page
 from streamer.errors import ConfigError
+from streamer.health import endpoint
+from streamer.health.endpoint import MOST_CONNECTIONS, Endpoint, Page
 
 from .monitored import get
 

@@ -10,16 +10,16 @@ import pytest
 
 from engines.loading import find_models
 from engines.spec import read_spec
-from streamer.logs import JsonFormatter, TextFormatter
+from streamer.health.logs import JsonFormatter, TextFormatter
 
-from .test_cli import environment, streamer
+from ..commands.test_cli import environment, streamer
 
 PASSWORD = "S3cr3t%40pw"
 CAMERA = f"rtsp://user:{PASSWORD}@camera/stream"
 
 EVERYTHING = """
 import logging, sys, threading, warnings
-from streamer import logs
+from streamer.health import logs
 camera = sys.argv[2]
 logs.set_up(sys.argv[1])
 
@@ -46,7 +46,7 @@ logging.getLogger("streamer.part").error("%s and %s", camera)  # an argument is 
 
 UNEXPECTED = """
 import sys
-from streamer import cli
+from streamer.commands import cli
 def make_engine(config):
     raise RuntimeError(f"the driver says {config.sources[0].uri}")
 cli.make_engine = make_engine

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from streamer.config import Config
-from streamer.messages import StatusMessage
-from streamer.metrics import STATES, Metrics
-from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
-from streamer.subscriber import Subscriber
+from streamer.health.metrics import STATES, Metrics
+from streamer.labels.messages import StatusMessage
+from streamer.labels.publisher import Publisher
+from streamer.labels.subscriber import Subscriber
+from streamer.pipeline.pipeline import Pipeline
 
+from ..pipeline.seeing import SPEC, Film, picture
+from ..pipeline.test_pipeline import Camera
 from .monitored import families, monitored, values
-from .seeing import SPEC, Film, picture
-from .test_pipeline import Camera
 
 WaitFor = Callable[[Callable[[], Any]], None]
 
@@ -180,6 +180,6 @@ def test_the_metrics_of_two_runs_in_one_process_are_their_own() -> None:
 
 
 def test_a_run_without_metrics_does_not_load_them() -> None:
-    code = "import sys, streamer.cli, streamer.pipeline; print('prometheus_client' in sys.modules)"
+    code = "import sys, streamer.commands.cli, streamer.pipeline; print('prometheus_client' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "False\n"

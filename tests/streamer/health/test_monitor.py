@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from streamer import monitor
 from streamer.config import SourceConfig
-from streamer.monitor import Monitor
+from streamer.health import monitor
+from streamer.health.monitor import Monitor
 from streamer.sources import open_source
 
+from ..pipeline.seeing import Film
+from ..pipeline.test_pipeline import Camera
 from .monitored import get, health, monitored
-from .seeing import Film
-from .test_pipeline import Camera
 
 WaitFor = Callable[[Callable[[], Any]], None]
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from streamer.systemd import ServiceManager
+from streamer.health.systemd import ServiceManager
 
+from ..commands.test_cli import ANY_PORT, SCRIPTED, command, environment, streamer
+from ..pipeline.test_pipeline import Camera
 from .monitored import monitored
-from .test_cli import ANY_PORT, SCRIPTED, command, environment, streamer
-from .test_pipeline import Camera
 
 WaitFor = Callable[[Callable[[], Any]], None]
 

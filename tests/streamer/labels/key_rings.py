@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from streamer.config import CurveConfig
-from streamer.curve import Curve, write_keys
+from streamer.labels.curve import Curve, write_keys
 
 
 class Keys:

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from streamer.events import Event, State
-from streamer.messages import Message, MessageBuilder, Stamp, Window
-from streamer.publisher import Publisher
-from streamer.subscriber import Subscriber
+from streamer.labels.events import Event, State
+from streamer.labels.messages import Message, MessageBuilder, Stamp, Window
+from streamer.labels.publisher import Publisher
+from streamer.labels.subscriber import Subscriber
 
 ANY_PORT = "tcp://127.0.0.1:*"
 STAMP = Stamp(epoch=2, ready=True, frame_us=1_700_000_000_000_000, infer_us=1_700_000_000_040_000)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from streamer.errors import ConfigError
-from streamer.subscriber import Subscriber
-from tests.streamer.label_peers import join, publisher_at
+from streamer.labels.subscriber import Subscriber
+from tests.streamer.labels.peers import join, publisher_at
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "tcp://localhost:*"])

@@ -14,17 +14,17 @@ import zmq
 import zmq.auth
 from zmq.utils import z85
 
-from streamer import curve
 from streamer.config import CurveConfig
-from streamer.curve import Curve, read_public, read_secret, write_keys
 from streamer.errors import ConfigError
-from streamer.events import State
-from streamer.messages import Stamp
-from streamer.publisher import Publisher
-from streamer.subscriber import Subscriber
+from streamer.labels import curve
+from streamer.labels.curve import Curve, read_public, read_secret, write_keys
+from streamer.labels.events import State
+from streamer.labels.messages import Stamp
+from streamer.labels.publisher import Publisher
+from streamer.labels.subscriber import Subscriber
 
 from .key_rings import Keys
-from .label_peers import ANY_PORT, STAMP, START, collect, join, moments
+from .peers import ANY_PORT, STAMP, START, collect, join, moments
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamer.config import EventConfig
 from streamer.errors import ConfigError, StreamerError
-from streamer.events import PEAK_STEP, UPDATE_EVERY_S, CloseReason, Decider, Event, resolved
+from streamer.labels.events import PEAK_STEP, UPDATE_EVERY_S, CloseReason, Decider, Event, resolved
 from streamer.types import Probabilities
 
 LABELS = ("none", "wave", "left", "right")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import streamer
 from streamer.errors import ConfigError, StreamerError
-from streamer.events import Event
-from streamer.messages import KINDS, MessageBuilder, Stamp, decode, encode, schema, split_topic, topic, topk
-from tests.streamer.label_peers import END, STAMP, START, WINDOW, one_of_each
+from streamer.labels.events import Event
+from streamer.labels.messages import KINDS, MessageBuilder, Stamp, decode, encode, schema, split_topic, topic, topk
+from tests.streamer.labels.peers import END, STAMP, START, WINDOW, one_of_each
 
 COMMON = {"v", "kind", "stream", "session", "epoch", "seq", "model", "mode", "ready", "ts", "age_ms"}
 EXTRA = {
@@ -160,7 +160,7 @@ def test_a_stream_that_cannot_stand_in_a_topic_is_an_error(stream: str) -> None:
 
 
 def test_the_shipped_schema_is_the_one_of_the_types() -> None:
-    shipped = Path(streamer.__file__).with_name("labels.schema.json")
+    shipped = Path(streamer.__file__).with_name("labels") / "labels.schema.json"
     expected = f"{json.dumps(schema(), indent=2)}\n"
     assert shipped.read_text() == expected, f"write json.dumps(schema(), indent=2) and a newline to {shipped}"
 

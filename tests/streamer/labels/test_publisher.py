@@ -16,11 +16,11 @@ from select import select
 import pytest
 import zmq
 
-from streamer.events import State
-from streamer.messages import Stamp
-from streamer.publisher import Publisher
-from streamer.subscriber import Subscriber
-from tests.streamer.label_peers import (
+from streamer.labels.events import State
+from streamer.labels.messages import Stamp
+from streamer.labels.publisher import Publisher
+from streamer.labels.subscriber import Subscriber
+from tests.streamer.labels.peers import (
     END,
     STAMP,
     START,
@@ -32,7 +32,7 @@ from tests.streamer.label_peers import (
     publisher_at,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "examples"
 NODE_MODULES = ROOT / ".venv" / "node_modules"  # where the Makefile puts them
 
@@ -208,7 +208,7 @@ def test_the_bare_examples_read_the_stream(name: str, spawn: Callable[..., subpr
 
 STALLING = """
 import sys
-from streamer.subscriber import Subscriber
+from streamer.labels.subscriber import Subscriber
 with Subscriber(sys.argv[1], kinds=["state", "score"], timeout_s=60) as subscriber:
     next(subscriber)
     print("joined", flush=True)

@@ -9,11 +9,11 @@ import pytest
 import zmq
 
 from streamer.errors import ConfigError, StreamerError
-from streamer.events import State
-from streamer.messages import Message, MessageBuilder, ScoreMessage, Stamp, encode
-from streamer.publisher import Publisher, wall_us
-from streamer.subscriber import Subscriber
-from tests.streamer.label_peers import ANY_PORT, STAMP, WINDOW, collect, join, moments, one_of_each
+from streamer.labels.events import State
+from streamer.labels.messages import Message, MessageBuilder, ScoreMessage, Stamp, encode
+from streamer.labels.publisher import Publisher, wall_us
+from streamer.labels.subscriber import Subscriber
+from tests.streamer.labels.peers import ANY_PORT, STAMP, WINDOW, collect, join, moments, one_of_each
 
 
 def publish(session: str = "run") -> Publisher:
@@ -188,7 +188,7 @@ def test_closing_in_another_thread_ends_the_iteration() -> None:
 
 def test_a_failure_of_the_receiving_thread_surfaces_in_the_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     with publish() as publisher, subscribe(publisher) as subscriber:
-        monkeypatch.setattr("streamer.subscriber.decode", lambda *_: 1 / 0)
+        monkeypatch.setattr("streamer.labels.subscriber.decode", lambda *_: 1 / 0)
         publisher.send(score(publisher))
         for _ in range(2):
             with pytest.raises(StreamerError, match="receiving failed: division by zero"):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import Engine, EngineSpec, TensorSpec
-from engines.scripted import ScriptedState
+from engines.backends.scripted import ScriptedState
 from streamer.config import SourceConfig
 from streamer.sources import Source
 from streamer.types import Frame, Image

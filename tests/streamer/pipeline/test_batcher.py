@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamer.batcher import Batcher
+from streamer.pipeline.batcher import Batcher
 
 from .seeing import SeeingEngine, picture
 

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamer import shedding
-from streamer.batcher import Batcher
 from streamer.config import Config, SourceConfig
-from streamer.messages import GapMessage, Message, MessageBuilder, ScoreMessage, StatusMessage
-from streamer.meters import Probe
-from streamer.metrics import Metrics
-from streamer.pipeline import Pipeline
-from streamer.publisher import wall_us
+from streamer.health.metrics import Metrics
+from streamer.labels.messages import GapMessage, Message, MessageBuilder, ScoreMessage, StatusMessage
+from streamer.labels.publisher import wall_us
+from streamer.pipeline import shedding
+from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.meters import Probe
+from streamer.pipeline.pipeline import Pipeline
+from streamer.pipeline.stream import Stream, advance
 from streamer.sources import Source
-from streamer.stream import Stream, advance
 from streamer.types import Frame
 
 from .seeing import SPEC, Film, SeeingEngine, picture

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from streamer.meters import RECENT, Meter
+from streamer.pipeline.meters import RECENT, Meter
 
 
 def test_percentiles_are_of_the_recent_values_only() -> None:

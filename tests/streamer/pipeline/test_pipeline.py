@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from streamer.config import Config, SourceConfig
-from streamer.control import Control
 from streamer.errors import SourceError
-from streamer.messages import EventMessage, GapMessage, Message, StateMessage, StatusMessage
-from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher, wall_us
+from streamer.labels.control import Control
+from streamer.labels.messages import EventMessage, GapMessage, Message, StateMessage, StatusMessage
+from streamer.labels.publisher import Publisher, wall_us
+from streamer.labels.subscriber import Subscriber
+from streamer.pipeline.pipeline import Pipeline
+from streamer.pipeline.summary import Summary
 from streamer.sources import Source, open_source
-from streamer.subscriber import Subscriber
-from streamer.summary import Summary
 from streamer.types import Frame
 
 from .seeing import SPEC, Film, SeeingEngine, picture

@@ -8,8 +8,8 @@ import pytest
 
 from engines import load_engine
 from streamer.config import Config, EventConfig, SourceConfig
-from streamer.messages import EventMessage, GapMessage, Message, ScoreMessage, StatusMessage, encode
-from streamer.replay import replay
+from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage, StatusMessage, encode
+from streamer.pipeline.replay import replay
 from streamer.sources import Source, open_source
 
 from .seeing import Film, SeeingEngine

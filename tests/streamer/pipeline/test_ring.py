@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from streamer.ring import Fit, Ring, fit
+from streamer.pipeline.ring import Fit, Ring, fit
 from streamer.types import Image
 
 

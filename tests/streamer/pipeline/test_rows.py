@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import EngineError, EngineState, load_engine
-from engines.scripted import ScriptedState
-from streamer.batcher import Batcher
+from engines.backends.scripted import ScriptedState
 from streamer.config import Config
-from streamer.messages import Message, MessageBuilder
-from streamer.rows import Rows
-from streamer.stream import Stream
+from streamer.labels.messages import Message, MessageBuilder
+from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.rows import Rows
+from streamer.pipeline.stream import Stream
 from streamer.types import Frame, Probabilities
 
 from .seeing import SPEC, Film, SeeingEngine, picture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.sampler import SKIP, TAKE, Decision, Gap, Sampler
+from streamer.pipeline.sampler import SKIP, TAKE, Decision, Gap, Sampler
 
 START = 1_800_000_000_000_000  # a time of day in microseconds UTC
 PERIOD = 100_000  # of 10 Hz

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.shedding import STEPS, Shedding
+from streamer.pipeline.shedding import STEPS, Shedding
 
 PERIOD_S = 0.1
 HOUR = 3600

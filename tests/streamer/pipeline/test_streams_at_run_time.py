@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines import EngineError
-from engines.scripted import ScriptedState
-from streamer import pipeline as pipeline_module
+from engines.backends.scripted import ScriptedState
+from streamer.commands.ctl import ask, make_request
 from streamer.config import Config, SourceConfig
-from streamer.control import Control
-from streamer.ctl import ask, make_request
 from streamer.errors import ConfigError, SourceError
-from streamer.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
-from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
+from streamer.labels.control import Control
+from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
+from streamer.labels.publisher import Publisher
+from streamer.labels.subscriber import Subscriber
+from streamer.pipeline import pipeline as pipeline_module
+from streamer.pipeline.pipeline import Pipeline
+from streamer.pipeline.stream import Stream
 from streamer.sources import Source
-from streamer.stream import Stream
-from streamer.subscriber import Subscriber
 from streamer.types import Frame
 
 from .seeing import SPEC, Film, SeeingEngine

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from streamer.sampler import Gap, Sampler
+from streamer.pipeline.sampler import Gap, Sampler
 from streamer.sources.clock import CaptureClock, UtcClock
 
 START = 1_800_000_000_000_000

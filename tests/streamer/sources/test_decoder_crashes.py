@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from streamer.messages import EventMessage, GapMessage, Message, StatusMessage
-from streamer.subscriber import Subscriber
+from streamer.labels.messages import EventMessage, GapMessage, Message, StatusMessage
+from streamer.labels.subscriber import Subscriber
 from tests.conftest import WaitFor
 from tools.cameras import HttpCamera
 
-from .monitored import get
-from .test_cli import ANY_PORT, SCRIPTED, command, environment, line_with
-from .view.test_process import alive
+from ..commands.test_cli import ANY_PORT, SCRIPTED, command, environment, line_with
+from ..health.monitored import get
+from ..view.test_process import alive
 
 # imported by every Python that starts with it on its path: `decode` reads from address 0 when a file appears
 FAULTY = """

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from streamer.config import Config
-from streamer.frozen import Frozen
-from streamer.messages import EventMessage, GapMessage, StateMessage, StatusMessage
+from streamer.labels.messages import EventMessage, GapMessage, StateMessage, StatusMessage
 from streamer.sources import open_source
+from streamer.sources.frozen import Frozen
 from streamer.types import Image
 
-from .test_load import RealCamera
-from .test_pipeline import Run
+from ..pipeline.test_load import RealCamera
+from ..pipeline.test_pipeline import Run
 
 WaitFor = Callable[[Callable[[], Any]], None]
 

@@ -13,9 +13,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from streamer.events import Event, State
-from streamer.messages import Message, MessageBuilder, Stamp, Window
-from streamer.publisher import wall_us
+from streamer.labels.events import Event, State
+from streamer.labels.messages import Message, MessageBuilder, Stamp, Window
+from streamer.labels.publisher import wall_us
 from streamer.types import Image
 from streamer.view.server import PageServer
 

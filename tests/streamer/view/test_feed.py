@@ -3,11 +3,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.events import State
-from streamer.messages import Message, MessageBuilder, Stamp
+from streamer.labels.events import State
+from streamer.labels.messages import Message, MessageBuilder, Stamp
 from streamer.view.feed import _LOG, Feed
 
-from ..label_peers import END, STAMP, START
+from ..labels.peers import END, STAMP, START
 
 
 @given(st.lists(st.integers(0, 5), max_size=20))

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import find_models, load_engine
-from streamer.events import Event, State
-from streamer.messages import MessageBuilder
+from streamer.labels.events import Event, State
+from streamer.labels.messages import MessageBuilder
 from streamer.view.colours import COLOURS, colour
 from streamer.view.overlay import Overlay
 
-from ..label_peers import STAMP
+from ..labels.peers import STAMP
 from .peers import picture
 
 NOW_US = STAMP.frame_us or 0

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from streamer.messages import StateMessage
-from streamer.pipeline import Pipeline
-from streamer.publisher import Publisher
+from streamer.labels.messages import StateMessage
+from streamer.labels.publisher import Publisher
+from streamer.pipeline.pipeline import Pipeline
 from streamer.view.colours import colour
 from streamer.view.server import PageServer
 
-from ..seeing import SPEC, picture
-from ..test_pipeline import Camera, Run
+from ..pipeline.seeing import SPEC, picture
+from ..pipeline.test_pipeline import Camera, Run
 from .conftest import Serve
 from .peers import Speaker
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from streamer.view.command import DEFAULT_ADDRESS, with_view_address
+from streamer.commands.view import DEFAULT_ADDRESS, with_view_address
 
-from ..test_cli import ANY_PORT, SCRIPTED, line_with, start, streamer
+from ..commands.test_cli import ANY_PORT, SCRIPTED, line_with, start, streamer
 from .peers import Viewer, opened
 
 __all__ = ["start"]  # a fixture

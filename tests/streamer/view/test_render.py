@@ -8,11 +8,11 @@ import pytest
 
 from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError, SourceError
-from streamer.replay import replay
+from streamer.pipeline.replay import replay
 from streamer.sources import open_source
 from streamer.view.render import open_render
 
-from ..seeing import Film, SeeingEngine
+from ..pipeline.seeing import Film, SeeingEngine
 
 
 def test_an_annotated_video_has_every_frame_at_its_time_and_the_labels_colours(

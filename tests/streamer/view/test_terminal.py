@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from streamer.config import SourceConfig
-from streamer.events import Event, State
-from streamer.messages import MessageBuilder, Stamp, Window
+from streamer.labels.events import Event, State
+from streamer.labels.messages import MessageBuilder, Stamp, Window
 from streamer.sources import Source, open_source
-from streamer.terminal import TerminalView
+from streamer.view.terminal import TerminalView
 
 BUILD = MessageBuilder("seeing@00", "stream", now_us=lambda: 2_000_000)
 STAMP = Stamp(frame_us=1_990_000, ready=True)

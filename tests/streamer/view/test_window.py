@@ -11,12 +11,12 @@ import cv2
 import pytest
 
 from streamer.errors import ConfigError
-from streamer.events import State
-from streamer.messages import MessageBuilder
+from streamer.labels.events import State
+from streamer.labels.messages import MessageBuilder
 from streamer.types import Image
 from streamer.view.window import Window, check_window
 
-from ..label_peers import STAMP
+from ..labels.peers import STAMP
 from .peers import picture
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from engines.backends.openvino import OpenVINOEngine
 from engines.networks.mobilenet import MobileNetV2
-from engines.openvino import OpenVINOEngine
-from tools.bench import main
-from tools.bench_graphs import FORMS, Subject, forms, graphs
-from tools.bench_networks import answers, torch_engine
-from tools.bench_peers import PublishedStep, continual_resnet
-from tools.timing import in_turns
+from tools.bench.__main__ import main
+from tools.bench.graphs import FORMS, Subject, forms, graphs
+from tools.bench.networks import answers, torch_engine
+from tools.bench.peers import PublishedStep, continual_resnet
+from tools.bench.timing import in_turns
 
 SMALL = ["--parts", "networks", "--backbone", "resnet18", "--size", "32", "--width", "0.125", "--rounds", "2"]
 NAMED = {
@@ -53,7 +53,7 @@ def test_graphs_are_exported_once_and_compute_what_the_network_does(
 ) -> None:
     subject = forms("tsm", "resnet18", 4, 32, 0.125)["recompute"]
     path, spec = graphs([subject], tmp_path)[subject]
-    monkeypatch.setattr("tools.bench_graphs.export_onnx", None)  # a second export would fail
+    monkeypatch.setattr("tools.bench.graphs.export_onnx", None)  # a second export would fail
     assert graphs([subject], tmp_path) == {subject: (path, spec)}
     found = answers(OpenVINOEngine(path, spec, threads=1, precision="fp32"))
     expected = answers(torch_engine(subject, "cpu", "fp32"))

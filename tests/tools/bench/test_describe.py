@@ -9,7 +9,7 @@ from engines import EngineError
 from engines.networks import build_network
 from engines.networks.measure import count_macs, describe
 from engines.networks.temporal import Reach
-from tools.describe import main
+from tools.bench.describe import main
 
 
 @pytest.mark.parametrize(

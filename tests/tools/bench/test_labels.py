@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from streamer.publisher import Publisher
-from tests.streamer.label_peers import ANY_PORT, STAMP
-from tools import label_cost
-from tools.label_readers import Readers
+from streamer.labels.publisher import Publisher
+from tests.streamer.labels.peers import ANY_PORT, STAMP
+from tools.bench import labels as label_cost
+from tools.bench.readers import Readers
 
 WaitFor = Callable[[Callable[[], bool]], None]
 

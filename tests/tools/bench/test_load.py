@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.load import main
+from tools.bench.load import main
 
 
 def test_the_figures_of_a_run_are_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

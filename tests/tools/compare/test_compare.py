@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools.compare import FRAMES, SIZE, Row, accuracy, draw, main, table
-from tools.motion_paths import IGNORE, LABELS
+from tools.compare.__main__ import FRAMES, SIZE, Row, accuracy, draw, main, table
+from tools.motion.paths import IGNORE, LABELS
 
 
 def test_clips_are_the_same_each_time_and_all_labels_are_alike_often() -> None:

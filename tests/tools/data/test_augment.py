@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streamer.types import Image
-from tools.augment import PLACES, Augment, centre, distort, multi_scale_crop, resized, scaled, three_crops
+from tools.data.augment import PLACES, Augment, centre, distort, multi_scale_crop, resized, scaled, three_crops
 
 
 def ramp(height: int, width: int, frames: int = 2) -> Image:

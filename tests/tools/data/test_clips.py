@@ -12,10 +12,10 @@ import torch
 
 from streamer.opencv import cv2
 from tests.tools.sets import HEIGHT, LEFT_RIGHT, SETS, WIDTH, numbers, picture, write_frames, write_lines, write_video
-from tools.augment import Augment
-from tools.clips import Batch, Clip, TestClips, TrainClips, View, batches_per_epoch, loader
-from tools.datasets import LAYOUTS, Video, VideoSet, mirror_labels, read_dataset
-from tools.decode import MOST_BYTES, UnreadableError, read_pictures
+from tools.data.augment import Augment
+from tools.data.clips import Batch, Clip, TestClips, TrainClips, View, batches_per_epoch, loader
+from tools.data.datasets import LAYOUTS, Video, VideoSet, mirror_labels, read_dataset
+from tools.data.decode import MOST_BYTES, UnreadableError, read_pictures
 from tools.errors import ToolError
 
 PLAIN = Augment(scales=(1.0,), flip=False)

@@ -9,7 +9,7 @@ import pytest
 
 from engines.networks.checkpoints import JESTER_LABELS
 from tests.tools.sets import LEFT_RIGHT, SETS, folders, jester, kinetics, something_v1, write_frames, write_lines
-from tools.datasets import LAYOUTS, VideoSet, mirror_labels, read_dataset
+from tools.data.datasets import LAYOUTS, VideoSet, mirror_labels, read_dataset
 from tools.errors import ToolError
 
 

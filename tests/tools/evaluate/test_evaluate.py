@@ -17,9 +17,9 @@ from engines import EngineSpec, load_engine
 from engines.spec import read_spec, sha256
 from tests.tools.checkpoint import write_checkpoint
 from tests.tools.sets import picture, write_lines, write_video
-from tools.clips import View
-from tools.evaluate import main, make_parser, view_of
-from tools.motion_paths import LABELS
+from tools.data.clips import View
+from tools.evaluate.__main__ import main, make_parser, view_of
+from tools.motion.paths import LABELS
 
 torch.set_num_threads(1)
 

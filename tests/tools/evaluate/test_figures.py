@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tools.errors import ToolError
-from tools.figures import INK, Picture, cell_box, colour, confusion_picture, write_confusion
+from tools.evaluate.figures import INK, Picture, cell_box, colour, confusion_picture, write_confusion
 
 LABELS = ("still", "moving left", "turning counterclockwise")
 CONFUSION = np.array([[4, 0, 0], [1, 2, 1], [0, 0, 0]])

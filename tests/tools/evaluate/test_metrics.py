@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.metrics import (
+from tools.evaluate.metrics import (
     Ages,
     Detection,
     Matching,

@@ -12,9 +12,9 @@ import torch
 from engines import load_engine
 from tests.tools.checkpoint import write_checkpoint
 from tools.errors import ToolError
-from tools.motion_clips import motion_clips
-from tools.motion_paths import LABELS
-from tools.scoring import drawn_size, measure_drawn, score_clips, step_clips
+from tools.evaluate.scoring import drawn_size, measure_drawn, score_clips, step_clips
+from tools.motion.clips import motion_clips
+from tools.motion.paths import LABELS
 
 torch.set_num_threads(1)
 

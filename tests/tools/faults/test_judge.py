@@ -6,8 +6,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from streamer.events import Event, State
-from streamer.messages import EventMessage, GapMessage, Message, MessageBuilder, Stamp, StatusMessage, Window
+from streamer.labels.events import Event, State
+from streamer.labels.messages import EventMessage, GapMessage, Message, MessageBuilder, Stamp, StatusMessage, Window
 from tools.faults.judge import Expected, Record, Row, judge
 from tools.faults.scene import FPS, LABELS, WINDOW, Scene, label
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tools import motion_textures as draw
-from tools.motion_clips import motion_clips, preview, warp
-from tools.motion_paths import (
+from tools.motion import textures as draw
+from tools.motion.clips import motion_clips, preview, warp
+from tools.motion.paths import (
     APPROACHING,
     CLOCKWISE,
     COUNTERCLOCKWISE,
@@ -29,7 +29,7 @@ from tools.motion_paths import (
     draw_path,
     draw_plan,
 )
-from tools.motion_paths import (
+from tools.motion.paths import (
     Path as Poses,
 )
 

@@ -26,11 +26,11 @@ from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.types import Frame
 from tests.conftest import WaitFor
-from tests.tools.test_record import AT_ONCE, SECRET, clips_in, command, contents, record_to
+from tests.tools.record.test_record import AT_ONCE, SECRET, clips_in, command, contents, record_to
 from tools.cameras import HttpCamera, RtspServer
 from tools.cameras.barcode import barcode
 from tools.errors import ToolError
-from tools.record import Plan, Recorder, View, record
+from tools.record.__main__ import Plan, Recorder, View, record
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ class Returning(Source):
 def test_a_camera_that_was_lost_is_an_error_even_if_it_comes_back(
     tmp_path: Path, watch_s: float, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.record._WATCH_S", watch_s)
+    monkeypatch.setattr("tools.record.__main__._WATCH_S", watch_s)
     stop, view = threading.Event(), View(Console(quiet=True))
     recorder = Recorder(tmp_path, "wave", Plan(3, 0.4, 0, 0), view, stop)
     with pytest.raises(ToolError, match=message):
@@ -198,7 +198,7 @@ class Hanging(Source):
 def test_a_camera_that_hangs_in_its_driver_is_an_error_and_its_late_frames_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.record._JOIN_S", 0.1)
+    monkeypatch.setattr("tools.record.__main__._JOIN_S", 0.1)
     source, stop, view = Hanging(), threading.Event(), View(Console(quiet=True))
     recorder = Recorder(tmp_path, "wave", Plan(3, 0.4, 0, 0), view, stop)
     with pytest.raises(ToolError, match=r"rtsp://\*\*\*@cam/a: no picture for 0\.2 s"):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from streamer.sources.video import bgr
 from tools.cameras.barcode import read_barcode
 from tools.errors import ToolError
-from tools.record import check_label, keep, main
+from tools.record.__main__ import check_label, keep, main
 
 SECRET = "s3cr3t"
 AT_ONCE = ("--countdown", "0", "--pause", "0")

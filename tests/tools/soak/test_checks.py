@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.events import Event, State
-from streamer.messages import Message, MessageBuilder, Stamp, Window, encode, topic
+from streamer.labels.events import Event, State
+from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, encode, topic
 from tools.soak.checks import SILENCE_S, STUCK_S, Checker
 from tools.soak.flatness import Rest, Usage, growth, mib_an_hour
 

@@ -11,12 +11,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from tools.clips import Batch
+from tools.data.clips import Batch
 from tools.errors import ToolError
-from tools.feeds import normalise, open_feed
-from tools.initial import build, frozen
-from tools.recipe import Recipe
-from tools.trainer import Stop, Trainer, loss_of, run
+from tools.train.feeds import normalise, open_feed
+from tools.train.initial import build, frozen
+from tools.train.recipe import Recipe
+from tools.train.trainer import Stop, Trainer, loss_of, run
 
 PART: dict[str, Any] = {"steps": 2, "batch": 4, "size": 32, "learning_rate": 2e-3, "clip_frames": 8}
 TINY: dict[str, Any] = {

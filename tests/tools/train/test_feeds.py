@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from engines.networks import Network
-from tests.tools.runs import PART, recipe_of, same
 from tests.tools.sets import folders, write_frames, write_lines
-from tools.clips import Batch
+from tests.tools.train.runs import PART, recipe_of, same
+from tools.data.clips import Batch
 from tools.errors import ToolError
-from tools.feeds import Feed, MotionReport, Motions, VideoReport, open_feed
-from tools.initial import build
-from tools.motion_paths import IGNORE, LABELS
-from tools.recipe import Recipe
+from tools.motion.paths import IGNORE, LABELS
+from tools.train.feeds import Feed, MotionReport, Motions, VideoReport, open_feed
+from tools.train.initial import build
+from tools.train.recipe import Recipe
 
 CLIP = PART | {"steps": None, "epochs": 3, "batch": 2, "clip_frames": 4}
 

@@ -14,9 +14,9 @@ from engines.loading import find_models
 from engines.networks import build_network
 from engines.spec import read_spec
 from tests.tools.checkpoint import write_checkpoint
-from tests.tools.runs import recipe_of
+from tests.tools.train.runs import recipe_of
 from tools.errors import ToolError
-from tools.initial import build, frozen, load_teacher
+from tools.train.initial import build, frozen, load_teacher
 
 LABELS = ("jump", "run", "walk")
 DEFAULT: dict[str, Any] = {"network": "tcm", "width": 0.25, "frames": 8}

@@ -10,7 +10,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from tools.errors import ToolError
-from tools.progress import Report, writing
+from tools.train.progress import Report, writing
 
 
 def rows(out: Path) -> list[dict[str, str]]:

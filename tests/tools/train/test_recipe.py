@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.tools.runs import PART, TINY
+from tests.tools.train.runs import PART, TINY
 from tools.errors import ToolError
-from tools.recipe import read_recipe
+from tools.train.recipe import read_recipe
 
 FOLDERS = {"layout": "folders"}
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from engines.networks import build_network
-from tools.recipe import Recipe, read_recipe
+from tools.train.recipe import Recipe, read_recipe
 
-FOLDER = Path(__file__).parents[2] / "configs" / "train"
+FOLDER = Path(__file__).parents[3] / "configs" / "train"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 

@@ -18,16 +18,16 @@ import torch
 import yaml
 
 from engines import load_engine
-from tests.tools.runs import PART, TINY, checkpoint_in, recipe_of, resume, same, trainer_of
 from tests.tools.sets import folders
-from tools.motion_paths import LABELS
-from tools.recipe import read_recipe
-from tools.train import main
+from tests.tools.train.runs import PART, TINY, checkpoint_in, recipe_of, resume, same, trainer_of
+from tools.motion.paths import LABELS
+from tools.train.__main__ import main
+from tools.train.recipe import read_recipe
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.timeout(600)  # starting a process takes seconds of computing, on a busy machine minutes
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Write = Callable[..., Path]
 
 

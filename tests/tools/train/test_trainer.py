@@ -13,11 +13,11 @@ from lightning_fabric import Fabric
 
 from engines.networks import NETWORKS, build_network
 from tests.tools.checkpoint import write_checkpoint
-from tests.tools.runs import PART, first_batch, recipe_of, same, trainer_of
-from tools.initial import build
-from tools.motion_paths import IGNORE, LABELS
-from tools.recipe import Part
-from tools.trainer import divergence, learning_rate, loss_of, parameter_groups
+from tests.tools.train.runs import PART, first_batch, recipe_of, same, trainer_of
+from tools.motion.paths import IGNORE, LABELS
+from tools.train.initial import build
+from tools.train.recipe import Part
+from tools.train.trainer import divergence, learning_rate, loss_of, parameter_groups
 
 torch.set_num_threads(1)
 

@@ -15,7 +15,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from engines import load_engine
-from tests.tools.runs import (
+from tests.tools.sets import folders, write_frames
+from tests.tools.train.runs import (
     PART,
     checkpoint_in,
     finish,
@@ -27,12 +28,11 @@ from tests.tools.runs import (
     trainer_of,
     two_processes,
 )
-from tests.tools.sets import folders, write_frames
 from tools.errors import ToolError
-from tools.feeds import Motions, VideoReport
-from tools.motion_paths import LABELS
-from tools.recipe import Recipe
-from tools.trainer import Stop
+from tools.motion.paths import LABELS
+from tools.train.feeds import Motions, VideoReport
+from tools.train.recipe import Recipe
+from tools.train.trainer import Stop
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.timeout(300)  # two processes have to start
