@@ -1,9 +1,9 @@
-"""The one error of this package."""
+"""The one error of this package, and the hint for a name that was misspelt."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class EngineError(Exception):
@@ -12,9 +12,14 @@ class EngineError(Exception):
     exit_code = 4
 
 
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", write: Callable[[str], str] = repr) -> str:
+    """`did you mean 'door'?` for the known name nearest to `name`, as `write` writes it; without one, `otherwise`."""
+    near = difflib.get_close_matches(name, list(known), 1, cutoff=0.5)
+    return f"did you mean {write(near[0])}?" if near else otherwise
+
+
 def unknown(what: str, value: str, known: Iterable[str]) -> EngineError:
     """The error for a name that does not exist, with the nearest one that does."""
     names = list(known)
-    near = difflib.get_close_matches(value, names, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return EngineError(f"unknown {what} {value!r}: {hint}known are {', '.join(names)}")
+    hint = did_you_mean(value, names)
+    return EngineError(f"unknown {what} {value!r}: {hint}{' ' * bool(hint)}known are {', '.join(names)}")

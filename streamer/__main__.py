@@ -1,5 +1,5 @@
 """`python -m streamer`: the same as the command `streamer`."""
 
-from streamer.commands.cli import main
+from streamer.commands import main
 
 main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from engines.errors import did_you_mean
 from streamer.config import Config
 from streamer.errors import ConfigError
-from streamer.sources import redact
+from streamer.text import redact
 
 PREFIX = "STREAMER_"
 DEFAULT = "default"
@@ -174,9 +174,8 @@ def explain(problem: Mapping[str, Any], origins: Mapping[str, str]) -> str:
         given = "***" if keys[-1] == "token" else redact(repr(problem["input"]))
         return f"{told}: {reason[0].lower()}{reason[1:]}, got {given}"
     valid = known_paths(Config, keys[:-1])
-    near = difflib.get_close_matches(keys[-1], valid, 1, cutoff=0.5)
     parent = "".join(f"{key}." for key in keys[:-1])
-    hint = f"did you mean {parent}{near[0]}?" if near else f"valid here are {', '.join(sorted(valid))}"
+    hint = did_you_mean(keys[-1], valid, f"valid here are {', '.join(sorted(valid))}", lambda key: parent + key)
     return f"{told}: there is no such key; {hint}"
 
 

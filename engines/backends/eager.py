@@ -18,6 +18,7 @@ from torch import Tensor
 from ..base import Engine, EngineState, Snapshot
 from ..errors import EngineError
 from ..networks import Network, build_network
+from ..networks.folding import fold_batch_norms
 from ..networks.stepper import Stepper, make_stepper
 from ..spec import EngineSpec
 
@@ -215,8 +216,6 @@ def for_gpu(network: Network) -> Network:
     """A copy with its batch norms folded into the layers before them, and maps stored channels last, as the
     convolutions of a GPU like them.
     """
-    from ..build.export import fold_batch_norms
-
     folded = fold_batch_norms(network)
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return folded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -11,43 +10,15 @@ from pathlib import Path
 import onnx
 import torch
 from onnx import numpy_helper
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ..networks import Network
+from ..networks.folding import fold_batch_norms
 from ..networks.stepper import Stepper, make_stepper
 from ..spec import FLOAT32_NODE, STATE_OUT, Precision
 
 WRITTEN_OPSET = 18  # the oldest that torch's exporter writes
 OPSET = 17  # the newest that TensorRT 8.6 reads
 REDUCTIONS = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd")  # axes are an input since opset 18
-
-
-def fold_batch_norms(network: Network) -> Network:
-    """A copy in eval mode whose batch norms are part of the layers before them; exact up to rounding.
-
-    Pairs are told by their names: conv1 / bn1 side by side, and a layer followed by a batch norm in a Sequential.
-    """
-    folded = copy.deepcopy(network).eval()
-    for parent in folded.modules():
-        children = dict(parent.named_children())
-        names = list(children)
-        for name, module in children.items():
-            follower = (
-                names[names.index(name) + 1]
-                if isinstance(parent, nn.Sequential) and name != names[-1]
-                else name.replace("conv", "bn")
-            )
-            norm = children.get(follower)
-            if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-                continue
-            if isinstance(module, nn.Conv1d | nn.Conv2d):
-                setattr(parent, name, fuse_conv_bn_eval(module, norm))
-                setattr(parent, follower, nn.Identity())
-            elif isinstance(module, nn.Linear):
-                setattr(parent, name, fuse_linear_bn_eval(module, norm))
-                setattr(parent, follower, nn.Identity())
-    return folded
 
 
 def make_step(network: Network, height: int, width: int, hop: int, precision: Precision) -> Stepper:

@@ -1,0 +1,52 @@
+"""The command `streamer`: it parses, wires, prints, and turns errors into exit codes. One file a command.
+
+0 done, 2 configuration, 3 source, 4 engine.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+
+import typer
+
+from engines import EngineError
+from streamer.commands import build, check, config, ctl, keygen, models, replay, run, view, watch
+from streamer.errors import StreamerError
+from streamer.health import logs
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Action labels from live video: a camera, a stream or a file goes in, labels come out over ZeroMQ.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(run.run)
+app.command()(watch.watch)
+app.command()(view.view)
+app.command()(replay.replay)
+app.command()(check.check)
+app.add_typer(models.models_app, name="models")
+app.command(name="config")(config.show_config)
+app.command()(ctl.ctl)
+app.command()(keygen.keygen)
+app.command()(build.build)
+app.command()(build.verify)
+
+
+def main() -> None:
+    """Run the command line; expected errors are one line on stderr and an exit code."""
+    if sys.stderr:
+        faulthandler.enable()  # a library that crashes takes the process with it, but not without a word
+    logs.set_up("text")
+    try:
+        app(args=view.with_view_address(sys.argv[1:]))
+    except (StreamerError, EngineError) as error:
+        logs.log.error("%s", error)
+        sys.exit(error.exit_code)
+    except Exception:
+        logs.log.critical("an error that was not expected; please report it", exc_info=True)
+        sys.exit(1)

@@ -1,4 +1,4 @@
-"""What works on this machine, in lines for people."""
+"""`streamer check`: what works on this machine, in lines for people."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+
+import typer
 
 from engines import BACKENDS, Engine, EngineError, EngineSpec, find_models, load_engine
 from engines.cache import cache_folder
@@ -116,3 +118,13 @@ def library(name: str, title: str) -> str:
         return f"{title} {importlib.import_module(name).__version__}"
     except ImportError as error:
         return f"{title} cannot be loaded ({error})"
+
+
+def check() -> None:
+    """Tell what works on this machine: cameras, backends with reasons, model files."""
+    healthy = True
+    for line, good in report():
+        typer.echo(line)
+        healthy &= good
+    if not healthy:
+        raise typer.Exit(EngineError.exit_code)

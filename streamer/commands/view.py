@@ -10,7 +10,7 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from streamer.commands.ctl import KeyOption, ServerKeyOption, make_curve
+from streamer.commands.options import KeyOption, ServerKeyOption, TokenOption, make_curve, make_settings
 from streamer.config import SourceConfig, ViewConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.sources import Source, open_source
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from streamer.view.window import Window
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
-
-TokenOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TOKEN",
-        help="What viewers must bring; STREAMER_VIEW__TOKEN keeps it from other users of this machine. "
-        "[default: none on 127.0.0.1, a new one elsewhere]",
-        show_default=False,
-    ),
-]
 
 
 def open_page(config: ViewConfig, console: Console, stack: ExitStack) -> PageProcess | None:
@@ -68,7 +58,6 @@ def view(
     key: KeyOption = None,
 ) -> None:
     """Serve a page that shows the labels of a running `streamer run`, here or on another machine, without pictures."""
-    from streamer.commands.cli import make_settings
     from streamer.labels.subscriber import Subscriber
 
     token = make_settings(None, None, view__token=view_token).config.view.token

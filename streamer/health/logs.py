@@ -13,9 +13,8 @@ import threading
 from datetime import datetime, timezone
 from typing import Any
 
-from streamer.commands.watch import printable
 from streamer.errors import ConfigError
-from streamer.sources import redact
+from streamer.text import printable, redact
 
 _CAPTURE = "capture "  # begins the names of the capture threads; the stream's name follows
 

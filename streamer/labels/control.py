@@ -29,7 +29,7 @@ from streamer.labels.curve import Gate
 from streamer.labels.messages import Message
 from streamer.labels.publisher import LINGER_MS, end_context
 from streamer.settings import explain
-from streamer.sources import redact
+from streamer.text import redact
 
 MAX_REQUEST_BYTES = 64 * 1024  # who sends more is disconnected
 REQUESTS_PER_POLL = 8  # the rest waits until the engine has made another step

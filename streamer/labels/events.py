@@ -19,7 +19,6 @@ probabilities. One event is open at a time, and none starts before the one befor
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import did_you_mean
 from streamer.config import EventConfig
 from streamer.errors import ConfigError, StreamerError
 from streamer.types import Probabilities
@@ -178,8 +178,7 @@ class Decider:
     def _ids(self, names: Iterable[str], where: str) -> list[int]:
         for name in names:
             if name not in self._labels:
-                near = difflib.get_close_matches(name, self._labels, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(self._labels)}"
+                hint = did_you_mean(name, self._labels, f"it has {', '.join(self._labels)}")
                 raise ConfigError(f"{where}: the model has no label {name!r}; {hint}")
         return [self._labels.index(name) for name in names]
 

@@ -6,19 +6,18 @@ disconnect and a silent camera are three different things.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from copy import deepcopy
-from typing import Any
+from typing import Any, Protocol
 
 from engines import Engine, EngineState
+from engines.errors import did_you_mean
 from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError, SourceError
-from streamer.health.systemd import ServiceManager
 from streamer.labels.control import Control, Report, StreamReport
 from streamer.labels.messages import Kind, Message, MessageBuilder
 from streamer.labels.publisher import RETAINED, Publisher, wall_us
@@ -42,6 +41,16 @@ MAX_STREAMS = 256  # that `add` adds to; a program that adds without end shall n
 log = logging.getLogger(__name__)
 
 
+class Manager(Protocol):
+    """Who looks after the process from outside, such as `ServiceManager` for systemd."""
+
+    def alive(self) -> None:
+        """Called in every turn of the loop."""
+
+    def stopping(self) -> None:
+        """Called once, when the run ends."""
+
+
 class Pipeline:
     """Sources -> engine -> label stream, until the sources end, `stop` is set or `config.duration_s` is over.
 
@@ -63,7 +72,7 @@ class Pipeline:
         listeners: Sequence[Callable[[Message], None]] = (),
         control: Control | None = None,
         probe: Probe | None = None,
-        manager: ServiceManager | None = None,
+        manager: Manager | None = None,
     ) -> None:
         self._config = config
         self._engine = engine
@@ -71,7 +80,7 @@ class Pipeline:
         self._publisher = publisher
         self._listeners = listeners
         self._probe = probe or Probe()
-        self._manager = manager or ServiceManager({})
+        self._manager = manager
         self.turned: float | None = None
         self._wake = threading.Event()
         spec = engine.spec
@@ -104,7 +113,8 @@ class Pipeline:
         try:
             while not stop.is_set() and (now := time.monotonic()) < ends:
                 self.turned = now
-                self._manager.alive()
+                if self._manager:
+                    self._manager.alive()
                 self._wake.clear()
                 if not self._advance():
                     if self.draining:
@@ -245,8 +255,7 @@ class Pipeline:
             if capture.stream.name == name:
                 return capture
         names = [stream.name for stream in self.streams]
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}"
+        hint = did_you_mean(name, names, f"there are {', '.join(names) or 'none'}")
         raise ConfigError(f"there is no stream {name[:64]!r}; {hint}")
 
     def _stream(self, source: Source) -> Stream:
@@ -309,7 +318,8 @@ class Pipeline:
             listener(message)
 
     def _shut_down(self) -> None:
-        self._manager.stopping()
+        if self._manager:
+            self._manager.stopping()
         for capture in self._captures:
             capture.stop()
         deadline = time.monotonic() + JOIN_S

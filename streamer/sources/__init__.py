@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from engines.errors import did_you_mean
 from streamer.config import Capture, SourceConfig
 from streamer.errors import ConfigError, SourceError
-from streamer.sources.base import Source, redact
+from streamer.sources.base import Source
+from streamer.text import redact
 
-__all__ = ["Source", "open_source", "redact"]
+__all__ = ["Source", "open_source"]
 
 _FORMS = "0, /dev/video0, v4l2:NAME, rtsp://HOST/PATH, http://HOST/PATH, a video file, pattern://swipe"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(file|v4l2):")
@@ -81,9 +82,8 @@ def _kind(uri: str) -> str:
         scheme = (match[1] or match[2]).lower()
         if scheme in _KINDS:
             return scheme
-        nearest = difflib.get_close_matches(scheme, _KINDS, n=1)
-        hint = f"did you mean {nearest[0]}://? " if nearest else ""
-        raise SourceError(f"{redact(uri)}: no source is called {scheme}://; {hint}a source is one of: {_FORMS}")
+        hint = did_you_mean(scheme, _KINDS, f"a source is one of: {_FORMS}", lambda kind: f"{kind}://")
+        raise SourceError(f"{redact(uri)}: no source is called {scheme}://; {hint}")
     if uri and Path(uri).exists():
         return "file"
     raise SourceError(f"{redact(uri)!r}: there is no such file; a source is one of: {_FORMS}")

@@ -1,4 +1,4 @@
-"""What all sources share: the interface, the name of a stream, and how an address is shown without its password."""
+"""What all sources share: the interface, and the name of a stream."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 from streamer.config import SourceConfig
+from streamer.text import redact
 from streamer.types import Frame
-
-_CREDENTIALS = re.compile(r"(?<=://)(?:\S+|[^\s/:@]*:[^/\n]*)(?=@)")  # the second: a password with spaces in it
-_SECRETS = re.compile(r"([?&](?:pass\w*|pwd|token|secret|auth|key)=)[^&\s'\"]+", re.IGNORECASE)
-
-
-def redact(text: str) -> str:
-    """The text, safe to show: without the user names, passwords and tokens of the addresses in it."""
-    return _SECRETS.sub(r"\1***", _CREDENTIALS.sub("***", text))
 
 
 def stream_name(uri: str) -> str:

@@ -17,9 +17,10 @@ from av.video.stream import VideoStream
 
 from streamer.config import SourceConfig
 from streamer.errors import Retry, SourceError
-from streamer.sources.base import Source, redact
+from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
 from streamer.sources.video import LIMITS, Damage, decode, has_decoder, picture, pts_us, video_stream
+from streamer.text import redact
 from streamer.types import Frame
 
 _QUICK = {"analyzeduration": "0", "probesize": "32", "fpsprobesize": "0"}  # opens in 50 ms instead of 1.6 s

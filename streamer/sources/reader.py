@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamer.errors import Retry, SourceError
-from streamer.sources.base import Source, redact
+from streamer.sources.base import Source
+from streamer.text import redact
 from streamer.types import Frame
 
 _HEALTHY_S = 5.0  # a connection that lasted this long counts as good: the delays start over

@@ -10,9 +10,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from streamer.commands.watch import news, printable
 from streamer.labels.messages import Message, ScoreMessage, StateMessage, StatusMessage
+from streamer.labels.news import news
 from streamer.sources import Source
+from streamer.text import printable
 
 DRAW_S = 0.2
 BAR = 12

@@ -12,7 +12,7 @@ from contextlib import closing
 
 import pytest
 
-from streamer.commands.cli import make_settings, make_sources
+from streamer.commands.options import make_settings, make_sources
 from streamer.errors import StreamerError
 from streamer.labels.messages import StatusMessage, encode
 from streamer.labels.subscriber import Subscriber

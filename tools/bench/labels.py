@@ -30,8 +30,8 @@ from statistics import median
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tools.bench.readers import Readers
-from tools.soak.program import Program, write_script
+from tools.peers.program import Program, write_script
+from tools.peers.readers import Readers
 
 CROWD = 200
 SETTLE_S = 1.0  # after readers came or left

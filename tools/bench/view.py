@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -26,16 +25,10 @@ from websockets.typing import Origin
 
 from streamer import ScoreMessage, Subscriber
 from tools.errors import ToolError
+from tools.peers.program import free_port
 
 SETTLE_S = 1.0  # after viewers came or left
 START_S = 60.0
-
-
-def free_port() -> int:
-    """A port that nothing uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def look(port: int, count: int, over: EventType) -> None:

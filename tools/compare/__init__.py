@@ -1,0 +1,1 @@
+"""Networks compared on one task: python -m tools.compare."""

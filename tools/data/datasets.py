@@ -28,9 +28,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
+from engines.errors import did_you_mean
 from tools.data.layouts import DIVIDED, READERS, Place, Video, few
 from tools.errors import ToolError
 
@@ -74,9 +74,8 @@ def read_dataset(layout: str, root: Path, split: str = "train", annotations: Pat
     label.
     """
     if layout not in READERS:
-        near = get_close_matches(layout, LAYOUTS, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ToolError(f"unknown layout {layout!r}: {hint}known are {', '.join(LAYOUTS)}")
+        hint = did_you_mean(layout, LAYOUTS, f"known are {', '.join(LAYOUTS)}")
+        raise ToolError(f"unknown layout {layout!r}: {hint}")
     if not root.is_dir():
         raise ToolError(f"there is no folder {root}: give the one that holds the data set's videos")
     kind, division = _parse_split(split, layout)

@@ -7,11 +7,11 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
 
+from engines.errors import did_you_mean
 from tools.errors import ToolError
 
 VIDEO_SUFFIXES = frozenset((".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"))
@@ -89,11 +89,8 @@ def _enumerated(labels: Iterable[str]) -> dict[str, int]:
 
 def _number(labels: dict[str, int], label: str, where: str) -> int:
     if label not in labels:
-        near = get_close_matches(label, labels, 1)
-        hint = f", the nearest is {near[0]!r}" if near else ""
-        raise ToolError(
-            f"{where}: the label {label!r} is not among the {len(labels)} labels{hint}; correct one of them"
-        )
+        hint = did_you_mean(label, labels, "correct one of them")
+        raise ToolError(f"{where}: the label {label!r} is not among the {len(labels)} labels; {hint}")
     return labels[label]
 
 

@@ -1,0 +1,1 @@
+"""Drawn motion: paths, textures, and clips of both with their labels."""

@@ -1,0 +1,1 @@
+"""Clips of one's own from a camera: python -m tools.record."""

@@ -37,8 +37,9 @@ from rich.text import Text
 
 from streamer.config import SourceConfig
 from streamer.errors import SourceError
-from streamer.sources import Source, open_source, redact
+from streamer.sources import Source, open_source
 from streamer.sources.reader import Reader
+from streamer.text import redact
 from streamer.types import Frame, Image
 from tools.data.layouts import VIDEO_SUFFIXES
 from tools.errors import ToolError

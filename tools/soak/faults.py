@@ -19,9 +19,9 @@ from streamer import Subscriber
 from streamer.errors import ConfigError
 from streamer.labels.control import MAX_REQUEST_BYTES
 from streamer.labels.messages import Kind
-from tools.bench.readers import Readers
 from tools.cameras import CameraProcess
-from tools.soak.program import ANSWER_S, Program
+from tools.peers.program import ANSWER_S, Program
+from tools.peers.readers import Readers
 
 MOST_ADDED = 6
 MOST_READERS = 8  # processes

@@ -19,11 +19,11 @@ from av.video.stream import VideoStream
 
 from tools.cameras import HttpServer, RtspServer, missing_for_rtsp, write_rtsp_clip
 from tools.cameras.barcode import barcode
+from tools.peers.program import Program, write_script
+from tools.peers.usage import MEASURES, Growth, Rest, Usage, growth, mib_an_hour
 from tools.soak.checks import Checker
 from tools.soak.faults import Camera, Faults
-from tools.soak.flatness import MEASURES, Growth, Rest, Usage, growth, mib_an_hour
 from tools.soak.observer import Observer
-from tools.soak.program import Program, write_script
 
 TROUBLE_S = 12.0  # of each round; a fifteenth of a run if that is less
 PAUSE_S = 0.6  # longest between two faults

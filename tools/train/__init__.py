@@ -1,0 +1,1 @@
+"""Training from a recipe: python -m tools.train."""

@@ -9,9 +9,10 @@ import torch
 
 from engines import EngineError, EngineSpec, find_models, load_engine
 from engines.backends.openvino import has_bf16
-from engines.build.export import fold_batch_norms, node_count
+from engines.build.export import node_count
 from engines.build.model import build_model
 from engines.networks import build_network
+from engines.networks.folding import fold_batch_norms
 from engines.spec import LIMIT, read_spec
 
 from ..conftest import make_model

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from engines import EngineError, find_models
 from engines.spec import Certificate
-from streamer.commands.cli import app
+from streamer.commands import app
 from streamer.errors import ConfigError
 
 SHORT = ("--steps", "4", "--precision", "fp32")

@@ -46,11 +46,11 @@ logging.getLogger("streamer.part").error("%s and %s", camera)  # an argument is 
 
 UNEXPECTED = """
 import sys
-from streamer.commands import cli
+from streamer import commands
 def make_engine(config):
     raise RuntimeError(f"the driver says {config.sources[0].uri}")
-cli.make_engine = make_engine
-cli.main()
+commands.run.make_engine = make_engine
+commands.main()
 """
 
 

@@ -12,11 +12,12 @@ import zmq
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamer.commands.ctl import ask, make_curve, make_request
+from streamer.commands.options import make_curve
 from streamer.config import SourceConfig
 from streamer.errors import ConfigError
 from streamer.labels.control import COMMANDS, MAX_REQUEST_BYTES, Control, Controlled, Report, answer
 from streamer.labels.messages import Message
+from streamer.labels.requests import ask, make_request
 from streamer.sources import open_source
 
 from .key_rings import Keys

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from engines import EngineError
 from engines.backends.scripted import ScriptedState
-from streamer.commands.ctl import ask, make_request
 from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.labels.control import Control
 from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
 from streamer.labels.publisher import Publisher
+from streamer.labels.requests import ask, make_request
 from streamer.labels.subscriber import Subscriber
 from streamer.pipeline import pipeline as pipeline_module
 from streamer.pipeline.pipeline import Pipeline

@@ -9,8 +9,9 @@ import pytest
 
 from streamer.config import SourceConfig
 from streamer.errors import SourceError
-from streamer.sources import open_source, redact
+from streamer.sources import open_source
 from streamer.sources.base import stream_name
+from streamer.text import redact
 
 
 @pytest.mark.parametrize(

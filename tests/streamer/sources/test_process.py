@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.commands.cli import make_sources
+from streamer.commands.options import make_sources
 from streamer.config import Capture, Config, SourceConfig
 from streamer.errors import SourceError
 from streamer.sources import Source, open_source

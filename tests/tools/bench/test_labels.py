@@ -7,7 +7,7 @@ import pytest
 from streamer.labels.publisher import Publisher
 from tests.streamer.labels.peers import ANY_PORT, STAMP
 from tools.bench import labels as label_cost
-from tools.bench.readers import Readers
+from tools.peers.readers import Readers
 
 WaitFor = Callable[[Callable[[], bool]], None]
 

@@ -11,8 +11,8 @@ import pytest
 
 from streamer.labels.events import Event, State
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, encode, topic
+from tools.peers.usage import Rest, Usage, growth, mib_an_hour
 from tools.soak.checks import SILENCE_S, STUCK_S, Checker
-from tools.soak.flatness import Rest, Usage, growth, mib_an_hour
 
 BEGIN_US = 1_700_000_000_000_000
 MS = 1000

@@ -7,9 +7,9 @@ import sys
 
 import msgspec
 
-from streamer.commands.watch import watch
 from streamer.labels.events import Event, State
 from streamer.labels.messages import Message, MessageBuilder, Stamp, decode
+from streamer.labels.news import print_messages
 from streamer.labels.publisher import Publisher
 from streamer.labels.subscriber import Subscriber
 from tests.streamer.labels.peers import ANY_PORT, STAMP, START, join, one_of_each
@@ -23,7 +23,7 @@ def builder() -> MessageBuilder:
 
 def printed(messages: list[Message], as_json: bool = False) -> list[str]:
     out = io.StringIO()
-    watch(messages, out, as_json)
+    print_messages(messages, out, as_json)
     return out.getvalue().splitlines()
 
 
@@ -91,16 +91,16 @@ def test_messages_of_a_publisher_are_printed_until_the_subscriber_closes() -> No
         subscriber = Subscriber(publisher.address)
         join(publisher, subscriber)
         publisher.send(publisher.build.event("cam1", STAMP, START))
-        watch(subscriber, out)
+        print_messages(subscriber, out)
     assert "start   wave" in out.getvalue()
 
 
 ENDLESS = """
 import sys
 from streamer.labels.messages import MessageBuilder, Stamp
-from streamer.commands.watch import watch
+from streamer.labels.news import print_messages
 build = MessageBuilder("net@1234", "stream")
-watch((build.gap("cam1", Stamp(), 0, 1, "stalled") for _ in iter(int, 1)), sys.stdout, as_json=True)
+print_messages((build.gap("cam1", Stamp(), 0, 1, "stalled") for _ in iter(int, 1)), sys.stdout, as_json=True)
 """
 
 

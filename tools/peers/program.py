@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,10 +20,9 @@ import msgspec
 import yaml
 
 from engines.backends.scripted import Script, each_label_in_turn
-from streamer.commands.ctl import ask
-from tools.bench.view import free_port
+from streamer.labels.requests import ask
 from tools.errors import ToolError
-from tools.soak.flatness import Usage
+from tools.peers.usage import Usage
 
 START_S = 60.0
 ANSWER_S = 20.0  # longest wait for an answer: more is a deadlock
@@ -37,6 +37,13 @@ def write_script(folder: Path, rate_hz: float = 10.0, size: int = 112) -> Path:
     script = Script(labels=LABELS, scores=scores, rate_hz=rate_hz, height=size, width=size)
     path.write_bytes(msgspec.json.encode(script))
     return path
+
+
+def free_port() -> int:
+    """A port that nothing uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Program:

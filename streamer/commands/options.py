@@ -1,0 +1,100 @@
+"""What several commands share: options, and what is made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engines import Engine, load_engine
+from streamer.config import Config
+from streamer.errors import ConfigError
+from streamer.labels.messages import KINDS, Kind
+from streamer.settings import Settings, load_settings
+from streamer.sources import Source, open_source
+
+if TYPE_CHECKING:
+    from streamer.labels.curve import Curve
+
+SourceArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE...",
+        help="0 or /dev/video0 (webcam), rtsp://HOST/PATH, http://HOST/PATH (MJPEG), a video file, or pattern://swipe.",
+        show_default=False,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("-c", "--config", help="A YAML file; see configs/ for some to copy.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set any configuration value, such as events.enter=0.7; repeatable."
+    ),
+]
+ModelOption = Annotated[
+    str | None, typer.Option(metavar="NAME|FILE", help="A model's name or file; `streamer models` lists the names.")
+]
+BackendOption = Annotated[
+    str | None, typer.Option(metavar="BACKEND", help="auto, openvino (CPU), tensorrt (GPU), eager (torch) or scripted.")
+]
+ServerKeyOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="For a run that encrypts: its public key, NAME.key.")
+]
+KeyOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="For a run that encrypts: your secret key, NAME.key_secret.")
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOKEN",
+        help="What viewers must bring; STREAMER_VIEW__TOKEN keeps it from other users of this machine. "
+        "[default: none on 127.0.0.1, a new one elsewhere]",
+        show_default=False,
+    ),
+]
+
+
+def make_settings(file: Path | None, sets: Sequence[str] | None, **options: Any) -> Settings:
+    """The layers of configuration; options that are None were not given."""
+    given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
+    return load_settings(file, os.environ, sets or (), given)
+
+
+def make_engine(config: Config) -> Engine:
+    """The model on its backend."""
+    precision, rows = config.engine.precision, max(1, len(config.sources))
+    return load_engine(config.model, config.backend, threads=config.engine.threads, precision=precision, rows=rows)
+
+
+def make_sources(config: Config) -> list[Source]:
+    """The sources, each with a name of its own."""
+    if not config.sources:
+        raise ConfigError("no source is given; name one, such as `streamer run 0` for a webcam or pattern://swipe")
+    sources: list[Source] = []
+    for source in config.sources:
+        sources.append(open_source(source, {other.name for other in sources}, config.capture))
+    return sources
+
+
+def make_curve(server_key: Path | None, key: Path | None) -> Curve | None:
+    """The keys of --server-key and --key; None without both."""
+    from streamer.labels.curve import Curve
+
+    if server_key and key:
+        return Curve(server_key, key)
+    if server_key or key:
+        raise ConfigError("--server-key and --key belong together; give the run's public key and your secret key")
+    return None
+
+
+def check_kinds(kinds: Sequence[str] | None) -> tuple[Kind, ...] | None:
+    """Kinds of messages by name; None if none were given."""
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise ConfigError(f"--kind {kind}: there is no such kind; known are {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in kinds) if kinds else None

@@ -1,0 +1,158 @@
+"""`streamer run`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from engines import Engine, EngineSpec
+from streamer.commands.options import (
+    BackendOption,
+    ConfigOption,
+    ModelOption,
+    SetOption,
+    SourceArguments,
+    TokenOption,
+    make_engine,
+    make_settings,
+    make_sources,
+)
+from streamer.commands.view import DEFAULT_ADDRESS, open_page, open_window
+from streamer.config import Config
+from streamer.errors import ConfigError, SourceError
+from streamer.health import logs
+from streamer.health.systemd import ServiceManager
+from streamer.sources import Source
+
+if TYPE_CHECKING:
+    from streamer.health.monitor import Monitor
+    from streamer.labels.control import Control
+    from streamer.labels.publisher import Publisher
+
+
+PublishOption = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Where to publish labels, such as tcp://127.0.0.1:5557.")
+]
+ViewOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[HOST:PORT]",
+        help=f"Serve a page with pictures and labels; the address may be left out: {DEFAULT_ADDRESS}.",
+    ),
+]
+MetricsOption = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Serve /metrics and /healthz, such as at 127.0.0.1:9464.")
+]
+
+
+def run(
+    source: SourceArguments = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    model: ModelOption = None,
+    backend: BackendOption = None,
+    publish: PublishOption = None,
+    no_publish: Annotated[bool, typer.Option("--no-publish", help="Publish nothing.")] = False,
+    headless: Annotated[bool, typer.Option("--headless", help="Show nothing but warnings and errors.")] = False,
+    duration: Annotated[float | None, typer.Option(metavar="S", help="Stop after this many seconds.")] = None,
+    view: ViewOption = None,
+    view_token: TokenOption = None,
+    window: Annotated[bool, typer.Option("--window", help="Show the stream in a window on this desk.")] = False,
+    metrics: MetricsOption = None,
+    log: Annotated[str, typer.Option(metavar="STYLE", help="text, or json: one object a line, for machines.")] = "text",
+) -> None:
+    """Recognise actions in live video and publish labels, until Ctrl-C, the end of all files or --duration."""
+    logs.set_up(log)
+    stop = stop_on_signals()
+    if publish and no_publish:
+        raise ConfigError("--publish and --no-publish exclude each other; give one of them")
+    options = {"sources": source or None, "model": model, "backend": backend, "publish__address": publish}
+    options |= {"view__address": view, "view__token": view_token, "metrics": metrics}
+    settings = make_settings(config, set_, duration_s=duration, **options).config
+    if no_publish:
+        settings = settings.model_copy(update={"publish": settings.publish.model_copy(update={"address": None})})
+    run_pipeline(settings, stop, Console(quiet=headless), window=window)
+
+
+def run_pipeline(settings: Config, stop: threading.Event, console: Console, *, window: bool) -> None:
+    """Wire the pipeline and what is around it, run it, and tell its summary. Raises what `Pipeline.run` raises."""
+    from streamer.pipeline.pipeline import Pipeline
+    from streamer.view.terminal import TerminalView
+
+    sources = make_sources(settings)
+    with ExitStack() as stack:
+        monitor = open_monitor(settings, sources, console, stack)
+        page = open_page(settings.view, console, stack)
+        desk = open_window(sources) if window else None
+        engine = make_engine(settings)
+        stack.callback(engine.close)
+        control, publisher = open_sockets(settings, engine.spec, stack)
+        tell_start(engine, control, publisher, console)
+        views = [] if console.quiet else [stack.enter_context(TerminalView(console, sources))]
+        probe = monitor.metrics if monitor else None
+        listeners = [*views, *(listener for listener in (page, desk) if listener)]
+        pipeline = Pipeline(settings, engine, sources, publisher, listeners, control, probe, ServiceManager(os.environ))
+        if monitor:
+            monitor.watch(pipeline, engine, publisher)
+        if page:
+            page.start(pipeline.picture)
+        summary = desk.run(pipeline.run, stop, pipeline.picture) if desk else pipeline.run(stop)
+        logs.log.info("stopped: %s", "; ".join(" ".join(line.split()) for line in summary.lines()))
+    for line in summary.lines():
+        console.print(line, highlight=False)
+    if not summary.captured and not pipeline.draining and not stop.is_set():
+        raise SourceError(f"no source gave a frame: {'; '.join(pipeline.details()) or 'all were empty'}")
+
+
+def open_monitor(settings: Config, sources: Sequence[Source], console: Console, stack: ExitStack) -> Monitor | None:
+    """/metrics and /healthz, if the configuration asks for them. `stack` closes them."""
+    if not settings.metrics:
+        return None
+    from streamer.health.monitor import Monitor
+
+    monitor = stack.enter_context(Monitor(settings.metrics, sources))
+    console.print(f"metrics http://{monitor.address}/metrics and /healthz", highlight=False, soft_wrap=True)
+    return monitor
+
+
+def open_sockets(settings: Config, spec: EngineSpec, stack: ExitStack) -> tuple[Control | None, Publisher | None]:
+    """The sockets for requests and for labels, as far as the configuration asks for them."""
+    from streamer.labels.control import Control
+    from streamer.labels.publisher import Publisher
+
+    curve, address = settings.publish.curve, settings.publish.address
+    control = stack.enter_context(Control(settings.control, curve)) if settings.control else None
+    return control, Publisher(address, spec.version, spec.mode, curve=curve) if address else None
+
+
+def tell_start(engine: Engine, control: Control | None, publisher: Publisher | None, console: Console) -> None:
+    """What runs, and where it can be reached: on the terminal and in the log."""
+    console.print(f"model   {engine.spec.version}: {engine.device}", highlight=False)
+    if engine.why:
+        console.print(f"backend {engine.backend}: {engine.why}", highlight=False, soft_wrap=True)
+        logs.log.info("backend %s: %s", engine.backend, engine.why)
+    told = f"{publisher.address} (to see them elsewhere: streamer watch {publisher.address})" if publisher else "-"
+    console.print(f"labels  {told}", highlight=False, soft_wrap=True)
+    console.print(f"control {control.address if control else '-'}", highlight=False, soft_wrap=True)
+    address = publisher.address if publisher else "-"
+    logs.log.info("model %s: %s; labels at %s", engine.spec.version, engine.device, address)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that Ctrl-C and SIGTERM set; the second time they end the program at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stop

@@ -1,0 +1,58 @@
+"""The other end of the control socket: make a request, send it, wait for its reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import zmq
+
+from streamer.errors import ConfigError
+from streamer.labels import addresses
+from streamer.labels.control import COMMANDS
+from streamer.labels.curve import Curve
+
+ANSWER_S = 5.0  # longest wait for a reply
+
+
+def make_request(command: str, what: str | None = None, name: str | None = None) -> dict[str, Any]:
+    """The request of a command line. Raises ConfigError for what is no command, or is missing or too much."""
+    if command not in COMMANDS:
+        raise ConfigError(f"ctl {command}: there is no such command; known are {', '.join(COMMANDS)}")
+    fields = COMMANDS[command]
+    if fields and not what:
+        raise ConfigError(f"ctl {command}: name a {fields[0]}, such as `streamer ctl {command} {fields[0].upper()}`")
+    if what and not fields:
+        raise ConfigError(f"ctl {command}: takes nothing more, got {what!r}")
+    if name is not None and command != "add":
+        raise ConfigError(f"ctl {command}: --name is for add only")
+    source = {"uri": what} if name is None else {"uri": what, "name": name}
+    return {"command": command} | {field: source if field == "source" else what for field in fields}
+
+
+def ask(address: str, request: Mapping[str, Any], curve: Curve | None = None, timeout_s: float = ANSWER_S) -> Any:
+    """Send a request to a control socket; returns what its reply has under `ok`.
+
+    Raises ConfigError with the reply's `error`, or when there is no reply in time.
+    """
+    context = zmq.Context()
+    try:
+        socket = context.socket(zmq.REQ)
+        if curve:
+            curve.prepare(socket)
+        addresses.connect(socket, address)
+        socket.send(msgspec.json.encode(request))
+        if not socket.poll(round(timeout_s * 1000)):
+            raise ConfigError(
+                f"no answer from {address} within {timeout_s:g} s; is a run with this `control` address going on? "
+                "if it has publish.curve, are --server-key and --key right?"
+            )
+        reply = msgspec.json.decode(socket.recv(), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{address}: is not a control socket: {error}") from error
+    finally:
+        context.destroy(linger=0)
+    if "error" in reply:
+        raise ConfigError(str(reply["error"]))
+    return reply.get("ok")
