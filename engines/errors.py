@@ -1,4 +1,4 @@
-"""The one error of this package, and the hint for a name that was misspelt."""
+"""The one error of this package, and what its messages share: the name that was meant, the extra that is missing."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def unknown(what: str, value: str, known: Iterable[str]) -> EngineError:
     names = list(known)
     hint = did_you_mean(value, names)
     return EngineError(f"unknown {what} {value!r}: {hint}{' ' * bool(hint)}known are {', '.join(names)}")
+
+
+def install(extra: str) -> str:
+    """The command that brings what an extra of this project needs."""
+    return f"pip install '.[{extra}]' in a checkout of action-streamer"

@@ -14,7 +14,7 @@ import msgspec
 from .backends.scripted import ScriptedEngine, each_label_in_turn, read_script
 from .base import Engine
 from .cache import engine_sidecars, local_sidecar
-from .errors import EngineError, unknown
+from .errors import EngineError, install, unknown
 from .spec import Certificate, EngineFacts, EnginePrecision, EngineSpec, Precision, check_file, read_spec
 
 LOGGER = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ PRECISIONS: dict[str, tuple[EnginePrecision, ...]] = {
 }
 REMEDY = {
     "openvino": ("openvino", "pip install openvino"),
-    "tensorrt": ("tensorrt", "pip install 'action-streamer[tensorrt]'"),
-    "eager": ("torch", "pip install 'action-streamer[train]'"),
+    "tensorrt": ("tensorrt", install("tensorrt")),
+    "eager": ("torch", install("train")),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..errors import EngineError
+from ..errors import EngineError, install
 
 REMEDIES = {
     "cudaErrorMemoryAllocation": "the GPU's memory is full: run fewer streams or end what else uses it",
@@ -35,9 +35,8 @@ class Device:
         try:
             from cuda.bindings import runtime
         except ImportError as error:
-            raise EngineError(
-                f"the Python package cuda-bindings cannot be used ({error}); pip install 'action-streamer[tensorrt]'"
-            ) from error
+            told = f"the Python package cuda-bindings cannot be used ({error}); {install('tensorrt')}"
+            raise EngineError(told) from error
         self.runtime: Any = runtime
         if self.call("cudaGetDeviceCount") == 0:
             raise EngineError(f"no usable GPU: {REMEDIES['cudaErrorNoDevice']}")

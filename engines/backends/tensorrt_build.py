@@ -17,15 +17,15 @@ from typing import Any
 
 import msgspec
 
-from ..errors import EngineError
+from ..errors import EngineError, install
 from ..spec import FLOAT32_NODE, STATE_OUT, EngineFacts, EngineSpec, Precision, sha256
 from .cuda import Device
 
 LOGGER = logging.getLogger(__name__)
 REBUILD = "build it again on this machine: streamer build MODEL --backend tensorrt"
 INSTALL = (
-    "pip install 'action-streamer[tensorrt]' on a server; on a Jetson, JetPack has it: make the virtual environment "
-    "with --system-site-packages"
+    f"{install('tensorrt')} on a server; on a Jetson, JetPack has it: make the virtual environment with "
+    "--system-site-packages"
 )
 WITHOUT_PRECISION = ("CONSTANT", "CONCATENATION", "SHAPE", "CAST")  # layers of 8.6 that cannot be told theirs
 

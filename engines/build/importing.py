@@ -7,7 +7,7 @@ import logging
 import re
 from pathlib import Path
 
-from ..errors import EngineError
+from ..errors import EngineError, install
 from ..spec import EngineSpec
 
 LOGGER = logging.getLogger(__name__)
@@ -43,9 +43,7 @@ def import_model(
     """
     missing = [library for library in NEEDS if importlib.util.find_spec(library) is None]
     if missing:
-        raise EngineError(
-            f"a checkpoint can only be imported with {', '.join(missing)}; pip install 'action-streamer[train]'"
-        )
+        raise EngineError(f"a checkpoint can only be imported with {', '.join(missing)}; {install('train')}")
     from ..networks.checkpoints import JESTER_LABELS, read_checkpoint
     from .model import build_model
 

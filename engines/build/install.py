@@ -16,7 +16,7 @@ import msgspec
 
 from ..base import Engine
 from ..cache import engine_file, local_graph, local_sidecar, make_room
-from ..errors import EngineError
+from ..errors import EngineError, install
 from ..loading import (
     BUILT_IN,
     PRECISIONS,
@@ -279,7 +279,7 @@ def check_can_export(graph: Path) -> None:
         raise EngineError(
             f"{graph}: is not there, and cannot be exported without {', '.join(missing)}: make it where they are "
             f"(streamer build {graph.name.partition('.')[0]} --backend tensorrt --graph-only) and copy it with the "
-            "sidecar, or pip install 'action-streamer[train]'"
+            f"sidecar, or {install('train')}"
         )
 
 

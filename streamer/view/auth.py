@@ -13,6 +13,7 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from engines.errors import install
 from streamer.errors import ConfigError
 from streamer.labels.addresses import is_public, listen
 
@@ -61,7 +62,7 @@ def claim(address: str, token: str | None = None) -> Place:
         import uvicorn  # noqa: F401
         import websockets  # noqa: F401
     except ImportError as error:
-        raise ConfigError(f"the page needs {error.name}: pip install 'action-streamer[view]'") from error
+        raise ConfigError(f"the page needs {error.name}: {install('view')}") from error
     if token is not None and len(token) < LEAST_TOKEN:
         raise ConfigError(f"the view's token is too short; give at least {LEAST_TOKEN} characters")
     sock = listen(address, "view", "127.0.0.1:8080")

@@ -31,7 +31,7 @@ class Builds:
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> Builds:
     builds = Builds()
-    monkeypatch.setattr(engines.build, "build_model", builds)
+    monkeypatch.setattr(engines.build.model, "build_model", builds)
     return builds
 
 
@@ -113,7 +113,5 @@ def test_what_is_missing_is_asked_for(files: Path, built: Builds, arguments: dic
 
 def test_without_torch_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        EngineError, match=r"imported with torch, onnx, onnxscript; pip install 'action-streamer\[train\]'"
-    ):
+    with pytest.raises(EngineError, match=r"imported with torch, onnx, onnxscript; pip install '\.\[train\]'"):
         import_model(Path("x.pth"), Path("x"))
