@@ -190,7 +190,7 @@ def test_a_label_that_the_labels_file_lacks_is_named_with_its_line(tmp_path: Pat
     jester(tmp_path)
     write_lines(tmp_path / "jester-v1-train.csv", "1;Swiping Left", "2;Swiping Rihgt")
     with pytest.raises(
-        ToolError, match=r"line 2 of .*train\.csv: the label 'Swiping Rihgt' .* nearest is 'Swiping Right'"
+        ToolError, match=r"line 2 of .*train\.csv: the label 'Swiping Rihgt' .* did you mean 'Swiping Right'"
     ):
         read_dataset("jester", tmp_path)
 
@@ -213,7 +213,7 @@ def test_a_label_that_the_labels_file_lacks_is_named_with_its_line(tmp_path: Pat
             "ucf101",
             "ucfTrainTestlist/trainlist01.txt",
             "Archry/v.avi 1\n",
-            "the label 'Archry' .* nearest is 'Archery'",
+            "the label 'Archry' .* did you mean 'Archery'",
         ),
         ("hmdb51", "testTrainMulti_7030_splits/wave_test_split1.txt", "a.avi 3\n", "must be a video and 0, 1 or 2"),
         ("list", "train_videofolder.txt", "train_0\n", "must be FOLDER FRAMES LABEL or FILE LABEL, and is 'train_0'"),

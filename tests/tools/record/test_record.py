@@ -26,7 +26,8 @@ AT_ONCE = ("--countdown", "0", "--pause", "0")
 TRAIN = "python -m tools.train -c configs/train/teach.yaml --data"
 # Python's own handling of Ctrl-C, even where these tests run in the background of a shell, which ignores it
 RECORD = (
-    "import signal; signal.signal(2, signal.default_int_handler); import tools.record as r; raise SystemExit(r.main())"
+    "import signal; signal.signal(2, signal.default_int_handler); "
+    "from tools.record.__main__ import main; raise SystemExit(main())"
 )
 
 

@@ -21,7 +21,7 @@ from engines import load_engine
 from tests.tools.sets import folders
 from tests.tools.train.runs import PART, TINY, checkpoint_in, recipe_of, resume, same, trainer_of
 from tools.motion.paths import LABELS
-from tools.train.__main__ import main
+from tools.train.command import main
 from tools.train.recipe import read_recipe
 
 torch.set_num_threads(1)
