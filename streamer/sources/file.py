@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import av
 import av.error
 from av.container import InputContainer
 from av.video.stream import VideoStream
@@ -20,7 +19,7 @@ from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
-from streamer.sources.video import LIMITS, decode, has_decoder, picture, pts_us, video_stream
+from streamer.sources.video import LIMITS, decode, has_decoder, open_video, picture, pts_us, video_stream
 from streamer.types import Frame
 
 _USUAL_FPS = 30
@@ -49,7 +48,7 @@ class FileSource(Source):
         self._check()
         try:
             # "file:" keeps FFmpeg from taking a name with a colon for the address of something else
-            with av.open(f"file:{self._path}", metadata_errors="ignore", options=LIMITS) as container:
+            with open_video(f"file:{self._path}", LIMITS) as container:
                 yield from self._read(container, self._checked(container), connection, stop)
         except av.error.InvalidDataError as error:
             raise SourceError(f"{self.uri}: this is not a video, or it is damaged or cut off; {_FORMATS}") from error

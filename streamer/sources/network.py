@@ -9,7 +9,6 @@ from collections.abc import Generator
 from functools import partial
 from urllib.parse import urlsplit
 
-import av
 import av.error
 from av.container import InputContainer
 from av.packet import Packet
@@ -19,7 +18,7 @@ from streamer.config import SourceConfig
 from streamer.errors import Retry, SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
-from streamer.sources.video import LIMITS, Damage, decode, has_decoder, picture, pts_us, video_stream
+from streamer.sources.video import LIMITS, Damage, decode, has_decoder, open_video, picture, pts_us, video_stream
 from streamer.text import redact
 from streamer.types import Frame
 
@@ -81,12 +80,7 @@ class NetworkSource(Source):
         }
         started = time.monotonic()
         try:
-            container = av.open(
-                self.config.uri,
-                timeout=(self.config.open_s, self.config.read_s),
-                options=options,
-                metadata_errors="ignore",
-            )
+            container = open_video(self.config.uri, options, (self.config.open_s, self.config.read_s))
         except av.error.FFmpegError as error:
             raise self._explained(error, time.monotonic() - started) from _harmless(error)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import av
 import av.error
@@ -23,11 +24,25 @@ MOST_PIXELS = 8192 * 4320
 LIMITS = {"max_pixels": str(MOST_PIXELS)}
 """Options for `av.open` and for decoders."""
 
+_ANY_METADATA: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 _ABORTING = frozenset({"yaf32le", "yaf32be"})  # pixel formats (of OpenEXR) that crash the converter of FFmpeg 8
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 _DAMAGE_FRAMES, _MOST_DAMAGED = 25, 6  # so many of the last frames may be damaged
 _JPEG_END, _JPEG_PADDING = b"\xff\xd9", 64  # bytes; there may be padding behind the end
 _MOST_FAILURES = 100  # reads that fail one after the other: the container does not get past the damage
+
+
+def open_video(
+    address: str, options: dict[str, str] | None = None, timeout: tuple[float, float] | None = None
+) -> InputContainer:
+    """The container at `address`, in whatever encoding its title and other texts are: nobody reads them.
+
+    PyAV before 19 has to be told so, or fails on what is not UTF-8; 19 keeps such bytes, and has no argument for it.
+
+    timeout: for opening and for each read, in seconds.
+    """
+    container: InputContainer = av.open(address, options=options, timeout=timeout, **_ANY_METADATA)
+    return container
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:

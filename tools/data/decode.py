@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import av.error
 import numpy as np
 from av.container import InputContainer
@@ -21,7 +20,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from streamer.opencv import cv2
-from streamer.sources.video import bgr, decode, has_decoder, video_stream
+from streamer.sources.video import bgr, decode, has_decoder, open_video, video_stream
 from streamer.types import Image
 from tools.data.datasets import Video
 
@@ -128,7 +127,7 @@ def _read_file(path: Path, choose: Choose, shrink: Shrink) -> tuple[Image, str]:
 
 def _open(path: Path) -> InputContainer:
     """The prefix keeps FFmpeg from taking a name with a colon for the address of something else."""
-    return av.open(f"file:{path}", metadata_errors="ignore")
+    return open_video(f"file:{path}")
 
 
 def _stream(path: Path, container: InputContainer) -> VideoStream:

@@ -189,6 +189,14 @@ def test_file_uris_name_files_too(write_video: WriteVideo, monkeypatch: pytest.M
         assert len(read(source_of(uri))) == 3, uri
 
 
+def test_texts_in_a_file_may_be_in_any_encoding(write_video: WriteVideo) -> None:
+    path = write_video(count=3)
+    data = path.read_bytes()
+    assert data.count(b"Lavf") == 1  # the name of the program that wrote it
+    path.write_bytes(data.replace(b"Lavf", b"L\xe9vf"))
+    assert len(read(source_of(path))) == 3
+
+
 def test_a_truncated_file_is_read_up_to_its_end(write_video: WriteVideo) -> None:
     path = write_video("clip.mkv", count=60)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
