@@ -75,6 +75,7 @@ class NetworkSource(Source):
             "rtsp_transport": self.config.transport,
             "fflags": "nobuffer",
             "flags": "low_delay",
+            "tls_verify": "0",  # cameras sign their certificates themselves; FFmpeg 9 would refuse them
             **LIMITS,
             **probe,
         }
