@@ -17,6 +17,9 @@ import zmq
 
 from streamer.errors import ConfigError
 
+DOMAIN = b"streamer"
+"""The ZAP domain of every socket. One that has a domain refuses ZMTP 1.0 and 2.0, in which an HTTP request is valid."""
+
 _log = logging.getLogger(__name__)
 
 _TCP = re.compile(r"tcp://(?P<host>\[[^\[\]\s]+\]|[^:\[\]/\s\0]+):(?P<port>\d+|\*)")

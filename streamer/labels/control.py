@@ -129,6 +129,7 @@ class Control:
     def __init__(self, address: str, curve: CurveConfig | None = None) -> None:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.zap_domain = addresses.DOMAIN
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
         self._socket.setsockopt(zmq.RCVHWM, QUEUE)
         self._socket.setsockopt(zmq.SNDHWM, QUEUE)

@@ -130,7 +130,6 @@ class Gate:
         self._unsaid = 0
         socket.curve_secretkey = secret
         socket.curve_server = True
-        socket.zap_domain = b"streamer"
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # who cannot be asked about is not let in
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self._questions = socket.context.socket(zmq.REP)

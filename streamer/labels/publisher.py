@@ -147,6 +147,7 @@ def end_context(context: zmq.Context[zmq.Socket[bytes]], patience_s: float = LIN
 def _socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     """An XPUB socket, not yet bound."""
     socket = context.socket(zmq.XPUB)
+    socket.zap_domain = addresses.DOMAIN
     socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tells every subscription and its end, not only the first of its prefix
     socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
     socket.setsockopt(zmq.MAXMSGSIZE, _SUBSCRIPTION_BYTES)

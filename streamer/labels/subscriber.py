@@ -250,6 +250,7 @@ def _prefixes(streams: Collection[str] | None, kinds: Collection[Kind] | None) -
 def _prepare(socket: zmq.Socket[bytes], prefixes: list[str]) -> None:
     """Set the options of a socket that is not yet connected."""
     socket.setsockopt(zmq.LINGER, 0)
+    socket.zap_domain = addresses.DOMAIN
     socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # notices a publisher whose machine is gone, and connects again
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10000)

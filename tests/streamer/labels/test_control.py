@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,8 @@ def test_keys_on_the_command_line_come_in_pairs() -> None:
 class Served:
     """A control socket that is polled in a thread, as a pipeline would."""
 
-    def __init__(self, **options: Any) -> None:
-        self.control = Control(ANY, **options)
+    def __init__(self, address: str = ANY, **options: Any) -> None:
+        self.control = Control(address, **options)
         self.address = self.control.address
         self.nobody = Nobody()
         self._stop = threading.Event()
@@ -262,6 +263,39 @@ def test_garbage_and_odd_envelopes_do_no_harm(dealer: Callable[[str], zmq.Socket
             assert envelope == frames[:-1]
             assert "error" in json.loads(text)
         assert served.nobody.done == []
+
+
+GREETING_2 = b"\xff" + bytes(7) + b"\x01\x7f\x01\x05\x00\x00"  # ZMTP 2.0: final signature byte, revision, DEALER, identity
+
+
+def zmtp_1(*frames: bytes) -> bytes:
+    """Frames of ZMTP 1.0, which has no greeting."""
+    last = len(frames) - 1
+    return b"".join(bytes([len(frame) + 1, number < last]) + frame for number, frame in enumerate(frames))
+
+
+@pytest.mark.parametrize("verb", ["POST", "GET", "PUT", "OPTIONS", "M"])
+def test_an_http_request_is_no_request_whatever_its_length(verb: str, tmp_path: Path) -> None:
+    with Served(f"ipc://{tmp_path}/control") as served:
+        for shift in range(2):  # the sled of one-byte frames ends where a frame begins, for one of both
+            body = b"\x01" * (400 + shift) + zmtp_1(b"", b'{"command": "drain"}')
+            head = f"{verb} / HTTP/1.1\r\nHost: 127.0.0.1:5558\r\nContent-Length: {len(body)}\r\n\r\n"
+            assert_cut_off(served.address, head.encode() + body)
+        assert_cut_off(served.address, zmtp_1(b"", b"", b'{"command": "drain"}'))
+        assert_cut_off(served.address, GREETING_2 + b"\x01\x00\x00\x14" + b'{"command": "drain"}')
+        assert ask(served.address, {"command": "status"})["model"] == "m@1"
+        assert served.nobody.done == []
+
+
+def assert_cut_off(address: str, said: bytes) -> None:
+    """Say this to an ipc socket, and be disconnected."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(30)
+        peer.connect(address.removeprefix("ipc://"))
+        with suppress(ConnectionError):
+            peer.sendall(said)
+            while peer.recv(1000):
+                pass
 
 
 def test_who_asks_and_never_reads_does_not_keep_others_from_being_served(
