@@ -11,6 +11,8 @@ StreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+Access = Literal["user", "group", "everyone"]
+"""Who may connect to an ipc:// address: this user only, also the group of the run, or every user of the machine."""
 Capture = Literal["thread", "process"]
 """Where a source is read: in this process, or in one of its own, which a decoder may crash or hang."""
 
@@ -87,7 +89,8 @@ class PublishConfig(Section):
     """The label stream."""
 
     address: str | None = "tcp://127.0.0.1:5557"  # null: publish nothing
-    curve: CurveConfig | None = None  # of the control socket, too; null: plain text for everybody
+    ipc_access: Access = "user"  # who may connect to an ipc:// address; they must get into its folder, too
+    curve: CurveConfig | None = None  # null: plain text for everybody who reaches the address
     scores: bool = True  # publish a `score` message at every evaluation
     topk: Annotated[int, Field(ge=1)] = 5
 
@@ -129,5 +132,6 @@ class Config(Section):
     engine: EngineConfig = EngineConfig()
     events: EventConfig = EventConfig()
     publish: PublishConfig = PublishConfig()
-    control: str | None = "tcp://127.0.0.1:5558"  # where `streamer ctl` sends commands; null: take none
+    control: str | None = "auto"  # where `streamer ctl` sends commands; auto: a socket for this user only; null: none
+    control_curve: CurveConfig | None = None  # who may send commands: keys of their own; tcp:// addresses need it
     view: ViewConfig = ViewConfig()

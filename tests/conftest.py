@@ -29,8 +29,9 @@ WaitFor = Callable[[Callable[[], bool]], None]
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the tests' own, for the processes that they start as well."""
+    """A cache and a runtime folder of the tests' own, for the processes that they start as well."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("ACTION_STREAMER_CACHE", str(folder))
         yield folder

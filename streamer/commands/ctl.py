@@ -9,6 +9,7 @@ import typer
 
 from streamer.commands.options import KeyOption, ServerKeyOption, make_curve
 from streamer.labels.requests import ask, make_request
+from streamer.labels.runtime import find_address
 
 
 def ctl(
@@ -17,7 +18,9 @@ def ctl(
         str | None, typer.Argument(metavar="STREAM|SOURCE", help="reset and remove: a stream. add: a source.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="add: what to call the stream.")] = None,
-    address: Annotated[str, typer.Option(help="The run's control address.")] = "tcp://127.0.0.1:5558",
+    address: Annotated[
+        str | None, typer.Option(help="The run's control address. [default: that of your only run]", show_default=False)
+    ] = None,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
 ) -> None:
@@ -26,5 +29,6 @@ def ctl(
     status and snapshot tell how the run and its streams are; reset starts a stream's temporal state anew; add and
     remove change the streams; drain ends the run.
     """
-    reply = ask(address, make_request(command, what, name), make_curve(server_key, key))
+    request, curve = make_request(command, what, name), make_curve(server_key, key)
+    reply = ask(address or find_address(), request, curve)
     typer.echo(json.dumps(reply, indent=2, ensure_ascii=False))

@@ -127,9 +127,16 @@ def open_sockets(settings: Config, spec: EngineSpec, stack: ExitStack) -> tuple[
     from streamer.labels.control import Control
     from streamer.labels.publisher import Publisher
 
-    curve, address = settings.publish.curve, settings.publish.address
-    control = stack.enter_context(Control(settings.control, curve)) if settings.control else None
-    return control, Publisher(address, spec.version, spec.mode, curve=curve) if address else None
+    publish, keys = settings.publish, settings.control_curve
+    if keys and publish.curve and keys.authorized_keys_dir.resolve() == publish.curve.authorized_keys_dir.resolve():
+        raise ConfigError(
+            f"control_curve.authorized_keys_dir: {keys.authorized_keys_dir} is the folder of publish.curve, so whoever "
+            "may read labels could control the run; make another folder"
+        )
+    control = stack.enter_context(Control(settings.control, keys)) if settings.control else None
+    if not publish.address:
+        return control, None
+    return control, Publisher(publish.address, spec.version, spec.mode, curve=publish.curve, access=publish.ipc_access)
 
 
 def tell_start(engine: Engine, control: Control | None, publisher: Publisher | None, console: Console) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamer.commands.options import KeyOption, ServerKeyOption, check_kinds, make_curve
-from streamer.labels.messages import KINDS
+from streamer.labels.messages import KINDS, Message
+
+if TYPE_CHECKING:
+    from streamer.labels.subscriber import Subscriber
+
+PATIENCE_S = 3.0  # then it says why nothing has come; a run that is well says something every second
 
 
 def watch(
@@ -29,4 +35,23 @@ def watch(
         suppress(KeyboardInterrupt),
         Subscriber(address, streams=stream, kinds=check_kinds(kind), curve=curve) as subscriber,
     ):
-        print_messages(subscriber, sys.stdout, as_json=json)
+        print_messages(_told_if_silent(subscriber, address), sys.stdout, as_json=json)
+
+
+def _told_if_silent(subscriber: Subscriber, address: str) -> Iterator[Message]:
+    """The messages; while there is not even a first one, standard error is told why, as far as that can be known."""
+    from streamer.labels.addresses import unreachable
+
+    told, subscriber.timeout_s = "", PATIENCE_S
+    while subscriber.timeout_s:
+        try:
+            yield next(subscriber)
+            subscriber.timeout_s = None
+        except TimeoutError:
+            why = unreachable(address) or "it listens, but sends nothing; are the keys, the streams and kinds right?"
+            if why != told:
+                typer.echo(f"waiting for {address}: {why}", err=True)
+                told = why
+        except StopIteration:
+            return
+    yield from subscriber

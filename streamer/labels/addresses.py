@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import os
 import re
 import socket
 from pathlib import Path
 
 import zmq
 
+from streamer.config import Access
 from streamer.errors import ConfigError
 
 DOMAIN = b"streamer"
@@ -25,22 +27,27 @@ _log = logging.getLogger(__name__)
 _TCP = re.compile(r"tcp://(?P<host>\[[^\[\]\s]+\]|[^:\[\]/\s\0]+):(?P<port>\d+|\*)")
 _IPC = re.compile(r"ipc://(?P<path>[^\0]+)")
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@\0]+):(?P<port>\d{1,5})")
+_MODES: dict[Access, int] = {"user": 0o600, "group": 0o660, "everyone": 0o666}  # connecting needs the right to write
+_PROBE_S = 2.0
 _FORMS = "use tcp://127.0.0.1:5557 or ipc:///run/streamer.sock"
 
 
-def bind(sock: zmq.Socket[bytes], address: str, key: str) -> str:
+def bind(sock: zmq.Socket[bytes], address: str, key: str, access: Access = "user") -> str:
     """Bind a socket whose options are set; returns the address bound, with the port that was found for `*` or 0.
 
-    key: the configuration's key of the address, for messages. Raises ConfigError for an address that is malformed,
-    in use, or not this machine's. Logs a warning for an address that other machines can reach in plain text.
+    key: the configuration's key of the address, for messages. access: who may connect to an ipc address.
+    Raises ConfigError for an address that is malformed, in use, or not this machine's. Logs a warning for an address that other machines can reach in plain text.
     """
     host = _checked(sock, address, bindable=True)
     if not host:
         _check_path(address)
+    before = os.umask(0o777 & ~_MODES[access])  # the socket has its mode from the start
     try:
         sock.bind(address)
     except zmq.ZMQError as error:
         raise ConfigError(f"cannot bind {address}: {advice(error, key)}") from error
+    finally:
+        os.umask(before)
     bound = sock.getsockopt_string(zmq.LAST_ENDPOINT)
     if host and is_public(host) and not sock.getsockopt(zmq.CURVE_SERVER):
         _log.warning(
@@ -59,6 +66,30 @@ def connect(sock: zmq.Socket[bytes], address: str) -> None:
         sock.connect(address)
     except zmq.ZMQError as error:
         raise ConfigError(f"cannot connect to {address!r}: {error.strerror}; {_FORMS}") from error
+
+
+def unreachable(address: str) -> str:
+    """Why nobody can be reached at a well-formed address; "" if somebody listens there."""
+    match = _TCP.fullmatch(address)
+    try:
+        if match:
+            with socket.create_connection((match["host"].strip("[]"), int(match["port"])), _PROBE_S):
+                return ""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_PROBE_S)
+            probe.connect(address.removeprefix("ipc://"))
+            return ""
+    except FileNotFoundError:
+        return "there is no such socket; nobody has bound it yet"
+    except ConnectionRefusedError:
+        return "nobody listens there"
+    except PermissionError:
+        return (
+            "permission denied: your user may not write to this socket, or not enter its folder; the run decides who "
+            "may (publish.ipc_access: group or everyone), its folder must let them in, too"
+        )
+    except OSError as error:
+        return error.strerror or "it does not answer"
 
 
 def listen(address: str, key: str, example: str) -> socket.socket:
@@ -103,9 +134,8 @@ def _check_path(address: str) -> None:
         return
     if not path.is_socket():
         raise ConfigError(f"cannot bind {address}: {path} exists and is not a socket; choose another path")
-    with socket.socket(socket.AF_UNIX) as probe:
-        if probe.connect_ex(str(path)) == 0:
-            raise ConfigError(f"cannot bind {address}: another program uses it; stop that one or choose another path")
+    if not unreachable(address):
+        raise ConfigError(f"cannot bind {address}: another program uses it; stop that one or choose another path")
 
 
 def is_public(host: str) -> bool:

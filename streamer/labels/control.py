@@ -15,6 +15,7 @@ It is a ROUTER socket: REQ and DEALER sockets of any binding can ask.
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, get_args
 
@@ -28,6 +29,7 @@ from streamer.labels import addresses
 from streamer.labels.curve import Gate
 from streamer.labels.messages import Message
 from streamer.labels.publisher import LINGER_MS, end_context
+from streamer.labels.runtime import new_address
 from streamer.settings import explain
 from streamer.text import redact
 
@@ -123,10 +125,19 @@ _decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 class Control:
     """Binds `address` and answers requests; used from one thread. Raises ConfigError when it cannot be bound.
 
-    address  where it is bound, with the port that was found when `*` or 0 was asked for
+    address  where it is bound; for `auto` a socket of this run in the user's runtime folder
+    curve    who may ask. A tcp address needs it: its port is open to every program, web page and camera that reaches it
     """
 
     def __init__(self, address: str, curve: CurveConfig | None = None) -> None:
+        if address.startswith("tcp:") and not curve:
+            raise ConfigError(
+                f"control: whoever reaches {address} could control the run; leave it at `auto`, name an ipc:// "
+                "address, or make keys with `streamer keygen` and set control_curve"
+            )
+        self._is_own = address == "auto"
+        if self._is_own:
+            address = new_address()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.zap_domain = addresses.DOMAIN
@@ -136,7 +147,7 @@ class Control:
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10000)
         try:
-            self._gate = Gate(self._socket, curve) if curve else None
+            self._gate = Gate(self._socket, curve, "control_curve") if curve else None
             self.address = addresses.bind(self._socket, address, "control")
         except BaseException:
             self._context.destroy(linger=0)
@@ -159,6 +170,8 @@ class Control:
             self._gate.close()
         self._socket.close(linger=LINGER_MS)
         end_context(self._context)
+        if self._is_own:  # ZeroMQ leaves the socket's file where it is
+            Path(self.address.removeprefix("ipc://")).unlink(missing_ok=True)
 
     def __enter__(self) -> Control:
         return self

@@ -115,15 +115,16 @@ class Gate:
     """The server's side: encrypts a socket that is not yet bound, and lets clients in whose keys are in the folder.
 
     ZeroMQ asks about every connection over an inproc socket, once for each context, and `poll` answers. (pyzmq's own
-    authenticators do the same in a thread or an event loop of theirs.) Raises ConfigError.
+    authenticators do the same in a thread or an event loop of theirs.)
+    key: the configuration's key, for messages. Raises ConfigError.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], config: CurveConfig) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], config: CurveConfig, key: str) -> None:
         self._folder = config.authorized_keys_dir
         secret = read_secret(config.secret_key_file)
         self._keys, problems = read_folder(self._folder)
         if problems:
-            raise ConfigError(f"publish.curve.authorized_keys_dir: {problems[0]}")
+            raise ConfigError(f"{key}.authorized_keys_dir: {problems[0]}")
         if not self._keys:
             _log.warning("%s holds no keys, so nobody is let in; put the clients' .key files there", self._folder)
         self._read_at = self._warn_at = time.monotonic()

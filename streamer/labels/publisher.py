@@ -14,7 +14,7 @@ from types import TracebackType
 
 import zmq
 
-from streamer.config import CurveConfig
+from streamer.config import Access, CurveConfig
 from streamer.labels import addresses
 from streamer.labels.curve import Gate
 from streamer.labels.messages import Kind, Message, MessageBuilder, Mode, Stamp, StatusMessage, encode, topic
@@ -43,7 +43,8 @@ class Publisher:
     build          completes and numbers the messages; each one that it builds must be sent
     subscriptions  how many there are; most programs have one, those that ask for some streams one for each
 
-    curve: encrypts, and lets only clients in whose keys are known. The other arguments are those of MessageBuilder.
+    curve: encrypts, and lets only clients in whose keys are known. access: who may connect to an ipc address.
+    The other arguments are those of MessageBuilder.
     Raises ConfigError when the address cannot be bound or a key cannot be used.
     """
 
@@ -55,6 +56,7 @@ class Publisher:
         session: str | None = None,
         now_us: Callable[[], int] = wall_us,
         curve: CurveConfig | None = None,
+        access: Access = "user",
     ) -> None:
         self.build = MessageBuilder(model, mode, session, now_us)
         self.subscriptions = 0
@@ -64,8 +66,8 @@ class Publisher:
         self._context = zmq.Context()
         self._socket = _socket(self._context)
         try:
-            self._gate = Gate(self._socket, curve) if curve else None
-            self.address = addresses.bind(self._socket, address, "publish.address")
+            self._gate = Gate(self._socket, curve, "publish.curve") if curve else None
+            self.address = addresses.bind(self._socket, address, "publish.address", access)
         except BaseException:
             self._context.destroy(linger=0)
             raise

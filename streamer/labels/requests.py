@@ -10,6 +10,7 @@ import zmq
 
 from streamer.errors import ConfigError
 from streamer.labels import addresses
+from streamer.labels.addresses import unreachable
 from streamer.labels.control import COMMANDS
 from streamer.labels.curve import Curve
 
@@ -44,10 +45,8 @@ def ask(address: str, request: Mapping[str, Any], curve: Curve | None = None, ti
         addresses.connect(socket, address)
         socket.send(msgspec.json.encode(request))
         if not socket.poll(round(timeout_s * 1000)):
-            raise ConfigError(
-                f"no answer from {address} within {timeout_s:g} s; is a run with this `control` address going on? "
-                "if it has publish.curve, are --server-key and --key right?"
-            )
+            why = unreachable(address) or "if the run has control_curve, are --server-key and --key right?"
+            raise ConfigError(f"no answer from {address} within {timeout_s:g} s: {why}")
         reply = msgspec.json.decode(socket.recv(), type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise ConfigError(f"{address}: is not a control socket: {error}") from error

@@ -50,7 +50,7 @@ class Program:
     """`streamer run` with these sources; its log goes to `folder`. capture: as in the configuration."""
 
     def __init__(self, folder: Path, model: str, sources: Sequence[dict[str, Any]], capture: str = "thread") -> None:
-        self.labels, self.control = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+        self.labels, self.control = f"tcp://127.0.0.1:{free_port()}", f"ipc://{folder}/control"
         self.web = f"127.0.0.1:{free_port()}"
         self.sources = sources
         self.log = folder / "log.jsonl"

@@ -22,6 +22,7 @@ from streamer.labels.messages import Kind
 from tools.cameras import CameraProcess
 from tools.peers.program import ANSWER_S, Program
 from tools.peers.readers import Readers
+from tools.peers.zmtp import connect
 
 MOST_ADDED = 6
 MOST_READERS = 8  # processes
@@ -307,10 +308,10 @@ class Faults:
 
     def bad_peer(self) -> bool:
         """Something that does not speak ZeroMQ connects to one of its sockets."""
-        address = self._random.choice([self._program.labels, self._program.control])
-        host, port = address.removeprefix("tcp://").split(":")
-        with socket.create_connection((host, int(port)), ANSWER_S) as connection, suppress(ConnectionError):
-            connection.sendall(self._random.choice(ZMQ_GARBAGE))
+        with connect(self._random.choice([self._program.labels, self._program.control])) as peer:
+            peer.settimeout(ANSWER_S)
+            with suppress(ConnectionError):
+                peer.sendall(self._random.choice(ZMQ_GARBAGE))
         return True
 
     def _names(self) -> list[str]:

@@ -27,9 +27,8 @@ def command(*arguments: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would configure the program, and with a control port that no other program has."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
-    return ours | {"STREAMER_CONTROL": "tcp://127.0.0.1:*"}
+    """Ours, without what would configure the program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
 
 
 def streamer(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:

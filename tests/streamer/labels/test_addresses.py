@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
 
+from streamer.config import Access
 from streamer.errors import ConfigError
+from streamer.labels.addresses import unreachable
+from streamer.labels.publisher import Publisher
 from streamer.labels.subscriber import Subscriber
 from tests.streamer.labels.peers import join, publisher_at
 
@@ -40,6 +45,32 @@ def test_an_ipc_path_of_a_file_is_refused_and_the_file_stays(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="exists and is not a socket"):
         publisher_at(f"ipc://{file}")
     assert file.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("access", "mode"), [("user", 0o600), ("group", 0o660), ("everyone", 0o666)])
+def test_who_may_connect_to_an_ipc_path_is_told_by_its_mode(access: Access, mode: int, tmp_path: Path) -> None:
+    path = tmp_path / "labels.sock"
+    with Publisher(f"ipc://{path}", "net@1234", "stream", access=access):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_why_nobody_can_be_reached_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sock"
+    assert "there is no such socket" in unreachable(f"ipc://{path}")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert unreachable(f"ipc://{path}") == "nobody listens there"
+    with publisher_at() as publisher:
+        assert unreachable(publisher.address) == ""
+    assert unreachable(publisher.address) == "nobody listens there"
+    if os.geteuid():
+        pytest.skip("only root can ask as another user")
+    with publisher_at(f"ipc://{path}") as publisher:
+        os.seteuid(65534)
+        try:
+            assert "permission denied: your user may not write" in unreachable(publisher.address)
+        finally:
+            os.seteuid(0)
 
 
 def test_an_address_in_use_is_an_error_that_says_which_and_what_to_do() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,10 +19,10 @@ from streamer.labels.control import COMMANDS, MAX_REQUEST_BYTES, Control, Contro
 from streamer.labels.messages import Message
 from streamer.labels.requests import ask, make_request
 from streamer.sources import open_source
+from tools.peers.zmtp import connect
 
 from .key_rings import Keys
 
-ANY = "tcp://127.0.0.1:*"
 SWIPE = "pattern://swipe?size=64x48"
 
 
@@ -184,7 +183,7 @@ def test_keys_on_the_command_line_come_in_pairs() -> None:
 class Served:
     """A control socket that is polled in a thread, as a pipeline would."""
 
-    def __init__(self, address: str = ANY, **options: Any) -> None:
+    def __init__(self, address: str = "auto", **options: Any) -> None:
         self.control = Control(address, **options)
         self.address = self.control.address
         self.nobody = Nobody()
@@ -253,7 +252,7 @@ def test_a_request_of_ten_megabytes_is_cut_off_and_others_are_served(
 
 def test_garbage_and_odd_envelopes_do_no_harm(dealer: Callable[[str], zmq.Socket[bytes]]) -> None:
     with Served() as served:
-        with socket.create_connection(("127.0.0.1", int(served.address.rpartition(":")[2]))) as sender:
+        with connect(served.address) as sender:
             sender.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"\x00" * 4096)
         bare = dealer(served.address)
         for frames in ([b""], [b"", b""], [b"a"] * 1000, [b"", b'{"command": "drain"}', b""]):
@@ -265,7 +264,9 @@ def test_garbage_and_odd_envelopes_do_no_harm(dealer: Callable[[str], zmq.Socket
         assert served.nobody.done == []
 
 
-GREETING_2 = b"\xff" + bytes(7) + b"\x01\x7f\x01\x05\x00\x00"  # ZMTP 2.0: final signature byte, revision, DEALER, identity
+GREETING_2 = (
+    b"\xff" + bytes(7) + b"\x01\x7f\x01\x05\x00\x00"
+)  # ZMTP 2.0: final signature byte, revision, DEALER, identity
 
 
 def zmtp_1(*frames: bytes) -> bytes:
@@ -275,8 +276,8 @@ def zmtp_1(*frames: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("verb", ["POST", "GET", "PUT", "OPTIONS", "M"])
-def test_an_http_request_is_no_request_whatever_its_length(verb: str, tmp_path: Path) -> None:
-    with Served(f"ipc://{tmp_path}/control") as served:
+def test_an_http_request_is_no_request_whatever_its_length(verb: str) -> None:
+    with Served() as served:
         for shift in range(2):  # the sled of one-byte frames ends where a frame begins, for one of both
             body = b"\x01" * (400 + shift) + zmtp_1(b"", b'{"command": "drain"}')
             head = f"{verb} / HTTP/1.1\r\nHost: 127.0.0.1:5558\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -288,14 +289,11 @@ def test_an_http_request_is_no_request_whatever_its_length(verb: str, tmp_path: 
 
 
 def assert_cut_off(address: str, said: bytes) -> None:
-    """Say this to an ipc socket, and be disconnected."""
-    with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(30)
-        peer.connect(address.removeprefix("ipc://"))
-        with suppress(ConnectionError):
-            peer.sendall(said)
-            while peer.recv(1000):
-                pass
+    """Say this, and be disconnected."""
+    with connect(address) as peer, suppress(ConnectionError):
+        peer.sendall(said)
+        while peer.recv(1000):
+            pass
 
 
 def test_who_asks_and_never_reads_does_not_keep_others_from_being_served(
@@ -311,11 +309,11 @@ def test_who_asks_and_never_reads_does_not_keep_others_from_being_served(
 
 def test_with_keys_only_those_who_have_one_are_answered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keys = Keys(tmp_path, "alice")
-    with Served(curve=keys.config) as served:
+    with Served("tcp://127.0.0.1:*", curve=keys.config) as served:
         assert ask(served.address, {"command": "drain"}, keys.curve("alice"), timeout_s=30) == {}
         for curve in (None, keys.curve("mallory"), keys.curve("alice", server="other")):
             with pytest.raises(
-                ConfigError, match=r"no answer from .* within 0.5 s; .* are --server-key and --key right"
+                ConfigError, match=r"no answer from .* within 0.5 s: .* are --server-key and --key right"
             ):
                 ask(served.address, {"command": "drain"}, curve, timeout_s=0.5)
         assert served.nobody.done == ["drain"]
@@ -324,8 +322,8 @@ def test_with_keys_only_those_who_have_one_are_answered(tmp_path: Path, caplog: 
 
 def test_an_address_in_use_names_the_key_to_change() -> None:
     with (
-        Control(ANY) as control,
-        pytest.raises(ConfigError, match=r"another program uses it; .* set control to another"),
+        Control("auto") as control,
+        pytest.raises(ConfigError, match="another program uses it; stop that one or choose another path"),
     ):
         Control(control.address)
 

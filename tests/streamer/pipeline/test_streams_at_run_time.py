@@ -39,7 +39,7 @@ class Directed(Run):
     """A pipeline with a control socket, and a client that asks it."""
 
     def __init__(self, *names: str, engine: SeeingEngine | None = None, publish: bool = False) -> None:
-        self.control = Control(ANY)
+        self.control = Control("auto")
         self.cameras = [Camera(name) for name in names]
         publisher = Publisher(ANY, SPEC.version, "stream") if publish else None
         self.labels = publisher.address if publisher else ""

@@ -1,0 +1,75 @@
+"""Where runs of one user meet their `streamer ctl`: a folder that nobody else may enter, with one socket for each run.
+
+It is `action-streamer` in $XDG_RUNTIME_DIR, or, where there is none, `action-streamer-UID` in the folder for temporary
+files.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from streamer.errors import ConfigError
+from streamer.labels.addresses import unreachable
+
+_SUFFIX = ".control"
+_STARTING_S = 10.0  # a younger socket that nobody listens at may be of a run that is starting
+
+
+def new_address() -> str:
+    """An ipc address of this run's own. Raises ConfigError where there is no folder that is the user's alone."""
+    folder = _folders()[0]
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made: {error.strerror}; set control=ipc://PATH, or null") from error
+    if not _is_private(folder):
+        raise ConfigError(
+            f"{folder}: is no folder of your own, or others may enter it; remove it, or set control=ipc://PATH, or null"
+        )
+    for path in folder.glob(f"*{_SUFFIX}"):
+        if unreachable(f"ipc://{path}"):  # left behind by a run that was killed
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STARTING_S:
+                    path.unlink()
+    return f"ipc://{folder}/{os.getpid()}-{secrets.token_hex(3)}{_SUFFIX}"
+
+
+def find_address() -> str:
+    """The control address of the user's only run. Raises ConfigError when there is none, or more than one."""
+    folders = _folders()
+    paths = [path for folder in folders if _is_private(folder) for path in sorted(folder.glob(f"*{_SUFFIX}"))]
+    found = [address for address in map("ipc://{}".format, paths) if not unreachable(address)]
+    if not found:
+        places = " and ".join(map(str, folders))
+        raise ConfigError(
+            f"no run of yours takes commands here (looked in {places}); start one, or name the `control` address that "
+            "it shows with --address"
+        )
+    if len(found) > 1:
+        raise ConfigError(f"{len(found)} runs of yours take commands; choose one with --address: {', '.join(found)}")
+    return found[0]
+
+
+def _folders() -> list[Path]:
+    """Where sockets may be; a run takes the first."""
+    folders = [Path(tempfile.gettempdir()) / f"action-streamer-{os.geteuid()}"]
+    given = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if given.is_absolute() and _is_private(given):  # after `su` it may be another user's
+        folders.insert(0, given / "action-streamer")
+    return folders
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is a folder, no link to one, that belongs to this user and lets nobody else in."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return mine and not stat.S_IMODE(status.st_mode) & 0o077
