@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Sequence
@@ -153,13 +154,31 @@ def tell_start(engine: Engine, control: Control | None, publisher: Publisher | N
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that Ctrl-C and SIGTERM set; the second time they end the program at once."""
+    """An event that Ctrl-C, SIGTERM and SIGHUP set; the second time the first two end the program at once.
+
+    SIGHUP: the terminal is gone, so what would be told there is told nobody. `nohup` is obeyed.
+    """
     stop = threading.Event()
 
     def handle(number: int, _frame: object) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGHUP:  # may come twice, from the terminal and from the shell
+            silence_what_hung_up()
+        else:
+            signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)
     return stop
+
+
+def silence_what_hung_up() -> None:
+    """Let standard output and error lead nowhere where nobody is at their other end any more."""
+    for descriptor in (1, 2):
+        poller = select.poll()
+        poller.register(descriptor, 0)
+        if poller.poll(0):  # an error or a hang-up
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
