@@ -177,7 +177,7 @@ def stream_command(options: argparse.Namespace) -> None:
     if options.video:
         recordings = [open_recording(video, spec.labels) for video in options.video]
     else:
-        scenes = Scenes(spec, options.minutes, options.seed)
+        scenes = Scenes(spec, options.minutes, options.seed, options.fps)
         recordings = [(scenes, scenes.truth)]
         config = with_background(config)
     report = measure_stream(engine, config, recordings)
@@ -311,6 +311,7 @@ def make_parser() -> argparse.ArgumentParser:
     stream.add_argument("model")
     stream.add_argument("--minutes", type=above_zero(float), default=5.0, help="of drawn scenes")
     stream.add_argument("--seed", type=int, default=7)
+    stream.add_argument("--fps", type=above_zero(float), help="of a slower camera (default: the model's rate)")
     stream.add_argument(
         "--video", type=Path, action="append", metavar="FILE.mp4",
         help="a recording instead, with FILE.csv beside it: label,start_s,end_s; repeatable",

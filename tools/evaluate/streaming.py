@@ -69,22 +69,26 @@ class Scenes(Source):
     Each begins still, and other motions follow, with rests or without. Where a scene ends the next begins at once, as
     another connection: what the network remembers starts anew. `truth` is complete when all are read.
 
+    fps: of a camera that is slower than the network; each of its frames is the first at or after its time.
+
     Raises ToolError where the model does not know the drawn motions.
     """
 
     live = False
 
-    def __init__(self, spec: EngineSpec, minutes: float, seed: int) -> None:
+    def __init__(self, spec: EngineSpec, minutes: float, seed: int, fps: float | None = None) -> None:
         super().__init__(SourceConfig(uri=f"scenes://{seed}", name="scenes", pace="fast"))
         drawn_numbers(spec.labels, spec.name)  # for its error
         self.truth = Truth()
         self._rate_hz = spec.rate_hz
+        self._fps = min(fps or spec.rate_hz, spec.rate_hz)
         self._seed = seed
         self._scenes = max(1, round(60 * minutes / SCENE_S))
         self._frames = max(8, round(SCENE_S * spec.rate_hz))
         self._size = drawn_size(spec)
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+        share = self._fps / self._rate_hz
         for number, (video, labels) in enumerate(self._draw()):
             first = number * self._frames
             times_us = [round((first + index) * 1e6 / self._rate_hz) for index in range(self._frames + 1)]
@@ -95,6 +99,8 @@ class Scenes(Source):
             for index, (time_us, image) in enumerate(zip(times_us[:-1], video, strict=True)):
                 if stop.is_set():
                     return
+                if index and int(index * share) == int((index - 1) * share):
+                    continue  # the camera had no other frame since the last one
                 yield Frame(time_us, index, connection + number, lambda image=image: image)  # type: ignore[misc]
 
     def _draw(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:

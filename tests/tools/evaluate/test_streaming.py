@@ -152,6 +152,16 @@ def test_scenes_fill_the_minutes_and_are_the_same_for_the_same_seed() -> None:
     assert frames != shown(Scenes(DRAWN, 0.4, seed=2))
 
 
+@pytest.mark.parametrize(("fps", "shown_of_a_second"), [(10, 10), (5, 5), (3, 3), (60, 10)])
+def test_a_slower_camera_shows_some_frames_of_the_same_scenes(fps: float, shown_of_a_second: int) -> None:
+    all_frames = shown(Scenes(DRAWN, 0.4, seed=1))
+    frames = shown(Scenes(DRAWN, 0.4, seed=1, fps=fps))
+    assert len(frames) == 24 * shown_of_a_second
+    assert set(frames) <= set(all_frames)
+    longest = max(after - before for (before, _, _), (after, _, _) in pairwise(frames))
+    assert longest <= 1e6 / shown_of_a_second + 100_000
+
+
 def test_a_scene_begins_still_and_the_truth_has_no_holes() -> None:
     scenes = Scenes(DRAWN, 0.4, seed=1)
     times = [time_us for time_us, _, _ in shown(scenes)]
