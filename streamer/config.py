@@ -36,7 +36,7 @@ class SourceConfig(Section):
     read_s: PositiveSeconds = 2.0  # time limit of one read; a connection that exceeds it is given up
     width: Annotated[int, Field(gt=0)] | None = None  # webcams only: what to ask the camera for
     height: Annotated[int, Field(gt=0)] | None = None
-    fps: Annotated[float, Field(gt=0)] | None = None
+    fps: Annotated[float, Field(gt=0)] | None = None  # webcams, too; and of a raw video file, which has no timestamps
 
     @model_validator(mode="before")
     @classmethod
@@ -125,7 +125,9 @@ class Config(Section):
     buffer: Annotated[int, Field(ge=1)] = 8  # network-size frames that wait per stream before the oldest is dropped
     batch_wait_ms: Annotated[float, Field(ge=0)] = 3.0  # how long a step waits for frames of other streams that are due
     max_age_ms: Annotated[float, Field(gt=0)] | None = 250.0  # older frames are dropped, not inferred; null: no limit
-    frozen_s: PositiveSeconds | None = 10.0  # a camera whose picture does not change at all for so long is stalled
+    frozen_s: PositiveSeconds | None = (
+        10.0  # a camera with the very same picture for so long, in key frames too, is stalled
+    )
     capture: Capture = "thread"  # process: each source in a process of its own, so that a decoder's crash ends no run
     duration_s: PositiveSeconds | None = None  # stop after this time; null: run until stopped
     metrics: str | None = None  # HOST:PORT for /metrics (Prometheus) and /healthz, such as 127.0.0.1:9464; null: off

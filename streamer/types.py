@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,21 @@ Image = NDArray[np.uint8]
 
 Probabilities = NDArray[np.float32]
 """One row of softmax outputs, [K] float32."""
+
+
+class Timeline(NamedTuple):
+    """What a frame's time is told by. Times by different ones cannot be compared.
+
+    piece   of a file: how often its timestamps have leapt before
+    set_us  by how much this machine's clock has been set since the connection began, microseconds
+    """
+
+    piece: int = 0
+    set_us: int = 0
+
+
+ONE_TIMELINE = Timeline()
+"""Of a source whose time runs on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +42,8 @@ class Frame:
                 frame is read
     arrived_s   when it reached this machine, in seconds by the monotonic clock; of a file that is paced in real time:
                 when it was due. None: it is read as fast as it goes, and is as old as whoever reads it wants
+    timeline    what `time_us` is told by, within the connection
+    key         decoded from itself alone; others may only say that nothing has changed
     """
 
     time_us: int
@@ -33,3 +51,5 @@ class Frame:
     connection: int
     bgr: Callable[[], Image]
     arrived_s: float | None = None
+    timeline: Timeline = ONE_TIMELINE
+    key: bool = True

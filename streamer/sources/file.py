@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import threading
 import time
 from collections.abc import Generator
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,11 +22,19 @@ from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
 from streamer.sources.video import LIMITS, decode, has_decoder, open_video, picture, pts_us, video_stream
-from streamer.types import Frame
+from streamer.types import Frame, Timeline
 
 _USUAL_FPS = 30
-_LEAP_US = 24 * 3600 * 1_000_000
+_RAW_FPS = 25  # what others assume where nothing says it
+_MOST_FPS = 1000  # a header that says more is damaged
+_LEAP_US = 24 * 3600 * 1_000_000  # longer pauses are none
+_PAUSE_US = 5_000_000  # nor are they when a file plays in real time: nobody waits for an hour
+_DISORDER_US = 1_000_000  # timestamps that run back by no more than this are in disorder; beyond, they leap
+_UNTIMED = frozenset({"h264", "hevc", "vvc", "m4v", "mjpeg", "mpegvideo", "obu", "av1", "cavsvideo", "h261", "h263"})
+"""Formats without timestamps: FFmpeg makes them up, at 25 frames a second."""
 _FORMATS = "use a video file such as .mp4, .mkv or .avi"
+
+log = logging.getLogger(__name__)
 
 
 class FileSource(Source):
@@ -84,33 +94,51 @@ class FileSource(Source):
     def _read(
         self, container: InputContainer, stream: VideoStream, connection: int, stop: threading.Event
     ) -> Generator[Frame, None, None]:
-        timeline = _Timeline(round(1_000_000 / (stream.average_rate or _USUAL_FPS)))
         realtime = self.config.pace == "realtime"
-        start_us = UtcClock().now_us() if realtime else 0
-        start = time.monotonic()
+        timed = _UNTIMED.isdisjoint(container.format.name.split(","))
+        rate = stream.average_rate if timed else self._guessed_rate(stream)
+        timeline = _Timeline(round(1_000_000 / (rate or _USUAL_FPS)), _PAUSE_US if realtime else _LEAP_US)
+        utc, began_us = UtcClock(), time.monotonic_ns() // 1000
         index = -1
         for index, (frame, _) in enumerate(decode(container, stream, self.damaged, stop)):
-            at_us = timeline.place_us(pts_us(frame))
-            due = start + at_us / 1e6
-            if realtime and stop.wait(due - time.monotonic()):
-                return
-            yield Frame(
-                start_us + at_us, index, connection, partial(picture, frame, self.uri), due if realtime else None
-            )
+            at_us, due = timeline.place_us(pts_us(frame) if timed else None), None
+            if realtime:
+                due = (began_us + at_us) / 1e6
+                if stop.wait(due - time.monotonic()):
+                    return
+                at_us = utc.utc_us(began_us + at_us)
+            show, told_by = partial(picture, frame, self.uri), Timeline(timeline.piece, utc.set_us if realtime else 0)
+            yield Frame(at_us, index, connection, show, due, told_by)
         if index < 0 and not stop.is_set():
             advice = "it is damaged or cut off, copy it again; or larger than 8192x4320, scale it"
             raise SourceError(f"{self.uri}: not one frame could be decoded; {advice}")
+
+    def _guessed_rate(self, stream: VideoStream) -> Fraction | float:
+        """The frame rate of a file without timestamps, frames a second; told in the log."""
+        rate: Fraction | float | None = stream.codec_context.framerate
+        who = "as its headers say"
+        if self.config.fps:
+            rate, who = self.config.fps, "as `fps` of this source says"
+        elif not rate or not 1 <= rate <= _MOST_FPS:
+            rate, who = _RAW_FPS, "a guess; set `fps` of this source if it is another"
+        text = f"{self.uri}: has no timestamps; its times are counted at {float(rate):.4g} frames a second, {who}"
+        log.warning(text, extra={"stream": self.name})
+        return rate
 
 
 class _Timeline:
     """Places frames in microseconds from the first one, always later than the one before.
 
-    A timestamp that is missing, runs backwards or leaps by more than a day continues evenly. Damaged files have
+    A timestamp that is missing, runs backwards or leaps by more than `most_us` continues evenly. Damaged files have
     periods that are no better.
+
+    piece  how often timestamps have leapt, back or ahead: two recordings were joined, or time was cut out
     """
 
-    def __init__(self, period_us: int) -> None:
+    def __init__(self, period_us: int, most_us: int = _LEAP_US) -> None:
         self._period_us = period_us if 0 < period_us <= _LEAP_US else 1_000_000 // _USUAL_FPS
+        self._most_us = most_us
+        self.piece = 0
         self._shift = 0
         self._last: int | None = None
 
@@ -122,7 +150,9 @@ class _Timeline:
         elif pts is None:
             self._last += self._period_us
         else:
-            if not 0 < pts + self._shift - self._last <= _LEAP_US:
+            distance_us = pts + self._shift - self._last
+            if not 0 < distance_us <= self._most_us:
+                self.piece += not -_DISORDER_US <= distance_us <= 0
                 self._shift = self._last + self._period_us - pts
             self._last = pts + self._shift
         return self._last
