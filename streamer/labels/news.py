@@ -54,7 +54,8 @@ def _text(message: Message) -> tuple[str, int]:
         return f"source  {message.source} {message.detail}".rstrip(), message.ts.pub_us
     if isinstance(message, GapMessage):
         lost_s = (message.to_us - message.from_us) / 1e6
-        return f"gap     {lost_s:.2f} s lost ({message.reason})", message.to_us
+        what = f"{lost_s:+.2f} s by the clock" if message.reason == "clock" else f"{lost_s:.2f} s lost"
+        return f"gap     {what} ({message.reason})", message.to_us
     return "", now_us
 
 

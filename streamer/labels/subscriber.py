@@ -73,7 +73,7 @@ class Subscriber:
         self.timeout_s = timeout_s
         self._latest, self._max_age_ms, self._queue = mode == "latest", max_age_ms, queue
         self._seen: dict[tuple[str, Kind], tuple[str, int]] = {}  # -> session, seq of the last message
-        self._unread: OrderedDict[object, Message] = OrderedDict()
+        self._unread: OrderedDict[object, tuple[Message, float]] = OrderedDict()  # and when it arrived (monotonic)
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._wakers: set[partial[asyncio.Handle]] = set()  # of the async iterations that wait
@@ -156,17 +156,18 @@ class Subscriber:
     def _take(self) -> Message | None:
         """The oldest unread message that is not stale. The caller holds the lock."""
         while self._unread:
-            _, message = self._unread.popitem(last=False)
-            if not self._is_stale(message):
+            _, (message, arrived_s) = self._unread.popitem(last=False)
+            if not self._is_stale(message, arrived_s):
                 return message
             self.stale += 1
         return None
 
-    def _is_stale(self, message: Message) -> bool:
+    def _is_stale(self, message: Message, arrived_s: float) -> bool:
         frame_us = message.ts.frame_us
         if self._max_age_ms is None or frame_us is None or message.kind in ("status", "gap"):
             return False
-        return time.time() * 1e3 - frame_us / 1e3 > self._max_age_ms
+        waited_ms = (time.monotonic() - arrived_s) * 1e3  # which counts even while this machine's clock is set back
+        return max(time.time() * 1e3 - frame_us / 1e3, (message.age_ms or 0) + waited_ms) > self._max_age_ms
 
     def _receive(self, socket: zmq.Socket[bytes]) -> None:
         """The thread: until the context ends."""
@@ -209,7 +210,7 @@ class Subscriber:
         key = (message.stream, message.kind) if self._latest else next(self._numbers)
         with self._changed:
             self.dropped += key in self._unread
-            self._unread[key] = message
+            self._unread[key] = message, time.monotonic()
             if len(self._unread) > self._queue:
                 self._unread.popitem(last=False)
                 self.dropped += 1

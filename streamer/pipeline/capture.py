@@ -70,6 +70,8 @@ class Capture:
         health = self.reader.health(now)
         if health.state == "online" and (frozen := self.stream.frozen):
             health = replace(health, state="stalled", detail=frozen)
+        elif health.state == "online" and (slowness := self.stream.slowness[1]):
+            health = replace(health, detail=slowness)
         return replace(
             health,
             captured=self._done_captured + health.captured,

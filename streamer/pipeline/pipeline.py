@@ -1,44 +1,36 @@
 """The whole program, wired: a capture thread for each source, one thread that runs the engine and publishes.
 
-Threads begin here and in capture.py only. One that fails stops the pipeline with its error. A file's end, a camera's
-disconnect and a silent camera are three different things.
+Threads begin here and in capture.py only. One that fails stops the pipeline with its error.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from copy import deepcopy
-from typing import Any, Protocol
+from typing import Protocol
 
 from engines import Engine, EngineState
-from engines.errors import did_you_mean
 from streamer.config import Config, SourceConfig
-from streamer.errors import ConfigError, SourceError
-from streamer.labels.control import Control, Report, StreamReport
+from streamer.errors import ConfigError
+from streamer.labels.control import Control, Report
 from streamer.labels.messages import Kind, Message, MessageBuilder
 from streamer.labels.publisher import RETAINED, Publisher, wall_us
-from streamer.pipeline.capture import Capture
 from streamer.pipeline.meters import Meter, Probe
 from streamer.pipeline.rows import Rows
 from streamer.pipeline.shedding import Load
 from streamer.pipeline.stream import Stream
-from streamer.pipeline.summary import Summary, Totals
+from streamer.pipeline.summary import Summary
+from streamer.pipeline.watch import Watch
 from streamer.sources import Source, open_source
 from streamer.sources.reader import Health
 from streamer.types import Image
 
 IDLE_S = 0.05  # how long the engine's thread sleeps when nothing comes
 WATCH_S = 0.2  # how often it looks at the sources
-STATUS_S = 5.0
-STATE_S = 1.0
-JOIN_S = 0.6  # how long shutdown waits for the capture threads, all together
 MAX_STREAMS = 256  # that `add` adds to; a program that adds without end shall not take the machine down
-
-log = logging.getLogger(__name__)
 
 
 class Manager(Protocol):
@@ -85,20 +77,14 @@ class Pipeline:
         self._wake = threading.Event()
         spec = engine.spec
         self._build = publisher.build if publisher else MessageBuilder(spec.version, spec.mode, now_us=wall_us)
-        self._epochs: dict[str, int] = {}  # of the streams that were removed, in case they come back
         self._load = Load(1 / spec.rate_hz)
-        self.streams = [self._stream(source) for source in sources]
+        self._watch = Watch(self._load, self._step_ms, self._wake.set, self._forget)
+        self.streams = self._watch.streams
+        self.streams += [self._stream(source) for source in sources]
         self.draining = False
         self._rows = Rows(engine, self.streams, self._in_thread, self._probe)
-        self._past = Totals()
-        self._leaving: list[Capture] = []
         self._last: dict[tuple[str, Kind], Message] = {}
         self._age_ms = Meter()
-        self._captures: list[Capture] = []
-        self._health: dict[str, Health] = {}
-        self._told: dict[str, tuple[str, int]] = {}  # the state and the stage in the last status
-        self._status_due: dict[str, float] = {}
-        self._state_due: dict[str, float] = {}
 
     def run(self, stop: threading.Event) -> Summary:
         """Run in the calling thread. Raises the error of a thread that failed: SourceError, EngineError, ConfigError.
@@ -109,7 +95,7 @@ class Pipeline:
         started = time.monotonic()
         ends = started + (self._config.duration_s or float("inf"))
         watch_due = started
-        self._captures = [Capture(stream, self._wake.set) for stream in self.streams]
+        self._watch.begin()
         try:
             while not stop.is_set() and (now := time.monotonic()) < ends:
                 self.turned = now
@@ -126,7 +112,8 @@ class Pipeline:
                     self._control.poll(self)
                 if now >= watch_due and not self.draining:  # then the sources are silent because they were told to be
                     watch_due = now + WATCH_S
-                    if self._watch(now):
+                    self._load.look(now, self.streams, self._rows.waiting(self.streams))
+                    if self._watch.look(now):
                         break
                 self._arrange()  # before the next step: a stream that has ended says nothing more
         finally:
@@ -151,148 +138,43 @@ class Pipeline:
             self._load.turned(time.monotonic() - began)
         return bool(advanced)
 
-    @property
-    def stage(self) -> int:
-        """How far load is shed; 0: not at all."""
-        return self._load.stage
+    def _arrange(self) -> None:
+        """Bring the engine's rows in line with the streams."""
+        if error := self._rows.arrange(self.streams):
+            for stream in self._rows.waiting(self.streams):
+                self._watch.end(stream, f"the engine has no room for it: {error}")
 
-    def _watch(self, now: float) -> bool:
-        """Look at the sources, tell what changed; True when all have ended."""
-        self._leaving = [capture for capture in self._leaving if capture.thread.is_alive()]
-        self._load.look(now, self.streams, self._rows.waiting(self.streams))
-        for capture in list(self._captures):
-            if capture.added and isinstance(capture.error, SourceError):
-                self._end(capture, str(capture.error))
-                continue
-            if capture.error:
-                raise capture.error
-            capture.replace_if_hung(now)
-            stream, health = capture.stream, capture.health(now)
-            if health.state == "ended" and len(stream.ring):
-                continue  # not before its last frame has been seen
-            before = self._health.get(stream.name)
-            self._health[stream.name] = health
-            if health.state != "online":
-                stream.interrupt("shutdown" if health.state == "ended" else "gap")
-                if now >= self._state_due.get(stream.name, 0):
-                    self._state_due[stream.name] = now + STATE_S
-                    stream.repeat_state()
-            # the detail may tell for how long, and would be news all the time
-            state, detail = self._load.condition(stream, health)
-            changed = self._told.get(stream.name) != (state, self.stage)
-            if changed or now >= self._status_due.get(stream.name, 0):
-                self._status_due[stream.name] = now + STATUS_S
-                if before is None or before.state != health.state:
-                    log.info(f"source {health.state} {health.detail}".rstrip(), extra={"stream": stream.name})
-                self._told[stream.name] = state, self.stage
-                stream.status(state, detail, **self._counts(health))
-        ended = [health.state == "ended" for health in self._health.values()]
-        return bool(ended) and len(ended) == len(self._captures) and all(ended)
+    def _send(self, message: Message) -> None:
+        if message.kind in RETAINED:
+            self._last[message.stream, message.kind] = message
+        if self._publisher:
+            with self._probe.stage("publish"):
+                self._publisher.send(message)
+        for listener in self._listeners:
+            listener(message)
 
-    def _counts(self, health: Health) -> dict[str, Any]:
-        step_ms = self._rows.batcher.step_ms
-        return {
-            "captured": health.captured,
-            "reconnects": health.reconnects,
-            "stage": self.stage,
-            "fps_in": round(health.fps_in, 2) or None,
-            "step_ms_p50": step_ms.percentile(50),
-            "step_ms_p99": step_ms.percentile(99),
-        }
-
-    def report(self) -> Report:
-        """The run and its streams, for `status`."""
-        now = time.monotonic()
-        streams = []
-        for capture in self._captures:
-            stream, health = capture.stream, capture.health(now)
-            state, detail = self._load.condition(stream, health)
-            report = StreamReport(
-                stream=stream.name, uri=stream.source.uri, source=state, detail=detail,
-                epoch=stream.epoch, captured=health.captured, inferred=stream.inferred,
-            )  # fmt: skip
-            streams.append(report)
-        labels = self._publisher.address if self._publisher else None
-        return Report(self._engine.spec.version, self._build.session, labels, self.draining, streams)
-
-    def snapshot(self) -> list[Message]:
-        """The last state and status of every stream."""
-        return list(self._last.values())
-
-    def reset(self, name: str) -> int:
-        """Start a stream's temporal state anew; returns its epoch. ConfigError if there is no such stream."""
-        stream = self._capture(name).stream
-        stream.reset()
-        return stream.epoch
-
-    def add(self, config: SourceConfig) -> str:
-        """Begin one more stream; returns its name. ConfigError or SourceError if that cannot be.
-
-        It is captured at once, and seen by the engine when it has a row.
-        """
-        if self.draining:
-            raise ConfigError("the run is ending; no stream can be added any more")
-        if len(self.streams) >= MAX_STREAMS:
-            raise ConfigError(f"there are {len(self.streams)} streams already; remove one first")
-        names = [stream.name for stream in self.streams]
-        stream = self._stream(open_source(config, names, self._config.capture))
-        self.streams.append(stream)
-        self._captures.append(Capture(stream, self._wake.set, added=True))
-        return stream.name
-
-    def remove(self, name: str) -> None:
-        """End a stream. ConfigError if there is no such stream."""
-        self._end(self._capture(name))
-
-    def drain(self) -> None:
-        """Take no more frames, and end the run when those that were taken have been seen."""
-        self.draining = True
-        for capture in self._captures:
-            capture.stop()
-
-    def _capture(self, name: str) -> Capture:
-        for capture in self._captures:
-            if capture.stream.name == name:
-                return capture
-        names = [stream.name for stream in self.streams]
-        hint = did_you_mean(name, names, f"there are {', '.join(names) or 'none'}")
-        raise ConfigError(f"there is no stream {name[:64]!r}; {hint}")
+    def _shut_down(self) -> None:
+        if self._manager:
+            self._manager.stopping()
+        self._watch.close()
+        if self._publisher:
+            self._publisher.close()
+        self._rows.close()
 
     def _stream(self, source: Source) -> Stream:
-        epoch = self._epochs.pop(source.name, -1) + 1
+        epoch = self._watch.epochs.pop(source.name, -1) + 1
         spec, wake = self._engine.spec, self._wake.set
         stream = Stream(source, spec, self._config, self._build, self._send, wake, epoch, self._probe)
         self._load.widen(stream)
         return stream
 
-    def _end(self, capture: Capture, detail: str = "") -> None:
-        """A stream leaves while the others go on; `detail` says why if nobody asked for it."""
-        if detail:
-            log.warning("%s: removed: %s", capture.stream.name, detail)
-        stream, name = capture.stream, capture.stream.name
-        capture.stop()
-        capture.error = None  # its traceback would keep the stream until the garbage collector comes
-        stream.interrupt("shutdown")
-        health = capture.health(time.monotonic())
-        stream.status("stopped", detail, **self._counts(health))
-        self._past.add(stream, health)
-        self._captures.remove(capture)
-        self._leaving.append(capture)
-        self.streams.remove(stream)
-        self._epochs[name] = stream.epoch
-        for known in (self._health, self._told, self._status_due, self._state_due):
-            known.pop(name, None)
+    def _forget(self, name: str) -> None:
+        """A stream is no more."""
         for kind in RETAINED:
             self._last.pop((name, kind), None)
         self._probe.removed(name)
         if self._publisher:
             self._publisher.forget(name)
-
-    def _arrange(self) -> None:
-        """Bring the engine's rows in line with the streams."""
-        if error := self._rows.arrange(self.streams):
-            for stream in self._rows.waiting(self.streams):
-                self._end(self._capture(stream.name), f"the engine has no room for it: {error}")
 
     def _in_thread(self, make: Callable[[], EngineState]) -> Future[EngineState]:
         """Make a state of the engine in a thread of its own."""
@@ -308,61 +190,78 @@ class Pipeline:
         threading.Thread(target=run, name="new state", daemon=True).start()
         return made
 
-    def _send(self, message: Message) -> None:
-        if message.kind in RETAINED:
-            self._last[message.stream, message.kind] = message
-        if self._publisher:
-            with self._probe.stage("publish"):
-                self._publisher.send(message)
-        for listener in self._listeners:
-            listener(message)
+    def report(self) -> Report:
+        """The run and its streams, for `status`."""
+        labels = self._publisher.address if self._publisher else None
+        return Report(self._engine.spec.version, self._build.session, labels, self.draining, self._watch.reports())
 
-    def _shut_down(self) -> None:
-        if self._manager:
-            self._manager.stopping()
-        for capture in self._captures:
-            capture.stop()
-        deadline = time.monotonic() + JOIN_S
-        for capture in (*self._captures, *self._leaving):
-            capture.thread.join(max(0.0, deadline - time.monotonic()))
-            if capture.thread.is_alive():
-                name = capture.stream.name
-                told = {"stream": name}
-                log.warning("%s: the capture thread still hangs in %s", name, capture.source.uri, extra=told)
-        for capture in self._captures:
-            capture.stream.interrupt("shutdown")
-            capture.stream.status("stopped", **self._counts(capture.health(time.monotonic())))
-        if self._publisher:
-            self._publisher.close()
-        self._rows.close()
+    def snapshot(self) -> list[Message]:
+        """The last state and status of every stream."""
+        return list(self._last.values())
+
+    def reset(self, name: str) -> int:
+        """Start a stream's temporal state anew; returns its epoch. ConfigError if there is no such stream."""
+        stream = self._watch.find(name)
+        stream.reset()
+        return stream.epoch
+
+    def add(self, config: SourceConfig) -> str:
+        """Begin one more stream; returns its name. ConfigError or SourceError if that cannot be.
+
+        It is captured at once, and seen by the engine when it has a row.
+        """
+        if self.draining:
+            raise ConfigError("the run is ending; no stream can be added any more")
+        if len(self.streams) >= MAX_STREAMS:
+            raise ConfigError(f"there are {len(self.streams)} streams already; remove one first")
+        names = [stream.name for stream in self.streams]
+        stream = self._stream(open_source(config, names, self._config.capture))
+        self._watch.add(stream)
+        return stream.name
+
+    def remove(self, name: str) -> None:
+        """End a stream. ConfigError if there is no such stream."""
+        self._watch.end(self._watch.find(name))
+
+    def drain(self) -> None:
+        """Take no more frames, and end the run when those that were taken have been seen."""
+        self.draining = True
+        self._watch.stop()
+
+    @property
+    def stage(self) -> int:
+        """How far load is shed; 0: not at all."""
+        return self._load.stage
 
     def conditions(self) -> list[tuple[Stream, Health]]:
         """Every stream with its source's condition now; any thread may ask."""
-        now = time.monotonic()
-        return [(capture.stream, capture.health(now)) for capture in tuple(self._captures)]
+        return self._watch.conditions()
+
+    def details(self) -> list[str]:
+        """What is wrong with the sources, each in a sentence."""
+        return self._watch.details()
 
     def picture(self, name: str) -> Image | None:
         """The newest frame of a stream that was converted for the network; None if there is none."""
         return next((stream.picture for stream in self.streams if stream.name == name), None)
 
-    def details(self) -> list[str]:
-        """What is wrong with the sources, each in a sentence."""
-        return [health.detail for health in self._health.values() if health.detail]
+    def _step_ms(self, percent: float) -> float | None:
+        """A percentile of how long steps of the engine took."""
+        return self._rows.batcher.step_ms.percentile(percent)
 
     def summary(self) -> Summary:
         """What the run did so far."""
-        totals = deepcopy(self._past)
+        totals = deepcopy(self._watch.past)
         for stream, health in self.conditions():
             totals.add(stream, health)
-        step_ms = self._rows.batcher.step_ms
         return Summary(
             captured=totals.counts["captured"],
             inferred=totals.counts["inferred"],
             events=totals.counts["events"],
             dropped={reason: count for reason, count in totals.dropped.items() if count},
             reconnects=totals.counts["reconnects"],
-            step_ms_p50=step_ms.percentile(50),
-            step_ms_p99=step_ms.percentile(99),
+            step_ms_p50=self._step_ms(50),
+            step_ms_p99=self._step_ms(99),
             age_ms_p50=self._age_ms.percentile(50),
             age_ms_p99=self._age_ms.percentile(99),
         )

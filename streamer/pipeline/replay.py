@@ -37,8 +37,9 @@ def replay(
     for frame in source.frames(0, threading.Event()):
         captured += 1
         stream.offer(frame)
-        advance(batcher, [stream])
+        while advance(batcher, [stream]):
+            pass
         seen(frame)
     stream.interrupt("shutdown")
-    stream.status("ended", captured=captured)
+    stream.status("ended", "; ".join(stream.spells.values()), captured=captured)
     return stream

@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from streamer.opencv import cv2
-from streamer.types import Image
+from streamer.pipeline.pace import UNKNOWN, Distance
+from streamer.types import ONE_TIMELINE, Image, Timeline
 
 _STOP_POLL_S = 0.05  # how often a push that waits for space looks whether it should give up
 _CROP_MARGIN = 256 / 224  # networks with a centre crop were trained on pictures this much larger than their input
@@ -41,9 +42,9 @@ def _resize(image: Image, height: int, width: int) -> Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class Origin:
     """Where a picture of the ring comes from: the fields of its `Frame`, and how many sample periods the next one is
-    away.
+    away. `distance`: how far it is from the one before it.
     """
 
     time_us: int
@@ -51,6 +52,8 @@ class Stamp:
     connection: int
     arrived_s: float | None = None
     step: int = 1
+    timeline: Timeline = ONE_TIMELINE
+    distance: Distance = UNKNOWN
 
 
 class Ring:
@@ -63,7 +66,7 @@ class Ring:
     def __init__(self, capacity: int, height: int, width: int, on_push: Callable[[], None] = lambda: None) -> None:
         self._slots = np.zeros((capacity, height, width, 3), np.uint8)
         self._free = deque(range(capacity))
-        self._queue: deque[tuple[int, Stamp]] = deque()
+        self._queue: deque[tuple[int, Origin]] = deque()
         self._changed = threading.Condition()
         self._on_push = on_push
         self.dropped = {"ring_full": 0}
@@ -71,17 +74,8 @@ class Ring:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def push(
-        self,
-        time_us: int,
-        index: int,
-        connection: int,
-        image: Image,
-        wait: threading.Event | None = None,
-        arrived_s: float | None = None,
-        step: int = 1,
-    ) -> bool:
-        """Add a copy of `image` [height, width, 3], with the fields of its `Stamp`.
+    def push(self, origin: Origin, image: Image, wait: threading.Event | None = None) -> bool:
+        """Add a copy of `image` [height, width, 3].
 
         Without `wait` a full ring drops its oldest picture. With `wait` nothing is dropped: the call blocks until
         there is space, and gives up, with False, once that event is set.
@@ -96,17 +90,17 @@ class Ring:
                 self.dropped["ring_full"] += 1
             slot = self._free.popleft()
             np.copyto(self._slots[slot], image)
-            self._queue.append((slot, Stamp(time_us, index, connection, arrived_s, step)))
+            self._queue.append((slot, origin))
         self._on_push()
         return True
 
-    def pop(self, out: Image) -> Stamp | None:
+    def pop(self, out: Image) -> Origin | None:
         """Move the oldest picture into `out` [height, width, 3]; None when there is none."""
         with self._changed:
             if not self._queue:
                 return None
-            slot, stamp = self._queue.popleft()
+            slot, origin = self._queue.popleft()
             np.copyto(out, self._slots[slot])
             self._free.append(slot)
             self._changed.notify()
-            return stamp
+            return origin

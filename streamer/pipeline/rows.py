@@ -41,7 +41,7 @@ class Rows:
     def expects(self, now_s: float, until_s: float) -> bool:
         """Whether a step would run now without the frame of a stream that should arrive until then (monotonic)."""
         streams = [stream for stream in self._rows if stream]
-        ready = [len(stream.ring) > 0 for stream in streams]
+        ready = [stream.waiting > 0 for stream in streams]
         return any(ready) and any(not r and s.is_due(now_s, until_s) for s, r in zip(streams, ready, strict=True))
 
     def waiting(self, streams: Sequence[Stream]) -> list[Stream]:

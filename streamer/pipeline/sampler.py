@@ -12,16 +12,21 @@ they agree.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
+
+from streamer.types import ONE_TIMELINE, Timeline
 
 GapReason = Literal["gap", "reconnect", "clock"]
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The network's time has a hole: between the last frame taken and this one. `clock` may run backwards."""
+    """The network's time has a hole: between the last frame taken and this one.
+
+    clock: the time of this machine was set, or a camera's clock was; `to_us` may be before `from_us`.
+    """
 
     from_us: int
     to_us: int
@@ -30,10 +35,14 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether to take a frame; with a gap, the temporal state must start anew before it."""
+    """Whether to take a frame; with a gap, the temporal state must start anew before it.
+
+    missed: frames that the network would have taken since the one before, had there been any
+    """
 
     take: bool
     gap: Gap | None = None
+    missed: int = field(default=0, compare=False)
 
 
 SKIP = Decision(take=False)
@@ -56,16 +65,21 @@ class Sampler:
         self._period = 1_000_000 * rate.denominator
         self._max_gap = round(max_gap * self._period)
         self._connection: int | None = None
+        self._timeline = ONE_TIMELINE
         self._origin = self._due = 0  # the grid: its first point, the next one that wants a frame
         self._taken = self._latest = 0  # the last frame taken, the latest one offered
         self._step = 1  # of the last frame offered
 
-    def offer(self, time_us: int, connection: int, step: int = 1) -> Decision:
+    def offer(
+        self, time_us: int, connection: int, step: int = 1, timeline: Timeline = ONE_TIMELINE, patience_us: int = 0
+    ) -> Decision:
         """Decide about the next frame: captured at `time_us`, over the source's connection number `connection`.
 
-        step: how many periods the frame after this one will be away.
+        step: how many periods the frame after this one will be away. timeline: what `time_us` is told by. patience_us:
+        a distance that is usual for the source, and so no gap.
         """
         before, self._step = self._step, step
+        known, self._timeline = self._timeline, timeline
         t = time_us * self._scale
         if self._connection is None:
             self._connection = connection
@@ -73,18 +87,20 @@ class Sampler:
         if connection != self._connection:
             self._connection = connection
             return self._anchor(t, "reconnect")
-        if t <= self._taken - self._period:
+        if t <= self._taken - self._period or timeline.set_us != known.set_us:
             return self._anchor(t, "clock")
-        if t - self._taken > self._max_gap * before:
+        longest = max(self._max_gap, patience_us * self._scale) * before
+        if t - self._taken > longest or timeline.piece != known.piece:
             return self._anchor(t, "gap")
         wait = min(t - self._latest, self._period)  # how far the next frame is expected to be
         self._latest = max(self._latest, t)
         if 2 * (self._due - t) > wait:
             return SKIP
         nearest = (2 * (t - self._origin) + self._period) // (2 * self._period)
+        missed = nearest - (self._due - self._origin) // self._period
         self._due = self._origin + (nearest + 1) * self._period
         self._taken = t
-        return TAKE
+        return Decision(take=True, missed=missed) if missed > 0 else TAKE
 
     def _anchor(self, t: int, reason: GapReason | None) -> Decision:
         """Take the frame at t and let the grid begin there."""

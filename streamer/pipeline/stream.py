@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from engines import EngineSpec
 from streamer.config import Config
@@ -12,8 +15,10 @@ from streamer.errors import SourceError
 from streamer.labels.events import CloseReason, Decider, Event
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, topk
 from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.between import between
 from streamer.pipeline.meters import Probe
-from streamer.pipeline.ring import Ring, fit
+from streamer.pipeline.pace import MOST_PERIODS, Pace
+from streamer.pipeline.ring import Origin, Ring, fit
 from streamer.pipeline.sampler import Sampler
 from streamer.sources import Source
 from streamer.sources.frozen import Frozen
@@ -21,6 +26,9 @@ from streamer.types import Frame, Image, Probabilities
 
 STATE_EVERY_US = 1_000_000
 _LATE = 0.25  # sample periods: a frame that is later than this is not waited for any more
+
+_HOLES = 2  # so many, and the network is never ready
+Slowness = Literal["", "slow", "no labels"]
 
 EpochReason = Literal["gap", "reconnect", "clock", "reset"]
 """Why the temporal state starts anew: time was lost, or somebody asked for it."""
@@ -30,12 +38,14 @@ class Stream:
     """What the pipeline keeps of one source. `offer` belongs to the capture thread, all else to the engine's.
 
     epoch     how often the temporal state has been reset
-    inferred  frames that the network has seen
+    inferred  frames that the network has seen; pictures between them do not count
     frame_us  time of the last of them, microseconds UTC
     started   events that have begun
     gaps      how often time was lost, by reason; lost_us: how much, microseconds
     picture   the frame that was converted last, in full size, [H, W, 3]; nobody writes into it
     realtime  its frames come when they come; otherwise they wait for the engine
+    pace      how fast its source is
+    spells    the ways in which it has been too slow so far, each in a sentence
     step      take one of so many of the frames that the network should see: load is shed. Any thread may set it
     """
 
@@ -60,6 +70,8 @@ class Stream:
         self.frame_us: int | None = None
         self.picture: Image | None = None
         self._spec = spec
+        self._max_gap = config.max_gap
+        self._events = config.events
         self._publish = config.publish
         self._build = build
         self._send = send
@@ -74,6 +86,14 @@ class Stream:
         self._pass_over = 0  # so many frames more, because of the step
         self._max_age_s = None if config.max_age_ms is None else config.max_age_ms / 1e3
         self._frozen = Frozen(config.frozen_s) if config.frozen_s and source.noisy else None
+        self._key = False  # a key frame has come since the last picture that was converted
+        self.pace = Pace(spec.rate_hz)
+        self._taken_us: int | None = None  # time of the last frame of the source that was taken, and its picture
+        self._taken = np.zeros((spec.height, spec.width, 3), np.uint8)
+        self._between: deque[tuple[int, Image]] = deque()  # what comes before the next frame of the ring, with times
+        self.spells: dict[Slowness, str] = {}
+        self._holes = 0  # that the source itself left, one after the other, without a label between them
+        self._hole_s = 0.0  # the longest of them
         self._due_s: float | None = None  # when the next frame should arrive
         self._window_step = 1  # of the last frame inferred
         self._times: list[int] = []  # of the last T frames inferred
@@ -84,7 +104,9 @@ class Stream:
 
     def offer(self, frame: Frame, wait: threading.Event | None = None) -> None:
         """Convert a frame that the sampler wants and put it into the ring; `wait` as in `Ring.push`."""
-        wanted = self._wanted.offer(frame.time_us, frame.connection)
+        self._key |= frame.key
+        distance = self.pace.see(frame)
+        wanted = self._wanted.offer(frame.time_us, frame.connection, 1, frame.timeline, distance.patience_us)
         if not wanted.take:
             self._above_rate += 1
             return
@@ -101,11 +123,13 @@ class Stream:
             image = fit(self.picture, self._spec.height, self._spec.width, self._spec.fit)
         if frame.arrived_s is not None:
             self._due_s = frame.arrived_s + step / self._spec.rate_hz
-        self.ring.push(frame.time_us, frame.index, frame.connection, image, wait, frame.arrived_s, step)
+        origin = Origin(frame.time_us, frame.index, frame.connection, frame.arrived_s, step, frame.timeline, distance)
+        self.ring.push(origin, image, wait)
 
     def _is_frozen(self, picture: Image, frame: Frame) -> bool:
         """Whether the camera hangs and repeats itself; SourceError from time to time, so that it is connected again."""
-        if self._frozen is None or frame.arrived_s is None or not self._frozen.see(picture, frame.arrived_s):
+        key, self._key = self._key, False
+        if self._frozen is None or frame.arrived_s is None or not self._frozen.see(picture, frame.arrived_s, key):
             return False
         self._frozen_frames += 1
         if self._frozen.wants_connection():
@@ -117,7 +141,27 @@ class Stream:
         """What is wrong with a camera that sends the same picture over and over, in a sentence; "" for any other."""
         if not self._frozen:
             return ""
-        return f"{self.source.uri}: frozen: the very same picture for {self._frozen.for_s:.0f} s"
+        limit = f"frozen_s is {self._frozen.limit_s:g}"
+        return f"{self.source.uri}: frozen: the very same picture for {self._frozen.for_s:.0f} s; {limit}"
+
+    @property
+    def slowness(self) -> tuple[Slowness, str]:
+        """Whether the source gives too few frames, and what that means in a sentence."""
+        rate_hz, uri = self._spec.rate_hz, self.source.uri
+        if self._holes >= _HOLES:
+            most_s = max(self._max_gap, MOST_PERIODS) / rate_hz
+            advice = "raise its frame rate, or max_gap"
+            what = f"{uri}: no frame for {self._hole_s:.2g} s, again and again"
+            return "no labels", f"{what}; the model needs one every {most_s:.2g} s: no labels; {advice}"
+        if self.pace.slow and self.pace.rate_hz:
+            what = f"{uri}: {self.pace.rate_hz:.2g} frames a second, the model takes {rate_hz:g}"
+            return "slow", f"{what}: pictures in between are interpolated, and labels are less sure"
+        return "", ""
+
+    @property
+    def waiting(self) -> int:
+        """Frames, and pictures between them, that the network has not seen yet."""
+        return len(self.ring) + len(self._between)
 
     def is_due(self, now_s: float, until_s: float) -> bool:
         """Whether a frame should arrive until then, or should have just now, by the monotonic clock."""
@@ -128,36 +172,63 @@ class Stream:
         """Move the next frame that the network should see into the row: (there was one, it starts the state anew).
 
         Frames that arrived more than `max_age_ms` before `now_s`, of the monotonic clock, are dropped. A gap before the
-        frame ends the open event, raises the epoch and is told.
+        frame ends the open event, raises the epoch and is told. Where the source gave no frame that the network would
+        have seen, pictures between its frames come first.
         """
-        while stamp := self.ring.pop(row):
-            age_s = None if now_s is None or stamp.arrived_s is None else now_s - stamp.arrived_s
+        while not self._between and (origin := self.ring.pop(row)):
+            age_s = None if now_s is None or origin.arrived_s is None else now_s - origin.arrived_s
             if age_s is not None and self._max_age_s is not None and age_s > self._max_age_s:
                 self._too_old += 1
                 continue
-            decision = self._sampler.offer(stamp.time_us, stamp.connection, stamp.step)
+            distance, time_us = origin.distance, origin.time_us
+            decision = self._sampler.offer(
+                time_us, origin.connection, origin.step, origin.timeline, distance.patience_us
+            )
             if not decision.take:
                 self._passed_over += 1
                 continue
+            own = distance.before_us is not None and distance.before_us == self._taken_us  # nothing was left out
             if decision.gap:
                 gap = decision.gap
                 self._begin_epoch("gap", gap.from_us, gap.to_us, gap.reason)
+                if own and gap.reason == "gap":
+                    self._holes, self._hole_s = self._holes + 1, max(self._hole_s, (gap.to_us - gap.from_us) / 1e6)
+            elif own and distance.slow and decision.missed:
+                self._fill(row, origin, decision.missed)
             if age_s is not None:
                 self._probe.taken(self.name, age_s)
-            first = not self._times
-            self._window_step = stamp.step
-            self.frame_us = stamp.time_us
-            self._times = [*self._times, stamp.time_us][-self._spec.frames :]
-            return True, first
-        return False, False
+            self._window_step = origin.step
+            self._taken_us = time_us
+            np.copyto(self._taken, row)
+            self._between.append((time_us, self._taken))
+            kind, sentence = self.slowness
+            if kind:
+                self.spells.setdefault(kind, sentence)
+        if not self._between:
+            return False, False
+        self.frame_us, image = self._between.popleft()
+        np.copyto(row, image)
+        first = not self._times
+        self._times = [*self._times, self.frame_us][-self._spec.frames :]
+        return True, first
+
+    def _fill(self, after: Image, origin: Origin, count: int) -> None:
+        """Put `count` pictures between the frame taken last and this one, evenly in time, unless it is too far away."""
+        before_us = origin.distance.before_us
+        if before_us is None or (length_us := origin.time_us - before_us) > origin.distance.patience_us:
+            return
+        for number, image in enumerate(between(self._taken, after, count), 1):
+            self._between.append((before_us + length_us * number // (count + 1), image))
 
     def decide(self, probabilities: Probabilities, ready: bool, infer_us: int | None) -> None:
         """Tell what the network said of the frame taken last, probabilities [K]: score, events, label in force.
 
         A model with a hop says nothing between two evaluations, and then there is nothing to tell.
         """
-        self.inferred += 1
         now_us = self._times[-1]
+        self.inferred += now_us == self._taken_us
+        if ready:
+            self._holes, self._hole_s = 0, 0.0
         self._infer_us = now_us if infer_us is None else infer_us
         if self._spec.hop > 1 and not ready and len(self._times) == self._spec.frames:
             return
@@ -219,7 +290,10 @@ class Stream:
     def _begin_epoch(self, ends: CloseReason, from_us: int, to_us: int, reason: EpochReason) -> None:
         self.interrupt(ends)
         self.gaps[reason] += 1
-        self.lost_us[reason] += max(0, to_us - from_us)
+        if reason == "clock":
+            self._decider = Decider(self._spec.labels, self._events)  # what it knows is told by the other clock
+        else:
+            self.lost_us[reason] += to_us - from_us
         self.epoch += 1
         self._ready = False
         self._times = []

@@ -16,7 +16,7 @@ from streamer.errors import SourceError
 from streamer.opencv import cv2
 from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
-from streamer.types import Frame
+from streamer.types import Frame, Timeline
 
 _DEVICES = Path("/dev")
 _NAMES = Path("/sys/class/video4linux")
@@ -73,7 +73,7 @@ class CameraSource(Source):
         while not stop.is_set():
             if not capture.grab():
                 raise SourceError(f"{self.uri}: the camera sends nothing; was it unplugged? connecting again", "soon")
-            arrived_s, arrival_us = time.monotonic(), utc.now_us()
+            arrived_s, arrival_us, set_us = time.monotonic(), utc.now_us(), utc.set_us
             # the driver's timestamp, on the monotonic clock; 0 or -1 where there is none
             driver_us = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1000)
             decoded, image = capture.retrieve()
@@ -81,8 +81,10 @@ class CameraSource(Source):
                 self.damaged()
                 continue
             timed = driver_us > 0
-            time_us = clock.utc_us(driver_us if timed else None, arrival_us, utc.utc_us(driver_us) if timed else None)
-            yield Frame(time_us, index, connection, partial(np.asarray, image, np.uint8), arrived_s)
+            reference_us = utc.utc_us(driver_us) if timed else None
+            time_us = clock.utc_us(driver_us if timed else None, arrival_us, reference_us, set_us)
+            timeline = Timeline(set_us=set_us)
+            yield Frame(time_us, index, connection, partial(np.asarray, image, np.uint8), arrived_s, timeline)
             index += 1
 
 

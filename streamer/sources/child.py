@@ -32,7 +32,7 @@ from streamer.config import SourceConfig
 from streamer.errors import Retry, SourceError
 from streamer.sources import Source, open_source
 from streamer.sources.video import MOST_PIXELS
-from streamer.types import Frame
+from streamer.types import Frame, Timeline
 
 NEXT, PICTURE = b"next", b"picture"
 ROOM = 3 * MOST_PIXELS
@@ -47,6 +47,8 @@ class Got(msgspec.Struct, frozen=True, tag=True):
     time_us: int
     index: int
     arrived_s: float | None
+    timeline: Timeline
+    key: bool
     corrupt: int
 
 
@@ -81,7 +83,7 @@ def serve(source: Source, link: socket.socket, memory: mmap.mmap, stop: threadin
         try:
             with closing(source.frames(int(told), stop)) as frames:
                 for frame in frames:
-                    _send(link, Got(frame.time_us, frame.index, frame.arrived_s, source.corrupt))
+                    _send(link, _got(frame, source))
                     while (told := link.recv(LONGEST)) == PICTURE:
                         _send(link, _draw(frame, memory))
                     if told != NEXT:
@@ -90,6 +92,10 @@ def serve(source: Source, link: socket.socket, memory: mmap.mmap, stop: threadin
         except SourceError as error:
             answer = Failed(str(error)[: LONGEST // 8], error.retry, source.corrupt)
         _send(link, answer)
+
+
+def _got(frame: Frame, source: Source) -> Got:
+    return Got(frame.time_us, frame.index, frame.arrived_s, frame.timeline, frame.key, source.corrupt)
 
 
 def _draw(frame: Frame, memory: mmap.mmap) -> Drawn:

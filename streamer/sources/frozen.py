@@ -1,5 +1,9 @@
 """A camera that hangs and sends its last picture over and over, told from a still scene, whose noise is never twice the
 same. Pure.
+
+But encoders that save leave the noise of a still scene out: from one key frame to the next, for 10 s and more, they say
+that nothing has changed. A key frame of a healthy camera brings new noise. So a picture is frozen only if a key frame
+has shown it again.
 """
 
 from __future__ import annotations
@@ -10,11 +14,13 @@ from streamer.types import Image
 
 _MOST_S = 1.0  # between two pictures; what is longer was silence, which is another fault
 _RECONNECT = 3  # limits after which a new connection may help, and again after as many
+_KEYLESS = 10  # limits after which a picture is frozen that no key frame has shown again: there may be none
 _ROWS = 8  # one row in so many tells most pictures apart: 20 us at 640x480, 80 us at 1920x1080
 
 
 class Frozen:
-    """Watches a camera's pictures; frozen is one that has been the very same, pixel for pixel, for `limit_s`; so true.
+    """Watches a camera's pictures; frozen is one that has been the very same, pixel for pixel, for `limit_s`, with a
+    key frame among them; so true.
 
     for_s  how long the picture has been the same, by the times when pictures came
     """
@@ -22,19 +28,25 @@ class Frozen:
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
         self.for_s = 0.0
+        self._again = False  # a key frame has shown it again
         self._reconnect_s = _RECONNECT * limit_s
         self._picture: Image | None = None
         self._seen_s = 0.0
 
     def __bool__(self) -> bool:
-        return self.for_s >= self.limit_s
+        return self.for_s >= self.limit_s and (self._again or self.for_s >= _KEYLESS * self.limit_s)
 
-    def see(self, picture: Image, now_s: float) -> bool:
-        """Whether this picture, [H, W, 3], that came at `now_s` is a frozen one."""
+    def see(self, picture: Image, now_s: float, key: bool = True) -> bool:
+        """Whether this picture, [H, W, 3], that came at `now_s` is a frozen one.
+
+        key: it is a key frame, or one has come since the picture before.
+        """
         if self._picture is not None and _same(self._picture, picture):
             self.for_s += min(now_s - self._seen_s, _MOST_S)
+            self._again |= key
         else:
-            self._picture, self.for_s, self._reconnect_s = picture, 0.0, _RECONNECT * self.limit_s
+            self._picture, self.for_s, self._again = picture, 0.0, False
+            self._reconnect_s = _RECONNECT * self.limit_s
         self._seen_s = now_s
         return bool(self)
 

@@ -20,7 +20,7 @@ from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
 from streamer.sources.video import LIMITS, Damage, decode, has_decoder, open_video, picture, pts_us, video_stream
 from streamer.text import redact
-from streamer.types import Frame
+from streamer.types import Frame, Timeline
 
 _QUICK = {"analyzeduration": "0", "probesize": "32", "fpsprobesize": "0"}  # opens in 50 ms instead of 1.6 s
 _THOROUGH = {"analyzeduration": "1000000", "probesize": "500000"}  # for cameras that describe themselves late
@@ -122,10 +122,12 @@ class NetworkSource(Source):
         timed = _UNTIMED.isdisjoint(container.format.name.split(","))
         for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop)):
             pts = pts_us(frame) if timed else None
-            time_us = clock.utc_us(pts, utc.now_us(), _reference_us(packet, pts))
+            arrival_us, arrived_s = utc.now_us(), time.monotonic()
+            time_us = clock.utc_us(pts, arrival_us, _reference_us(packet, pts), utc.set_us)
             if damage.hides(frame, packet):
                 continue
-            yield Frame(time_us, index, connection, partial(picture, frame, self.uri), time.monotonic())
+            show, timeline = partial(picture, frame, self.uri), Timeline(set_us=utc.set_us)
+            yield Frame(time_us, index, connection, show, arrived_s, timeline, frame.key_frame)
 
 
 class _UnclearError(SourceError):

@@ -20,7 +20,7 @@ from streamer.errors import SourceError
 from streamer.opencv import cv2
 from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
-from streamer.types import Frame, Image
+from streamer.types import Frame, Image, Timeline
 
 _OBJECT = 0.36  # side of the object at rest, in picture heights
 
@@ -89,16 +89,18 @@ class PatternSource(Source):
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
         realtime = self.config.pace == "realtime"
-        self._start_us = UtcClock().now_us() if realtime else 0
-        start = time.monotonic()
+        utc, began_us = UtcClock(), time.monotonic_ns() // 1000
+        self._start_us = 0
         for index in itertools.count():
             at_s = index / self.fps
-            due = start + at_s if realtime else None
+            due = began_us / 1e6 + at_s if realtime else None
             stopped = stop.is_set() if due is None else stop.wait(due - time.monotonic())
             if stopped or at_s >= self.duration_s:
                 return
-            _, pose = self._script.at(at_s)
-            yield Frame(self._start_us + round(at_s * 1e6), index, connection, partial(self._scene.draw, pose), due)
+            if realtime:
+                self._start_us = utc.utc_us(began_us)
+            time_us, draw = self._start_us + round(at_s * 1e6), partial(self._scene.draw, self._script.at(at_s)[1])
+            yield Frame(time_us, index, connection, draw, due, Timeline(set_us=utc.set_us))
 
     def truth(self, time_us: int) -> str:
         """What the object does at this time of a frame, in the connection that was begun last."""

@@ -59,7 +59,9 @@ class ProcessSource(Source):
             answer = self._ask(child, str(connection).encode(), stop)
             while isinstance(answer, Got):
                 convert = partial(self._picture, child)
-                yield Frame(answer.time_us, answer.index, connection, convert, answer.arrived_s)
+                yield Frame(
+                    answer.time_us, answer.index, connection, convert, answer.arrived_s, answer.timeline, answer.key
+                )
                 answer = self._ask(child, NEXT, stop)
             if isinstance(answer, Failed):
                 waits = self.live

@@ -197,7 +197,8 @@ class Recorder:
         """Take the next frame. ToolError if a clip cannot be written."""
         if self._stop.is_set() or frame.connection > 0:
             return  # a clip is of one connection; `record` ends at the next one
-        now_us, countdown_us = frame.time_us, _us(self._plan.countdown_s)
+        countdown_us = _us(self._plan.countdown_s)
+        now_us = frame.time_us - frame.timeline.set_us  # whoever sets the clock does not cut the clip
         if self._begin_us is None:
             self._begin_us = now_us + countdown_us
         if self._clip and now_us >= self._clip.end_us:

@@ -6,6 +6,7 @@ const DRAW_MS = 66; // timelines
 const TELL_MS = 200; // bars and numbers: slow enough to read
 const STALE_MS = 10_000; // what the publisher did before it was restarted stays this long
 const DAY_MS = 86_400_000;
+const SET_MS = 10 * 1000; // a clock that is so far back was set
 const REFUSED = 4401;
 const FULL = 4429;
 const LISTED = 12; // events in the list of a stream alone
@@ -37,7 +38,7 @@ class Clock {
 
   see({ ts, age_ms: age }, live) {
     const seen = (age > DAY_MS ? ts.frame_us : ts.pub_us) / 1000 - performance.now();
-    if (this.offset === null || seen > this.offset) this.offset = seen;
+    if (this.offset === null || seen > this.offset || seen < this.offset - SET_MS) this.offset = seen;
     else if (live) this.offset += (seen - this.offset) / 100; // a clock slower than ours
   }
 
@@ -141,7 +142,7 @@ class Tile {
     const there = ["online", "degraded", "ended"].includes(status.source);
     if (there) this.timeline.close(this.clock.now(), true);
     else this.timeline.put("lost", this.timeline.spans.get("lost")?.start ?? this.clock.now(), null, null, status.source);
-    $(".notice", this.element).textContent = there ? "" : [status.source, status.detail].filter(Boolean).join(": ");
+    $(".notice", this.element).textContent = there ? status.detail : [status.source, status.detail].filter(Boolean).join(": ");
   }
 
   on_event(event) {
@@ -153,7 +154,7 @@ class Tile {
   }
 
   on_gap({ from_us: from, to_us: to, reason, seq }) {
-    if (to > from) this.timeline.put(`gap ${seq}`, from / 1000, to / 1000, null, `${((to - from) / 1e6).toFixed(1)} s lost (${reason})`);
+    if (to > from && reason !== "clock") this.timeline.put(`gap ${seq}`, from / 1000, to / 1000, null, `${((to - from) / 1e6).toFixed(1)} s lost (${reason})`);
   }
 
   list(id, event, length) {

@@ -14,6 +14,7 @@ from streamer.labels.messages import StatusMessage
 from streamer.labels.publisher import Publisher
 from streamer.labels.subscriber import Subscriber
 from streamer.pipeline.pipeline import Pipeline
+from streamer.pipeline.ring import Origin
 
 from ..pipeline.seeing import SPEC, Film, picture
 from ..pipeline.test_pipeline import Camera
@@ -79,7 +80,7 @@ def test_each_reason_of_a_drop_and_of_a_gap_is_counted(wait_for: WaitFor) -> Non
             (92 * second, 0),  # a gap
             (99 * second, 1),  # a reconnect
         ):
-            ring.push(time_us, 0, connection, picture(0)[:8, :8])
+            ring.push(Origin(time_us, 0, connection), picture(0)[:8, :8])
         camera.damaged()
 
         def found(*sample: str) -> float:

@@ -39,6 +39,11 @@ def test_people_see_a_line_for_each_event_change_and_gap() -> None:
     ]
 
 
+def test_a_clock_that_was_set_is_told_by_how_much_and_not_as_time_that_was_lost() -> None:
+    gap = builder().gap("cam1", STAMP, 1_700_003_600_000_000, 1_700_000_000_000_000, "clock")
+    assert printed([gap]) == ["22:13:20.000Z  cam1  gap     -3600.00 s by the clock (clock)"]
+
+
 def test_what_did_not_change_is_not_printed_again() -> None:
     build = builder()
     messages: list[Message] = []

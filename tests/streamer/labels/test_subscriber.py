@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -147,6 +148,23 @@ def test_stale_labels_are_skipped_and_counted_but_not_status_and_gap() -> None:
         messages = arrived(publisher, subscriber, 3)
         assert [(message.kind, message.seq) for message in messages] == [("status", 0), ("gap", 0), ("score", 1)]
         assert (subscriber.stale, subscriber.missed) == (2, 0)
+
+
+def test_what_waited_here_is_stale_even_when_the_clock_was_set_back_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    with publish() as publisher, subscribe(publisher, max_age_ms=60_000) as subscriber:
+        publisher.send(score(publisher, Stamp(frame_us=wall_us())))
+        assert len(arrived(publisher, subscriber, 1)) == 1
+        publisher.send(score(publisher, Stamp(frame_us=wall_us())))
+        for _ in moments():
+            if subscriber._unread:
+                break
+        now, now_s = time.time(), time.monotonic()
+        monkeypatch.setattr(time, "time", lambda: now - 3600)
+        monkeypatch.setattr(time, "monotonic", lambda: now_s + 61)
+        with subscriber._changed:
+            assert subscriber._take() is None
+        assert subscriber.stale == 1
+        monkeypatch.undo()
 
 
 def test_what_is_not_a_label_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:

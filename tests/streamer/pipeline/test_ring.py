@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from streamer.pipeline.ring import Fit, Ring, fit
+from streamer.pipeline.ring import Fit, Origin, Ring, fit
 from streamer.types import Image
 
 
@@ -25,8 +25,8 @@ def drain(ring: Ring) -> list[tuple[int, int]]:
 
 def test_pictures_come_out_in_order_with_their_stamps() -> None:
     ring = Ring(4, 4, 6)
-    ring.push(1000, 7, 2, picture(50))
-    ring.push(2000, 8, 2, picture(60))
+    ring.push(Origin(1000, 7, 2), picture(50))
+    ring.push(Origin(2000, 8, 2), picture(60))
     assert len(ring) == 2
     out = picture(0)
     stamp = ring.pop(out)
@@ -45,14 +45,14 @@ def test_an_empty_ring_gives_nothing_and_leaves_the_picture_alone() -> None:
 def test_a_full_ring_drops_the_oldest_and_counts_it() -> None:
     ring = Ring(3, 4, 6)
     for index in range(10):
-        assert ring.push(index, index, 0, picture(index))
+        assert ring.push(Origin(index, index, 0), picture(index))
     assert ring.dropped == {"ring_full": 7}
     assert drain(ring) == [(7, 7), (8, 8), (9, 9)]
 
 
 def test_the_ring_keeps_copies() -> None:
     ring, image = Ring(2, 4, 6), picture(1)
-    ring.push(0, 0, 0, image)
+    ring.push(Origin(0, 0, 0), image)
     image[:] = 2
     assert drain(ring) == [(0, 1)]
 
@@ -60,14 +60,14 @@ def test_the_ring_keeps_copies() -> None:
 def test_on_push_is_called_after_the_picture_is_there() -> None:
     lengths: list[int] = []
     ring = Ring(2, 4, 6, on_push=lambda: lengths.append(len(ring)))
-    ring.push(0, 0, 0, picture(0))
-    ring.push(0, 1, 0, picture(0))
+    ring.push(Origin(0, 0, 0), picture(0))
+    ring.push(Origin(0, 1, 0), picture(0))
     assert lengths == [1, 2]
 
 
 def test_a_push_that_waits_loses_nothing() -> None:
     ring, stop = Ring(2, 4, 6), threading.Event()
-    producer = threading.Thread(target=lambda: [ring.push(i, i, 0, picture(i % 256), stop) for i in range(500)])
+    producer = threading.Thread(target=lambda: [ring.push(Origin(i, i, 0), picture(i % 256), stop) for i in range(500)])
     producer.start()
     found: list[tuple[int, int]] = []
     while len(found) < 500 and (producer.is_alive() or len(ring)):
@@ -79,9 +79,9 @@ def test_a_push_that_waits_loses_nothing() -> None:
 
 def test_a_push_that_waits_gives_up_when_told_to_stop() -> None:
     ring, stop = Ring(1, 4, 6), threading.Event()
-    ring.push(0, 0, 0, picture(5))
+    ring.push(Origin(0, 0, 0), picture(5))
     results: list[bool] = []
-    producer = threading.Thread(target=lambda: results.append(ring.push(1, 1, 0, picture(6), stop)))
+    producer = threading.Thread(target=lambda: results.append(ring.push(Origin(1, 1, 0), picture(6), stop)))
     producer.start()
     stop.set()
     producer.join(10)
@@ -91,7 +91,7 @@ def test_a_push_that_waits_gives_up_when_told_to_stop() -> None:
 
 def test_two_threads_never_see_a_torn_or_repeated_picture() -> None:
     ring = Ring(2, 4, 6)
-    producer = threading.Thread(target=lambda: [ring.push(i, i, 0, picture(i % 256)) for i in range(3000)])
+    producer = threading.Thread(target=lambda: [ring.push(Origin(i, i, 0), picture(i % 256)) for i in range(3000)])
     producer.start()
     found: list[tuple[int, int]] = []
     while producer.is_alive() or len(ring):

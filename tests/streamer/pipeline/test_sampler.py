@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.pipeline.sampler import SKIP, TAKE, Decision, Gap, Sampler
+from streamer.types import Timeline
 
 START = 1_800_000_000_000_000  # a time of day in microseconds UTC
 PERIOD = 100_000  # of 10 Hz
@@ -102,6 +103,36 @@ def test_a_clock_that_jumps_ahead_is_a_gap_and_sampling_goes_on() -> None:
     found = run([(t, 0) for t in times])
     assert [d.gap.reason for _, _, d in found if d.gap] == ["gap"]
     assert len(found) == 20
+
+
+@pytest.mark.parametrize("by_us", [-(10**12), -200_000, 200_000, 10**12])
+def test_a_clock_that_was_set_is_a_gap_that_says_so(by_us: int) -> None:
+    sampler = Sampler(10)
+    sampler.offer(START, 0)
+    found = sampler.offer(START + PERIOD + by_us, 0, timeline=Timeline(set_us=by_us))
+    assert found == Decision(take=True, gap=Gap(START, START + PERIOD + by_us, "clock"))
+    assert sampler.offer(START + 2 * PERIOD + by_us, 0, timeline=Timeline(set_us=by_us)) == TAKE
+
+
+def test_a_leap_of_a_file_is_a_gap_although_time_goes_on_evenly() -> None:
+    sampler = Sampler(10)
+    sampler.offer(0, 0)
+    assert sampler.offer(PERIOD, 0, timeline=Timeline(piece=1)).gap == Gap(0, PERIOD, "gap")
+    assert sampler.offer(2 * PERIOD, 0, timeline=Timeline(piece=1)) == TAKE
+
+
+def test_a_distance_that_is_usual_for_the_source_is_no_gap() -> None:
+    sampler = Sampler(10)
+    sampler.offer(0, 0)
+    assert sampler.offer(5 * PERIOD, 0, patience_us=5 * PERIOD).gap is None
+    assert sampler.offer(10 * PERIOD + 1, 0, patience_us=5 * PERIOD).gap == Gap(5 * PERIOD, 10 * PERIOD + 1, "gap")
+
+
+@pytest.mark.parametrize("fps", [2, 3, 4, 7, 9.5, 10])
+def test_what_a_slow_source_did_not_give_is_counted(fps: float) -> None:
+    sampler = Sampler(10)
+    decisions = [sampler.offer(time_us, 0, patience_us=10**6) for time_us in camera(fps, 60)]
+    assert len(decisions) + sum(decision.missed for decision in decisions) == pytest.approx(600, abs=6)
 
 
 def test_frames_slightly_out_of_order_are_skipped() -> None:

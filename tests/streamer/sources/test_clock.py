@@ -131,6 +131,76 @@ def test_a_camera_with_a_wrong_clock_is_not_believed(lie_us: int) -> None:
         assert clock.utc_us(number * FRAME, arrival, arrival + lie_us) == arrival
 
 
+HOUR = 3_600_000_000
+
+
+@pytest.mark.parametrize("by_us", [-48 * HOUR, -HOUR, -500_000, 200_000, 60_000_000, HOUR])
+def test_when_the_clock_is_set_frames_go_on_by_the_new_one_and_keep_their_distances(by_us: int) -> None:
+    rng = random.Random(0)
+    frames = camera(20, lambda _: LATENCY + rng.randint(0, 60_000))
+    clock, found = CaptureClock(), []
+    for number, (captured, pts, arrival) in enumerate(frames):
+        set_us = by_us if number >= 300 else 0
+        found.append(clock.utc_us(pts, arrival + set_us, set_us=set_us) - set_us - captured)
+    assert min(found[30:]) >= LATENCY
+    assert max(found[30:]) <= LATENCY + 8_000
+
+
+class Machine:
+    """Clocks in the hand of a test: the monotonic one goes on by 1 ms with every look."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._ns = 10**12
+        self.slept_ns, self.wall_ns = 5 * 10**9, START * 1000
+        patch.setattr(time, "monotonic_ns", self._look)
+        patch.setattr(time, "clock_gettime_ns", lambda _: self._ns + self.slept_ns)
+        patch.setattr(time, "time_ns", lambda: self._ns + self.slept_ns + self.wall_ns)
+
+    def _look(self) -> int:
+        self._ns += 10**6
+        return self._ns
+
+    def right(self, clock: UtcClock) -> bool:
+        """Whether it tells the time that is set, to 10 ms."""
+        return abs(clock.now_us() - time.time_ns() // 1000) < 10_000
+
+
+@pytest.mark.parametrize("by_s", [-86_400 * 3, -3600, -60, -0.15, 0.15, 60, 3600, 86_400 * 3])
+def test_a_clock_that_is_set_is_followed_at_once_and_told(by_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    clock = UtcClock()
+    assert machine.right(clock)
+    machine.wall_ns += round(by_s * 1e9)
+    assert machine.right(clock)
+    assert clock.set_us == pytest.approx(by_s * 1e6, abs=2)
+    machine.wall_ns -= round(by_s * 1e9)
+    assert machine.right(clock)
+    assert clock.set_us == pytest.approx(0, abs=4)
+
+
+def test_a_clock_that_is_slewed_was_not_set_and_many_small_steps_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    clock = UtcClock()
+    for step in range(1, 12):
+        machine.wall_ns += 10_000_000
+        clock.now_us()
+        assert clock.set_us == (0 if step <= 10 else 110_000)
+
+
+def test_sleep_of_the_machine_is_time_that_went_by_and_no_clock_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    clock = UtcClock()
+    machine.slept_ns += 8 * 3600 * 10**9
+    assert machine.right(clock)
+    assert clock.set_us == 0
+
+
+def test_frames_that_waited_while_the_machine_slept_keep_their_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = camera(20, lambda number: LATENCY if number < 300 else max(LATENCY, 8 * HOUR - (number - 300) * FRAME))
+    found = errors(frames)
+    assert set(found[:320]) == {LATENCY}
+
+
 def test_utc_runs_evenly_with_the_monotonic_clock() -> None:
     clock = UtcClock()
     assert abs(clock.now_us() - time.time_ns() // 1000) < 1_000_000

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from streamer.config import Config
 from streamer.labels.messages import EventMessage, GapMessage, StateMessage, StatusMessage
 from streamer.sources import open_source
 from streamer.sources.frozen import Frozen
-from streamer.types import Image
+from streamer.types import Frame, Image
 
 from ..pipeline.test_load import RealCamera
 from ..pipeline.test_pipeline import Run
@@ -40,6 +42,43 @@ def test_one_pixel_that_differs_is_a_live_camera(at: tuple[int, int]) -> None:
     assert not any(frozen.see(grey(100 + n % 2, at), now_s=n / 10) for n in range(100))
 
 
+def smart(key_s: float, frozen: bool) -> list[tuple[float, bool]]:
+    """How long a picture has been the same, and whether it is frozen, at 10 a second for 200 s: an encoder that says
+    nothing between its key frames, which differ unless the camera is frozen.
+    """
+    frozen_, found = Frozen(limit_s=10), []
+    for number in range(2000):
+        key = number % round(10 * key_s) == 0
+        shown = 0 if frozen else number // round(10 * key_s)
+        found.append((number / 10, frozen_.see(grey(shown, at=(5, 5)), now_s=number / 10, key=key)))
+    return found
+
+
+@pytest.mark.parametrize("key_s", [1, 12, 20, 60, 95])
+def test_a_still_camera_that_says_nothing_between_key_frames_is_not_frozen(key_s: float) -> None:
+    assert not any(frozen for _, frozen in smart(key_s, frozen=False))
+
+
+@pytest.mark.parametrize(("key_s", "since_s"), [(0.1, 10), (2, 10), (12, 12), (60, 60), (1000, 100)])
+def test_a_frozen_camera_is_known_by_the_key_frame_that_shows_the_same_again(key_s: float, since_s: float) -> None:
+    assert next(at_s for at_s, frozen in smart(key_s, frozen=True) if frozen) == pytest.approx(since_s, abs=0.11)
+
+
+def test_a_key_frame_that_the_model_does_not_want_counts(wait_for: WaitFor) -> None:
+    """The camera has 30 frames a second, and only the second of three, which is not taken, is a key frame."""
+
+    class Smart(RealCamera):
+        def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+            for frame in super().frames(connection, stop):
+                yield replace(frame, key=frame.index % 30 == 1)
+
+    camera = Smart()
+    camera.frozen.set()
+    run = Run([camera], Config(frozen_s=0.5))
+    wait_for(lambda: run.said(StatusMessage, source="stalled"))
+    run.finish()
+
+
 def test_silence_between_two_pictures_that_are_the_same_counts_little() -> None:
     frozen = Frozen(limit_s=10)
     assert [frozen.see(grey(0), now_s=100.0 * n) for n in range(12)] == [False] * 10 + [True] * 2
@@ -63,6 +102,7 @@ def test_a_camera_that_repeats_its_last_picture_is_stalled_and_its_label_does_no
     wait_for(lambda: run.said(StatusMessage, source="stalled"))
     status = run.said(StatusMessage, source="stalled")[0]
     assert "test://camera: frozen: the very same picture for" in status.detail
+    assert status.detail.endswith("; frozen_s is 0.5")
     assert run.said(EventMessage)[-1].reason == "gap"
     assert run.said(StateMessage)[-1].label is None
     wait_for(lambda: run.said(StatusMessage, source="offline"))

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
 from streamer.commands.options import make_sources
 from streamer.config import Capture, Config, SourceConfig
 from streamer.errors import SourceError
 from streamer.sources import Source, open_source
+from streamer.sources.child import LONGEST, NEXT, Answer, serve
 from streamer.sources.process import ProcessSource
 from streamer.sources.reader import Reader
-from streamer.types import Frame
+from streamer.types import Frame, Timeline
 from tests.conftest import WaitFor
 from tools.cameras import HttpCamera, RtspServer
 from tools.cameras.barcode import read_barcode
@@ -99,6 +104,30 @@ def test_a_file_at_its_own_pace_is_stamped_with_the_time_of_day(
     begin_us = found[0][0].time_us
     assert [frame.time_us - begin_us for frame, _ in found] == [0, 100_000, 200_000]
     assert before - 0.1 <= begin_us / 1e6 <= time.time()
+
+
+def test_what_a_frame_says_of_its_time_and_its_kind_comes_through() -> None:
+    class Told(Source):
+        def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+            for index in range(3):
+                image = np.zeros((2, 2, 3), np.uint8)
+                timeline = Timeline(index, 3_600_000_000 * index)
+                yield Frame(index, index, connection, lambda image=image: image, 5.0, timeline, index == 1)  # type: ignore[misc]
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        child = threading.Thread(
+            target=serve, args=(Told(SourceConfig(uri="0")), theirs, mmap.mmap(-1, 64), threading.Event())
+        )
+        child.start()
+        found = []
+        for number in range(3):
+            ours.send(NEXT if number else b"0")
+            answer = msgspec.msgpack.decode(ours.recv(LONGEST), type=Answer)
+            found.append((answer.timeline, answer.key))
+        ours.shutdown(socket.SHUT_WR)
+        child.join(10)
+    assert found == [(Timeline(n, 3_600_000_000 * n), n == 1) for n in range(3)]
 
 
 def test_pictures_are_converted_when_they_are_asked_for(isolated: Open) -> None:

@@ -18,6 +18,7 @@ from streamer.view.server import PageServer
 
 from ..pipeline.seeing import SPEC, picture
 from ..pipeline.test_pipeline import Camera, Run
+from ..pipeline.test_slow import SlowCamera
 from .conftest import Serve
 from .peers import Speaker
 
@@ -111,6 +112,16 @@ def test_the_page_shows_the_picture_the_published_label_and_how_the_stream_is(
     expect(lambda: abs(brightness(door) - picture(0).mean()) < 5, tab)
     expect(lambda: door.locator('[data-fact="source"]').inner_text() == "online", tab)
     expect(lambda: door.locator('[data-fact="age"]').inner_text().endswith(" ms"), tab)
+    run.finish()
+
+
+def test_a_camera_that_is_too_slow_says_so_on_its_picture(serve: Serve, visit: Callable[..., Page]) -> None:
+    page = serve()
+    run = Shown(page, [SlowCamera(1.1)])
+    tab = visit(page)
+    camera = tile(tab, "camera")
+    camera.locator(".notice", has_text="no labels; raise its frame rate, or max_gap").wait_for()
+    assert camera.get_attribute("data-source") == "online"
     run.finish()
 
 

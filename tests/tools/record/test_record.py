@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pty
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -79,6 +81,18 @@ def test_a_live_source_is_recorded_as_time_goes_by(tmp_path: Path, capsys: pytes
     assert "wave-0002.mp4: 12 frames, 0.4 s" in out
     assert "recorded 2 of 2 clips of wave" in out
     assert err == ""
+
+
+@pytest.mark.parametrize("by_s", [-3600, 3600])
+def test_a_clock_that_is_set_meanwhile_does_not_cut_a_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_s: int
+) -> None:
+    real_ns, looks = time.time_ns, itertools.count()
+    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + (by_s * 10**9 if next(looks) > 8 else 0))
+    options = ("--clips", 1, "--seconds", 0.5, "--countdown", 0, "--pause", 0)
+    assert record_to(tmp_path, "pattern://swipe?size=160x120", *options) == 0
+    times, _ = contents(tmp_path / "wave/wave-0001.mp4")
+    assert times == [pytest.approx(index * 1e6 / 30, abs=2) for index in range(15)]
 
 
 def test_frames_keep_the_times_at_which_they_were_captured(tmp_path: Path, write_video: Callable[..., Path]) -> None:
