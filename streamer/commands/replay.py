@@ -75,6 +75,6 @@ def replay(
             stream = replay_source(source, engine, settings, write, *([video.frame] if video else []))
             damage = f", {source.corrupt} damaged" if source.corrupt else ""
             typer.echo(f"{source.uri}: {stream.inferred} frames inferred, {stream.started} events{damage}", err=True)
-            for spell in stream.spells.values():
+            for spell in stream.slowness.spells.values():
                 typer.echo(spell, err=True)
         target.flush()

@@ -8,7 +8,7 @@ ring.py      `Ring.push`: the newest frames of a stream, in memory that is taken
 pipeline.py  `Pipeline.run`: the engine's thread; turns the loop, answers requests
 rows.py      `Rows.step`: which stream has which row of the engine's state
 stream.py    `advance`, `Stream.take`: the next frame of each stream goes into its row of the batch
-between.py   `between`: what a source slower than the network did not show comes before its next frame
+between.py   `Coming.add`: what a source slower than the network did not show comes before its next frame
 batcher.py   `Batcher.step`: one step of the engine for all rows that have a frame: probabilities [rows, K]
 stream.py    `Stream.decide`: what the probabilities of one row mean for its stream
              labels/events.py `Decider.update`: smoothing, thresholds, durations: events begin and end here

@@ -7,13 +7,49 @@ more than the two frames tell; but the model, which was trained at its own rate,
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.opencv import cv2
+from streamer.pipeline.ring import Origin
+from streamer.pipeline.sampler import Decision
 from streamer.types import Image
 
 _SMALLEST = 32  # pixels; in smaller pictures no motion can be found, and they are only blended
+
+
+class Coming:
+    """Frames on their way into the network, and the pictures between those of a slow source, in the order of time."""
+
+    def __init__(self) -> None:
+        self._queue: deque[tuple[int, Image]] = deque()
+        self._last: tuple[int, Image] | None = None  # time and picture of the last frame
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def follows(self, origin: Origin) -> bool:
+        """Whether the source gave this frame right after the one that was added last: nothing was left out."""
+        return self._last is not None and self._last[0] == origin.distance.before_us
+
+    def add(self, image: Image, origin: Origin, decision: Decision) -> None:
+        """Add a copy of the next frame [H, W, 3]; first the pictures between, if its source is slow by habit."""
+        distance, frame = origin.distance, (origin.time_us, image.copy())
+        if self._last and self.follows(origin) and not decision.gap and decision.missed and distance.slow:
+            before_us, before = self._last
+            if (length_us := origin.time_us - before_us) <= distance.patience_us:
+                for number, picture in enumerate(between(before, image, decision.missed), 1):
+                    self._queue.append((before_us + length_us * number // (decision.missed + 1), picture))
+        self._queue.append(frame)
+        self._last = frame
+
+    def pop(self, out: Image) -> int:
+        """Copy the next picture into `out` [H, W, 3]; its time."""
+        time_us, image = self._queue.popleft()
+        np.copyto(out, image)
+        return time_us
 
 
 def between(before: Image, after: Image, count: int) -> list[Image]:

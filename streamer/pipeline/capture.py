@@ -70,7 +70,7 @@ class Capture:
         health = self.reader.health(now)
         if health.state == "online" and (frozen := self.stream.frozen):
             health = replace(health, state="stalled", detail=frozen)
-        elif health.state == "online" and (slowness := self.stream.slowness[1]):
+        elif health.state == "online" and (slowness := self.stream.slowness.sentence):
             health = replace(health, detail=slowness)
         return replace(
             health,

@@ -41,5 +41,5 @@ def replay(
             pass
         seen(frame)
     stream.interrupt("shutdown")
-    stream.status("ended", "; ".join(stream.spells.values()), captured=captured)
+    stream.status("ended", "; ".join(stream.slowness.spells.values()), captured=captured)
     return stream

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
-
-import numpy as np
 
 from engines import EngineSpec
 from streamer.config import Config
@@ -15,9 +12,9 @@ from streamer.errors import SourceError
 from streamer.labels.events import CloseReason, Decider, Event
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, topk
 from streamer.pipeline.batcher import Batcher
-from streamer.pipeline.between import between
+from streamer.pipeline.between import Coming
 from streamer.pipeline.meters import Probe
-from streamer.pipeline.pace import MOST_PERIODS, Pace
+from streamer.pipeline.pace import Pace, Slowness
 from streamer.pipeline.ring import Origin, Ring, fit
 from streamer.pipeline.sampler import Sampler
 from streamer.sources import Source
@@ -26,9 +23,6 @@ from streamer.types import Frame, Image, Probabilities
 
 STATE_EVERY_US = 1_000_000
 _LATE = 0.25  # sample periods: a frame that is later than this is not waited for any more
-
-_HOLES = 2  # so many, and the network is never ready
-Slowness = Literal["", "slow", "no labels"]
 
 EpochReason = Literal["gap", "reconnect", "clock", "reset"]
 """Why the temporal state starts anew: time was lost, or somebody asked for it."""
@@ -44,8 +38,7 @@ class Stream:
     gaps      how often time was lost, by reason; lost_us: how much, microseconds
     picture   the frame that was converted last, in full size, [H, W, 3]; nobody writes into it
     realtime  its frames come when they come; otherwise they wait for the engine
-    pace      how fast its source is
-    spells    the ways in which it has been too slow so far, each in a sentence
+    slowness  whether its source gives too few frames
     step      take one of so many of the frames that the network should see: load is shed. Any thread may set it
     """
 
@@ -70,7 +63,6 @@ class Stream:
         self.frame_us: int | None = None
         self.picture: Image | None = None
         self._spec = spec
-        self._max_gap = config.max_gap
         self._events = config.events
         self._publish = config.publish
         self._build = build
@@ -87,13 +79,9 @@ class Stream:
         self._max_age_s = None if config.max_age_ms is None else config.max_age_ms / 1e3
         self._frozen = Frozen(config.frozen_s) if config.frozen_s and source.noisy else None
         self._key = False  # a key frame has come since the last picture that was converted
-        self.pace = Pace(spec.rate_hz)
-        self._taken_us: int | None = None  # time of the last frame of the source that was taken, and its picture
-        self._taken = np.zeros((spec.height, spec.width, 3), np.uint8)
-        self._between: deque[tuple[int, Image]] = deque()  # what comes before the next frame of the ring, with times
-        self.spells: dict[Slowness, str] = {}
-        self._holes = 0  # that the source itself left, one after the other, without a label between them
-        self._hole_s = 0.0  # the longest of them
+        self._pace = Pace(spec.rate_hz)
+        self.slowness = Slowness(source.uri, self._pace, config.max_gap)
+        self._coming = Coming()
         self._due_s: float | None = None  # when the next frame should arrive
         self._window_step = 1  # of the last frame inferred
         self._times: list[int] = []  # of the last T frames inferred
@@ -105,7 +93,7 @@ class Stream:
     def offer(self, frame: Frame, wait: threading.Event | None = None) -> None:
         """Convert a frame that the sampler wants and put it into the ring; `wait` as in `Ring.push`."""
         self._key |= frame.key
-        distance = self.pace.see(frame)
+        distance = self._pace.see(frame)
         wanted = self._wanted.offer(frame.time_us, frame.connection, 1, frame.timeline, distance.patience_us)
         if not wanted.take:
             self._above_rate += 1
@@ -145,23 +133,9 @@ class Stream:
         return f"{self.source.uri}: frozen: the very same picture for {self._frozen.for_s:.0f} s; {limit}"
 
     @property
-    def slowness(self) -> tuple[Slowness, str]:
-        """Whether the source gives too few frames, and what that means in a sentence."""
-        rate_hz, uri = self._spec.rate_hz, self.source.uri
-        if self._holes >= _HOLES:
-            most_s = max(self._max_gap, MOST_PERIODS) / rate_hz
-            advice = "raise its frame rate, or max_gap"
-            what = f"{uri}: no frame for {self._hole_s:.2g} s, again and again"
-            return "no labels", f"{what}; the model needs one every {most_s:.2g} s: no labels; {advice}"
-        if self.pace.slow and self.pace.rate_hz:
-            what = f"{uri}: {self.pace.rate_hz:.2g} frames a second, the model takes {rate_hz:g}"
-            return "slow", f"{what}: pictures in between are interpolated, and labels are less sure"
-        return "", ""
-
-    @property
     def waiting(self) -> int:
         """Frames, and pictures between them, that the network has not seen yet."""
-        return len(self.ring) + len(self._between)
+        return len(self.ring) + len(self._coming)
 
     def is_due(self, now_s: float, until_s: float) -> bool:
         """Whether a frame should arrive until then, or should have just now, by the monotonic clock."""
@@ -175,50 +149,32 @@ class Stream:
         frame ends the open event, raises the epoch and is told. Where the source gave no frame that the network would
         have seen, pictures between its frames come first.
         """
-        while not self._between and (origin := self.ring.pop(row)):
+        while not self._coming and (origin := self.ring.pop(row)):
             age_s = None if now_s is None or origin.arrived_s is None else now_s - origin.arrived_s
             if age_s is not None and self._max_age_s is not None and age_s > self._max_age_s:
                 self._too_old += 1
                 continue
-            distance, time_us = origin.distance, origin.time_us
             decision = self._sampler.offer(
-                time_us, origin.connection, origin.step, origin.timeline, distance.patience_us
+                origin.time_us, origin.connection, origin.step, origin.timeline, origin.distance.patience_us
             )
             if not decision.take:
                 self._passed_over += 1
                 continue
-            own = distance.before_us is not None and distance.before_us == self._taken_us  # nothing was left out
             if decision.gap:
                 gap = decision.gap
                 self._begin_epoch("gap", gap.from_us, gap.to_us, gap.reason)
-                if own and gap.reason == "gap":
-                    self._holes, self._hole_s = self._holes + 1, max(self._hole_s, (gap.to_us - gap.from_us) / 1e6)
-            elif own and distance.slow and decision.missed:
-                self._fill(row, origin, decision.missed)
+                self.slowness.hole(gap, own=self._coming.follows(origin))
             if age_s is not None:
                 self._probe.taken(self.name, age_s)
             self._window_step = origin.step
-            self._taken_us = time_us
-            np.copyto(self._taken, row)
-            self._between.append((time_us, self._taken))
-            kind, sentence = self.slowness
-            if kind:
-                self.spells.setdefault(kind, sentence)
-        if not self._between:
+            self._coming.add(row, origin, decision)
+            self.slowness.look()
+        if not self._coming:
             return False, False
-        self.frame_us, image = self._between.popleft()
-        np.copyto(row, image)
+        self.frame_us = self._coming.pop(row)
         first = not self._times
         self._times = [*self._times, self.frame_us][-self._spec.frames :]
         return True, first
-
-    def _fill(self, after: Image, origin: Origin, count: int) -> None:
-        """Put `count` pictures between the frame taken last and this one, evenly in time, unless it is too far away."""
-        before_us = origin.distance.before_us
-        if before_us is None or (length_us := origin.time_us - before_us) > origin.distance.patience_us:
-            return
-        for number, image in enumerate(between(self._taken, after, count), 1):
-            self._between.append((before_us + length_us * number // (count + 1), image))
 
     def decide(self, probabilities: Probabilities, ready: bool, infer_us: int | None) -> None:
         """Tell what the network said of the frame taken last, probabilities [K]: score, events, label in force.
@@ -226,9 +182,9 @@ class Stream:
         A model with a hop says nothing between two evaluations, and then there is nothing to tell.
         """
         now_us = self._times[-1]
-        self.inferred += now_us == self._taken_us
+        self.inferred += not self._coming  # then it was the frame itself, and nothing before it
         if ready:
-            self._holes, self._hole_s = 0, 0.0
+            self.slowness.ready()
         self._infer_us = now_us if infer_us is None else infer_us
         if self._spec.hop > 1 and not ready and len(self._times) == self._spec.frames:
             return
@@ -293,7 +249,7 @@ class Stream:
         if reason == "clock":
             self._decider = Decider(self._spec.labels, self._events)  # what it knows is told by the other clock
         else:
-            self.lost_us[reason] += to_us - from_us
+            self.lost_us[reason] += max(0, to_us - from_us)
         self.epoch += 1
         self._ready = False
         self._times = []

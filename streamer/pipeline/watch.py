@@ -15,7 +15,7 @@ from streamer.errors import ConfigError, SourceError
 from streamer.labels.control import StreamReport
 from streamer.pipeline.capture import Capture
 from streamer.pipeline.shedding import Load
-from streamer.pipeline.stream import Slowness, Stream
+from streamer.pipeline.stream import Stream
 from streamer.pipeline.summary import Totals
 from streamer.sources.clock import UtcClock
 from streamer.sources.reader import Health
@@ -54,7 +54,7 @@ class Watch:
         self._leaving: list[Capture] = []
         self._health: dict[str, Health] = {}
         self._told: dict[str, tuple[object, ...]] = {}  # what the last status was about
-        self._warned: dict[str, set[Slowness]] = {}
+        self._warned: dict[str, set[str]] = {}
         self._status_due: dict[str, float] = {}
         self._state_due: dict[str, float] = {}
         self._clock, self._set_us = UtcClock(), 0
@@ -101,11 +101,11 @@ class Watch:
                 self._state_due[name] = now + STATE_S
                 stream.repeat_state()
         state, detail = self._load.condition(stream, health)
-        for kind in stream.spells.keys() - self._warned.get(name, set()):
+        for kind in stream.slowness.spells.keys() - self._warned.get(name, set()):
             self._warned.setdefault(name, set()).add(kind)
-            log.warning("%s: %s", name, stream.spells[kind], extra={"stream": name})
+            log.warning("%s: %s", name, stream.slowness.spells[kind], extra={"stream": name})
         # the detail may tell for how long, and would be news all the time
-        about = state, self._load.stage, stream.slowness[0]
+        about = state, self._load.stage, stream.slowness.kind
         if self._told.get(name) == about and now < self._status_due.get(name, 0):
             return
         if before is None or before.state != health.state:

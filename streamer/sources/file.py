@@ -28,7 +28,8 @@ _USUAL_FPS = 30
 _RAW_FPS = 25  # what others assume where nothing says it
 _MOST_FPS = 1000  # a header that says more is damaged
 _LEAP_US = 24 * 3600 * 1_000_000  # longer pauses are none
-_PAUSE_US = 5_000_000  # nor are they when a file plays in real time: nobody waits for an hour
+_PAUSE_US, _LONG_PAUSE_US = 5_000_000, 30_000_000  # longer ones in real time; of a file of few frames
+_STEP_US = 1_000_000  # behind a leap the next frame comes within this
 _DISORDER_US = 1_000_000  # timestamps that run back by no more than this are in disorder; beyond, they leap
 _UNTIMED = frozenset({"h264", "hevc", "vvc", "m4v", "mjpeg", "mpegvideo", "obu", "av1", "cavsvideo", "h261", "h263"})
 """Formats without timestamps: FFmpeg makes them up, at 25 frames a second."""
@@ -97,7 +98,7 @@ class FileSource(Source):
         realtime = self.config.pace == "realtime"
         timed = _UNTIMED.isdisjoint(container.format.name.split(","))
         rate = stream.average_rate if timed else self._guessed_rate(stream)
-        timeline = _Timeline(round(1_000_000 / (rate or _USUAL_FPS)), _PAUSE_US if realtime else _LEAP_US)
+        timeline = _Timeline(round(1_000_000 / (rate or _USUAL_FPS)), patient=not realtime)
         utc, began_us = UtcClock(), time.monotonic_ns() // 1000
         index = -1
         for index, (frame, _) in enumerate(decode(container, stream, self.damaged, stop)):
@@ -129,15 +130,16 @@ class FileSource(Source):
 class _Timeline:
     """Places frames in microseconds from the first one, always later than the one before.
 
-    A timestamp that is missing, runs backwards or leaps by more than `most_us` continues evenly. Damaged files have
+    A timestamp that is missing, runs backwards or leaps by more than a day continues evenly. Damaged files have
     periods that are no better.
 
-    piece  how often timestamps have leapt, back or ahead: two recordings were joined, or time was cut out
+    patient  believe every pause up to a day; otherwise the file plays in real time, and nobody waits for an hour
+    piece    how often timestamps have leapt, back or ahead: two recordings were joined, or time was cut out
     """
 
-    def __init__(self, period_us: int, most_us: int = _LEAP_US) -> None:
+    def __init__(self, period_us: int, *, patient: bool = True) -> None:
         self._period_us = period_us if 0 < period_us <= _LEAP_US else 1_000_000 // _USUAL_FPS
-        self._most_us = most_us
+        self._most_us = _LEAP_US if patient else min(max(_PAUSE_US, 2 * self._period_us), _LONG_PAUSE_US)
         self.piece = 0
         self._shift = 0
         self._last: int | None = None
@@ -152,7 +154,8 @@ class _Timeline:
         else:
             distance_us = pts + self._shift - self._last
             if not 0 < distance_us <= self._most_us:
-                self.piece += not -_DISORDER_US <= distance_us <= 0
-                self._shift = self._last + self._period_us - pts
+                leaps = not -_DISORDER_US <= distance_us <= 0
+                self.piece += leaps
+                self._shift = self._last + (min(self._period_us, _STEP_US) if leaps else self._period_us) - pts
             self._last = pts + self._shift
         return self._last

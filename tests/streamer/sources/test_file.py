@@ -112,6 +112,17 @@ def test_a_leap_in_real_time_is_told_and_playing_goes_on_at_once(
     assert [frame.timeline.piece for frame in frames] == sorted(frame.timeline.piece for frame in frames)
 
 
+def test_two_frames_an_hour_apart_play_within_a_second_and_rare_frames_come_when_they_come() -> None:
+    from streamer.sources.file import _Timeline
+
+    hour = _Timeline(1_800_000_000, patient=False)  # FFmpeg's mean rate of such a file
+    assert [hour.place_us(pts) for pts in (0, 3_600_000_000)] == [0, 1_000_000]
+    assert hour.piece == 1
+    rare = _Timeline(8_000_000, patient=False)
+    assert [rare.place_us(pts) for pts in (0, 8_000_000, 16_000_000)] == [0, 8_000_000, 16_000_000]
+    assert rare.piece == 0
+
+
 def test_a_leap_in_a_file_that_is_read_fast_keeps_its_length_ahead_and_is_told_back(write_video: WriteVideo) -> None:
     early, late = (
         write_video(f"{n}.ts", pts=[start + at for at in range(10)]) for n, start in enumerate((0, 30 * 3600))
