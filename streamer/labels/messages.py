@@ -113,7 +113,9 @@ class StatusMessage(Common, frozen=True, kw_only=True, tag="status"):
     """How the stream is doing: at each change, every 5 seconds, and again for a new subscription.
 
     source `degraded` is online, but the engine is too slow, and takes fewer frames of each stream than the model was
-    trained at. stage: how far, whatever the source is; 0 is not at all. The detail says what that means.
+    trained at. stage: how far, whatever the source is; 0 is not at all. The detail says what that means. It also says
+    of an online source that it gives fewer frames than the model takes, and what that means for the labels.
+    inferred counts frames; pictures between the frames of a slow source are seen by the model, too, and not counted.
     Counts are since the stream began: frames captured, frames dropped by reason, inferences, reconnects.
     fps_in and the percentiles of a model step in milliseconds are null until they have been measured.
     """
@@ -131,7 +133,11 @@ class StatusMessage(Common, frozen=True, kw_only=True, tag="status"):
 
 
 class GapMessage(Common, frozen=True, kw_only=True, tag="gap"):
-    """The temporal state started anew because time was lost: between from_us and to_us nothing was seen."""
+    """The temporal state started anew because time was lost: between from_us and to_us nothing was seen.
+
+    reason is gap, reconnect, reset, or clock: the clock of the machine or of the camera was set, from_us is by the old
+    time and to_us by the new one, which may be before it. Nothing was lost then.
+    """
 
     from_us: int
     to_us: int
