@@ -29,6 +29,7 @@ _IPC = re.compile(r"ipc://(?P<path>[^\0]+)")
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@\0]+):(?P<port>\d{1,5})")
 _MODES: dict[Access, int] = {"user": 0o600, "group": 0o660, "everyone": 0o666}  # connecting needs the right to write
 _PROBE_S = 2.0
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+)(?::\d{1,5})?")
 _FORMS = "use tcp://127.0.0.1:5557 or ipc:///run/streamer.sock"
 
 
@@ -146,6 +147,12 @@ def is_public(host: str) -> bool:
         return not ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:  # `*` or the name of a network interface
         return True
+
+
+def names_this_machine(host: str) -> bool:
+    """Whether a request's `Host` is a loopback address or localhost: names that no site can have resolve to here."""
+    match = _HOST.fullmatch(host)
+    return match is not None and not is_public(match["name"].lower())
 
 
 def advice(error: zmq.ZMQError | OSError, key: str) -> str:
