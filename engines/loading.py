@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from .backends.scripted import ScriptedEngine, each_label_in_turn, read_script
+from .backends.scripted import HOLD_STEPS, ScriptedEngine, each_label_in_turn, read_script
 from .base import Engine
 from .cache import engine_sidecars, local_sidecar
 from .errors import EngineError, install, unknown
-from .spec import Certificate, EngineFacts, EnginePrecision, EngineSpec, Precision, check_file, read_spec
+from .spec import Certificate, EngineFacts, EnginePrecision, EngineSpec, Precision, check_file, is_file, read_spec
 
 LOGGER = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).parent / "weights"
@@ -76,7 +76,7 @@ def read_local_spec(path: Path) -> EngineSpec:
     """The sidecar of a model file, with the certificates that `streamer build` made on this machine, if any."""
     spec = read_spec(path)
     local = local_sidecar(spec)
-    if spec.engine is None and local.is_file():
+    if spec.engine is None and is_file(local):
         return msgspec.structs.replace(spec, certificates=read_spec(local).certificates)
     return spec
 
@@ -113,11 +113,11 @@ def load_engine(
     missing = why_not(backend)
     if missing:
         raise EngineError(f"the {backend} backend cannot run here: {missing}")
-    if not path.exists():
+    if not is_file(path):
         raise EngineError(f"{path}: no such model file; `streamer models` lists the ones that are there")
     spec = read_local_spec(path)
     if backend == "scripted":
-        return ScriptedEngine(spec, each_label_in_turn(len(spec.labels)))
+        return ScriptedEngine(spec, each_label_in_turn(len(spec.labels), 1), hold=HOLD_STEPS)
     if backend == "tensorrt" and path.suffix != ".engine":
         path = find_built(path, spec, precision, rows)
         spec = read_spec(path)
@@ -179,7 +179,7 @@ def no_torch_on_gpu(path: Path, precision: str) -> str | None:
         return missing
     if precision not in ("auto", *PRECISIONS["eager"]):
         return f"it does not compute in {precision}"
-    if not path.with_suffix(".pt").exists():
+    if not is_file(path.with_suffix(".pt")):
         return f"torch needs {path.stem}.pt beside {path.name}"
     import torch
 

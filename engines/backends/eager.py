@@ -20,6 +20,7 @@ from ..errors import EngineError
 from ..networks import Network, build_network
 from ..networks.folding import fold_batch_norms
 from ..networks.stepper import Stepper, make_stepper
+from ..networks.tensors import load_content, plain_tensors
 from ..spec import EngineSpec
 
 WARM_UP = 3  # plain steps before a recording, in which libraries choose their kernels and allocate
@@ -196,19 +197,39 @@ class EagerEngine(TorchEngine):
             torch.set_num_threads(threads)
         network = load_network(path, spec)
         network = for_gpu(network) if device == "cuda" else network
-        super().__init__(make_stepper(network, spec.height, spec.width, spec.hop), spec, device, precision)
+        super().__init__(stepper_of(network, path, spec), spec, device, precision)
+
+
+def stepper_of(network: Network, path: Path, spec: EngineSpec) -> Stepper:
+    """The step of a model's network; raises EngineError if its frames or states are not those of the sidecar."""
+    try:
+        stepper = make_stepper(network, spec.height, spec.width, spec.hop)
+        initial = stepper.initial_state(1)
+    except (RuntimeError, ValueError) as error:
+        told = str(error).partition("\n")[0]
+        raise EngineError(f"{path}: cannot step on {spec.width}x{spec.height} frames: {told}") from error
+    found = {name: tuple(value.shape[1:]) for name, value in zip(stepper.state_names, initial, strict=True)}
+    wanted = {state.name: state.shape for state in spec.states}
+    if list(found.items()) != list(wanted.items()):
+        wrong = next((name for name in {**found, **wanted} if found.get(name) != wanted.get(name)), "their order")
+        raise EngineError(f"{path}: its states are not those that its sidecar describes: {wrong} differs")
+    return stepper
 
 
 def load_network(path: Path, spec: EngineSpec) -> Network:
     """The network of a state dict, on the CPU, to be evaluated; raises EngineError if the file is not one of it."""
-    network = build_network(
-        spec.network, spec.backbone, spec.frames, len(spec.labels), causal=spec.mode == "stream",
-        width=spec.channel_width, **spec.options,
-    )  # fmt: skip
+    tensors = plain_tensors(load_content(path), path)
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch raises half a dozen types for a file that is not a state dict
-        raise EngineError(f"{path}: is not the state dict of {spec.network} on {spec.backbone}: {error}") from error
+        network = build_network(
+            spec.network, spec.backbone, spec.frames, len(spec.labels), causal=spec.mode == "stream",
+            width=spec.channel_width, **spec.options,
+        )  # fmt: skip
+        network.load_state_dict(tensors or {})
+    except EngineError:
+        raise
+    except Exception as error:  # torch raises half a dozen types for what does not fit
+        told = str(error).partition("\n")[0]
+        raise EngineError(f"{path}: is not the state dict of {spec.network} on {spec.backbone}: {told}") from error
     return network.eval()
 
 

@@ -29,7 +29,17 @@ from ..loading import (
     read_local_spec,
     why_not,
 )
-from ..spec import Certificate, EnginePrecision, EngineSpec, Precision, check_file, read_spec, sha256, write_spec
+from ..spec import (
+    Certificate,
+    EnginePrecision,
+    EngineSpec,
+    Precision,
+    check_file,
+    is_file,
+    read_spec,
+    sha256,
+    write_spec,
+)
 from .certificate import STEPS, certify, processor, runtime
 
 Progress = Callable[[str], None]
@@ -86,7 +96,7 @@ def build_for_here(
     path = find_model(model)
     if path.suffix == ".engine":
         raise EngineError(f"{path}: is an engine already; build from the model, NAME.onnx or NAME.json")
-    if not path.exists():
+    if not is_file(path):
         raise EngineError(f"{path}: no such model file; `streamer models` lists the ones that are there")
     spec = read_local_spec(path)
     install = Install(path.with_suffix(".json"), spec, rows, steps, rebuild, force, progress)

@@ -31,6 +31,7 @@ from streamer.errors import ConfigError, SourceError
 from streamer.health import logs
 from streamer.health.systemd import ServiceManager
 from streamer.sources import Source
+from streamer.text import printable
 
 if TYPE_CHECKING:
     from streamer.health.monitor import Monitor
@@ -142,9 +143,9 @@ def open_sockets(settings: Config, spec: EngineSpec, stack: ExitStack) -> tuple[
 
 def tell_start(engine: Engine, control: Control | None, publisher: Publisher | None, console: Console) -> None:
     """What runs, and where it can be reached: on the terminal and in the log."""
-    console.print(f"model   {engine.spec.version}: {engine.device}", highlight=False)
+    console.print(printable(f"model   {engine.spec.version}: {engine.device}"), highlight=False, markup=False)
     if engine.why:
-        console.print(f"backend {engine.backend}: {engine.why}", highlight=False, soft_wrap=True)
+        console.print(f"backend {engine.backend}: {engine.why}", highlight=False, markup=False, soft_wrap=True)
         logs.log.info("backend %s: %s", engine.backend, engine.why)
     told = f"{publisher.address} (to see them elsewhere: streamer watch {publisher.address})" if publisher else "-"
     console.print(f"labels  {told}", highlight=False, soft_wrap=True)
