@@ -94,7 +94,7 @@ def read_numbers(frames: NDArray[np.uint8]) -> NDArray[np.int64]:
 def each_label_in_turn(labels: int, hold: int = HOLD_STEPS) -> NDArray[np.float32]:
     """The default script, [hold * K, K]: every label for `hold` steps with 0.9."""
     rest = 0.1 / max(1, labels - 1)
-    return np.repeat(np.eye(labels, dtype=np.float32) * np.float32(0.9 - rest) + np.float32(rest), hold, axis=0)
+    return np.repeat(np.eye(labels, dtype=np.float32) * (0.9 - rest) + rest, hold, axis=0)
 
 
 def read_script(path: Path) -> ScriptedEngine:

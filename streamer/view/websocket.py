@@ -106,6 +106,7 @@ class WebSocket:
     async def _read_off(self) -> None:
         while data := await self._reader.read(HEAD_BYTES):
             self._protocol.receive_data(data)
+            self._protocol.events_received()  # nobody hears them any more
             self._write()
 
     def _check(self) -> None:
