@@ -298,7 +298,13 @@ def test_a_viewer_that_is_not_there_any_more_loses_its_seat(
         silent.sendall(b"\x81\x82\0\0\0\0{}")  # a masked text frame
         wait_for(lambda: bool(page.viewers))
         speaker = Speaker(page)
-        wait_for(lambda: (flood and speaker.state("w" * 10_000)) or not page.viewers)
+
+        def gone() -> bool:
+            if flood:
+                speaker.state("w" * 10_000)
+            return not page.viewers
+
+        wait_for(gone)
 
 
 @hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
