@@ -149,6 +149,8 @@ class Listener:
             log.debug("a connection was given up: %s", error)
         except asyncio.CancelledError:  # asyncio of Python 3.11 logs an error if a handler stays cancelled
             log.debug("a connection took too long, had to go for another, or was closed with the listener")
+        except Exception:
+            log.exception("an answer failed")
         finally:
             visitor.deadline.cancel()
             self._visitors.pop(visitor, None)

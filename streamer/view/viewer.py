@@ -95,7 +95,7 @@ class Viewer:
                 await self._socket.close(FULL, "too many viewers")
         except asyncio.TimeoutError:
             await self._socket.close(TOO_LATE, "nothing was asked for")
-        except ValueError:  # msgspec's errors are ValueErrors
+        except (msgspec.MsgspecError, ValueError):
             await self._socket.close(BAD_REQUEST, "this is not a request")
         except GoneError:
             await self._socket.close(BAD_REQUEST, "")
@@ -114,7 +114,7 @@ class Viewer:
                 raise end
 
     async def _receive(self) -> Request:
-        """The next request; ValueError for anything else."""
+        """The next request; an error of msgspec for anything else."""
         return _decoder.decode(await self._socket.receive())
 
     async def _listen(self) -> None:
