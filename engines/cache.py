@@ -37,13 +37,21 @@ def default_folder(xdg_cache_home: str | None, home: str | None) -> Path:
         why = "there is no home folder"
     if why is None:
         return base / "action-streamer"
-    own = Path(tempfile.gettempdir()) / f"action-streamer-{os.getuid()}"
-    with contextlib.suppress(OSError):
-        own.mkdir(mode=0o700, exist_ok=True)
-    if not is_own(own):  # what another user prepared is not read
-        own = Path(tempfile.mkdtemp(prefix="action-streamer-"))
+    try:
+        own = temporary_folder()
+    except OSError:
+        LOGGER.warning("%s, nor the temporary files: every start compiles anew; set ACTION_STREAMER_CACHE", why)
+        return Path(os.devnull, "action-streamer")  # where nothing can be
     LOGGER.warning("%s: the cache is in %s; set ACTION_STREAMER_CACHE to a folder that stays", why, own)
     return own
+
+
+def temporary_folder() -> Path:
+    """A folder among the temporary files that no other user can have prepared; OSError where there can be none."""
+    own = Path(tempfile.gettempdir()) / f"action-streamer-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        own.mkdir(mode=0o700)
+    return own if is_own(own) else Path(tempfile.mkdtemp(prefix="action-streamer-"))
 
 
 def can_be_made(folder: Path) -> bool:

@@ -33,11 +33,13 @@ StateType = Literal["float32", "float16", "int64", "int32", "uint8", "bool"]
 """Of a state's values, by numpy's names."""
 
 MOST_SIDECAR_BYTES = 1 << 20
-MOST_STATE_VALUES = 1 << 28  # of all states of one row; a window of 16 frames in 4096x4096 is less
+MOST_STATE_VALUES = 1 << 28  # of all states of one row: 1 GiB in float32
 
-NAME = r"^\w[\w.-]{0,127}\Z"
+NAME = r"^\w[\w.-]{0,99}\Z"
+"""Of a model: becomes part of paths, so that it must not be able to lead out of a folder."""
+
 Name = Annotated[str, Meta(pattern=NAME)]
-"""Of a model and its files: becomes part of paths, so that it must not be able to lead out of a folder."""
+FileName = Annotated[str, Meta(pattern=r"^\w[\w.-]{0,199}\Z")]
 
 Count = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=1, le=4096)]
@@ -169,7 +171,7 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backbone: Word
     channel_width: Annotated[float, Meta(gt=0.0, le=4.0)]
     states: Annotated[tuple[TensorSpec, ...], Meta(max_length=1024)]
-    files: Annotated[dict[Name, Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]], Meta(max_length=64)]
+    files: Annotated[dict[FileName, Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]], Meta(max_length=64)]
     certificates: Annotated[tuple[Certificate, ...], Meta(max_length=64)] = ()
     hop: Frames = 1
     options: Annotated[dict[Word, Annotated[int, Meta(ge=0, le=4096)] | Word], Meta(max_length=64)] = {}

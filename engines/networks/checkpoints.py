@@ -260,7 +260,7 @@ def read_state_dict(source: str | Path | Mapping[str, Any], name: str) -> dict[s
         content = content["state_dict"]
     tensors = plain_tensors(content, path)
     if tensors is None:
-        raise EngineError(f"{name}: holds no state dict, neither bare nor under 'state_dict'")
+        raise EngineError(f"{name}: holds no state dict of plain tensors, neither bare nor under 'state_dict'")
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 

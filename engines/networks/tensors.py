@@ -72,8 +72,9 @@ def found_in(error: Exception) -> str:
 
 def check_archive(path: Path) -> None:
     """Raise EngineError for a zip archive whose entries would be larger than itself; torch never compresses."""
-    if not zipfile.is_zipfile(path):
-        return  # of torch before 1.6, which is not an archive
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return  # of torch before 1.6, which is not an archive
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()

@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from engines import cache
+from engines import cache, load_engine
 
 
 @pytest.fixture
@@ -57,6 +58,16 @@ def test_a_home_that_cannot_be_written_is_as_none(
     monkeypatch.setenv("HOME", str(no_cache_is_named / "file"))
     assert cache.cache_folder() == no_cache_is_named / f"action-streamer-{os.getuid()}"
     assert "cannot be written" in caplog.text
+
+
+def test_where_nothing_can_be_written_there_is_no_cache_and_no_error(
+    no_cache_is_named: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Path, "home", nobody_at_home)
+    monkeypatch.setattr(tempfile, "tempdir", str(no_cache_is_named / "nothing"))
+    assert not cache.can_be_made(cache.cache_folder())
+    assert "every start compiles anew" in caplog.text
+    assert np.isfinite(load_engine("default", "openvino").new_state(1).snapshot()["layer1.0.shift.last"]).all()
 
 
 def test_a_folder_that_another_user_could_have_prepared_is_not_taken(
