@@ -227,7 +227,7 @@ print(heard)
     assert (done.returncode, done.stdout) == (0, "[True]\n"), done.stderr
 
 
-@hypothesis.settings(max_examples=15, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(max_examples=8, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @given(places=st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 255)), min_size=1, max_size=20))
 def test_a_damaged_graph_runs_or_is_refused_in_a_sentence(
     model_folder: Path, tmp_path: Path, places: list[tuple[int, int]]
