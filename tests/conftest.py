@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,8 +24,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 hypothesis.settings.register_profile("project", deadline=None)  # time never decides a test
 hypothesis.settings.load_profile("project")
 
+EXTRAS = ("torch", "lightning_fabric", "onnx", "onnxscript", "tensorboardX")
 
 WaitFor = Callable[[Callable[[], bool]], None]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Tests that need an extra which is not installed are skipped: the base install has its suite, too."""
+    report = yield
+    missing = re.search(rf"No module named '({'|'.join(EXTRAS)})\b", str(report.longrepr)) if report.failed else None
+    if missing:
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 1, f"Skipped: {missing[1]} is not installed; `make test` installs it")
+    return report
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -103,9 +103,14 @@ class TorchState(EngineState):
         self.ways = [(there, outputs), (back, (answer, *bank))]
 
     def plain_step(self, before: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The inputs and a state -> the answer [B, K + 1], the state after."""
+        """The inputs and a state -> the answer [B, K + 1], the state after.
+
+        Every state has one layout, contiguous, wherever it comes from: a convolution may leave another one, and torch
+        chooses its kernels, and so the last digits, by the layout.
+        """
         logits, ready, *after = self.stepper(*self.inputs, *before)
-        return torch.cat([logits, ready.unsqueeze(1).to(logits.dtype)], 1), *after
+        answer = torch.cat([logits, ready.unsqueeze(1).to(logits.dtype)], 1)
+        return answer, *(value.contiguous() for value in after)
 
     def step(self, *arrays: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """frames, active, fresh -> logits, ready."""

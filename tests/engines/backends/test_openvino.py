@@ -24,7 +24,7 @@ from engines.backends import openvino
 from engines.backends.openvino import OpenVINOEngine
 from engines.spec import STATE_OUT, read_spec
 
-from ..conftest import make_model, moving_frames
+from ..conftest import assert_alike, make_model, moving_frames
 
 GO, NO = np.ones(1, np.bool_), np.zeros(1, np.bool_)
 
@@ -79,7 +79,7 @@ def test_a_fresh_row_alone_forgets_what_its_state_held_and_an_idle_one_nothing(m
     assert all(np.isnan(value).all() for value in spoiled.snapshot().values())
     for n, frame in enumerate(frames):
         expected = engine.step(frame, GO, NO, clean)[0].copy()
-        assert np.array_equal(engine.step(frame, GO, GO if n == 0 else NO, spoiled)[0], expected)
+        assert_alike(engine.step(frame, GO, GO if n == 0 else NO, spoiled)[0], expected)
     before = spoiled.snapshot()
     engine.step(frames[0], NO, NO, spoiled)
     assert all(np.array_equal(value, before[name]) for name, value in spoiled.snapshot().items())
@@ -105,7 +105,7 @@ def test_a_new_state_may_be_made_while_another_steps(model_folder: Path) -> None
     found = [engine.step(frame, GO, NO, state)[0].copy() for frame in frames]
     maker.join()
     assert not errors
-    assert np.array_equal(found, expected)
+    assert_alike(found, expected)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_the_second_start_takes_the_compiled_graph_from_the_cache(
         raise EngineError("compiled again")
 
     monkeypatch.setattr(OpenVINOEngine, "_compile", refuse)
-    assert np.array_equal(answer(model), first)
+    assert_alike(answer(model), first)
     with pytest.raises(EngineError, match="compiled again"):
         answer(model, rows=2)
     with pytest.raises(EngineError, match="compiled again"):
@@ -157,7 +157,7 @@ def test_a_spoiled_cache_is_made_again(
     (kept,) = compiled_graphs.iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(spoil(whole))
-    assert np.array_equal(answer(model_folder / "small.onnx"), expected)
+    assert_alike(answer(model_folder / "small.onnx"), expected)
     again = kept.read_bytes()  # made anew, with other names of its nodes
     assert hashlib.sha256(again[32:]).digest() == again[:32]
     assert len(again) == pytest.approx(len(whole), rel=0.01)
@@ -169,7 +169,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     expected = answer(model_folder / "small.onnx")
     (tmp_path / "file").write_text("in the folder's place")
     monkeypatch.setenv("ACTION_STREAMER_CACHE", str(tmp_path / "file"))
-    assert np.array_equal(answer(model_folder / "small.onnx"), expected)
+    assert_alike(answer(model_folder / "small.onnx"), expected)
 
 
 def test_only_the_newest_compiled_graphs_are_kept(

@@ -12,7 +12,7 @@ from engines.networks import build_network, tcm
 from engines.networks.stepper import Stepper, StreamStepper, WindowStepper, make_stepper
 
 from ..conftest import moving_frames
-from .contract import settle
+from .contract import assert_near, settle
 
 YES, NO = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
 
@@ -53,7 +53,7 @@ def test_a_fresh_row_starts_anew_whatever_its_state_held() -> None:
     for t, frame in enumerate(steps):
         logits, ready, *state = stepper(frame, YES, YES if t == 0 else NO, *state)
         expected, expected_ready, *reference = stepper(frame, YES, NO, *reference)
-        assert torch.equal(logits, expected)
+        assert_near(logits, expected)
         assert torch.equal(ready, expected_ready)
 
 
@@ -85,7 +85,7 @@ def test_an_idle_row_full_of_nan_harms_nobody() -> None:
     for frame in steps:
         logits, _, *state = stepper(frame, torch.tensor([True, False]), NO, *state)
         expected, _, *clean = stepper(frame, torch.tensor([True, False]), NO, *clean)
-        assert torch.equal(logits[0], expected[0])
+        assert_near(logits[0], expected[0])
         assert all(value[1].isnan().all() for value in state)
 
 
@@ -156,7 +156,7 @@ def test_with_a_hop_a_window_is_ready_and_evaluated_only_at_each_hop() -> None:
         expected, _, *reference = every(frame, YES, NO, *reference)
         assert ready.tolist() == [t in {3, 6, 9}] * 2
         if t in {3, 6, 9}:
-            assert torch.equal(logits, expected)
+            assert_near(logits, expected)
     assert len(evaluations) == 3
 
 
