@@ -1,42 +1,69 @@
-# make demo    install the base package into .venv and run it: SOURCE=0, SOURCE=rtsp://..., SOURCE=clip.mp4, DEMO_S=20
-# make test    install what the tests need, then ruff, mypy and pytest
-# make clean   remove .venv and caches
+# make demo     install the base package into .venv and run it: SOURCE=0, SOURCE=rtsp://..., SOURCE=clip.mp4, DEMO_S=20
+# make test     install what the tests need, then ruff, mypy, the floors and pytest: ARGS='-k sampler'
+# make matrix   the tests of the base install (no torch) on each Python that we support and that is here
+# make lock     renew the tested versions (requirements/) to the newest that pyproject.toml allows, and test them
+# make newest   the tests with the newest versions that pyproject.toml allows, in a virtual environment of their own
+# make clean    remove virtual environments and caches
 
 PYTHON ?= python3
+PYTHONS ?= 3.10 3.11 3.12 3.13
 SOURCE ?= pattern://swipe
 DEMO_S ?= 20
+VENV := .venv
+PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
+LOCKED := --no-deps --require-hashes --requirement
+LOCK = $(VENV)/bin/uv pip compile pyproject.toml --native-tls --quiet --universal --python-version 3.10 --upgrade \
+    --generate-hashes --no-annotate --custom-compile-command 'make lock'
 RTSP_SERVER := gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 
-.PHONY: demo test clean
+.PHONY: help demo test matrix lock newest clean
 
-demo: .venv/base.done
-	@.venv/bin/streamer run '$(SOURCE)' --duration $(DEMO_S)
+help:
+	@sed -n 's/^# make/make/p' Makefile
 
-test: .venv/test.done
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
-	.venv/bin/mypy
-	.venv/bin/lint-imports
-	.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+demo: $(VENV)/base.done
+	@$(VENV)/bin/streamer run '$(SOURCE)' --duration $(DEMO_S)
 
-.venv/bin/pip:
+test: $(VENV)/test.done
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
+
+matrix:
+	@sh tools/matrix.sh $(PYTHONS)
+
+lock: $(VENV)/bin/pip
+	@$(PIP) install --upgrade uv
+	$(LOCK) --extra dev --extra train --extra view --no-emit-package torch --output-file requirements/test.txt
+	$(LOCK) --constraint requirements/test.txt --output-file requirements/base.txt
+	$(MAKE) test
+
+newest:
+	$(MAKE) test VENV=.newest LOCKED=
+
+$(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try make PYTHON=python3.11")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tools/debian.sh python3-venv
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $(VENV)
 
-.venv/base.done: pyproject.toml | .venv/bin/pip
-	@echo 'Installing the base package into .venv (about 550 MB, no torch) ...'
-	@.venv/bin/pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/base.done: pyproject.toml requirements/base.txt | $(VENV)/bin/pip
+	@echo 'Installing the base package into $(VENV) (about 550 MB, no torch) ...'
+	@$(PIP) install $(LOCKED) requirements/base.txt
+	@$(PIP) install --editable .
 	@touch $@
 
-.venv/test.done: pyproject.toml tools/debian.sh | .venv/bin/pip
+# pip takes torch from where this machine has it, so its hash is not the same everywhere
+$(VENV)/test.done: pyproject.toml requirements/test.txt tools/debian.sh | $(VENV)/bin/pip
 	@sh tools/debian.sh chromium || echo 'Without it the tests of the page in a browser are skipped.'
 	@sh tools/debian.sh $(RTSP_SERVER) || echo 'Without them the tests on a real RTSP server are skipped.'
 	@{ command -v npm >/dev/null || sh tools/debian.sh nodejs npm; } && npm install --silent --no-audit --no-fund \
-	    --prefix .venv zeromq@6 || echo 'Without the JavaScript package zeromq the test of examples/subscribe.js is skipped.'
-	@echo 'Installing what the tests need into .venv (torch among it) ...'
-	@.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,train,view]'
+	    --prefix $(VENV) zeromq@6 || echo 'Without the JavaScript package zeromq the test of examples/subscribe.js is skipped.'
+	@echo 'Installing what the tests need into $(VENV) (torch among it) ...'
+	@$(if $(LOCKED),$(PIP) install $(LOCKED) requirements/test.txt)
+	@$(PIP) install $(if $(LOCKED),,--upgrade --upgrade-strategy eager) --editable '.[dev,train,view]'
 	@touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .newest .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -25,6 +26,8 @@ hypothesis.settings.register_profile("project", deadline=None)  # time never dec
 hypothesis.settings.load_profile("project")
 
 EXTRAS = ("torch", "lightning_fabric", "onnx", "onnxscript", "tensorboardX")
+
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed; `make test` installs it")
 
 WaitFor = Callable[[Callable[[], bool]], None]
 

@@ -12,10 +12,12 @@ from engines import EngineError, find_models
 from engines.spec import Certificate
 from streamer.commands import app
 from streamer.errors import ConfigError
+from tests.conftest import needs_torch
 
 SHORT = ("--steps", "4", "--precision", "fp32")
 
 
+@needs_torch
 def test_build_tells_what_it_does_and_installs_a_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ACTION_STREAMER_CACHE", str(tmp_path))
     command = ["build", "default", "--backend", "openvino", *SHORT]

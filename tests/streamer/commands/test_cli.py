@@ -16,6 +16,7 @@ import pytest
 
 from engines import find_models
 from streamer.labels.subscriber import Subscriber
+from tests.conftest import needs_torch
 from tools.cameras import HttpCamera, RtspServer
 
 SCRIPTED = ("--backend", "scripted")  # plays every label in turn, so that events come whatever the network would say
@@ -130,7 +131,9 @@ def test_ctrl_c_closes_open_events_and_ends_cleanly(
         (["replay", "nothing.mp4", "--out", "-"], 3, "nothing.mp4"),
         (["run", "pattern://swipe", "--model", "defualt"], 4, "no model is called 'defualt'"),
         (["run", "pattern://swipe", "--model", "nothing.onnx"], 4, "no such model file"),
-        (["models", "import", "nothing.pth", "--out", "x"], 4, "nothing.pth: cannot be read"),
+        pytest.param(
+            ["models", "import", "nothing.pth", "--out", "x"], 4, "nothing.pth: cannot be read", marks=needs_torch
+        ),
         (["watch", "localhost"], 2, "is not an address"),
         (["watch", "tcp://127.0.0.1:5557", "--kind", "evnt"], 2, "there is no such kind"),
     ],
@@ -227,6 +230,7 @@ def test_models_lists_the_shipped_model_and_its_labels() -> None:
 
 
 @pytest.mark.timeout(500)
+@needs_torch
 def test_a_published_checkpoint_is_imported_and_runs(tmp_path: Path) -> None:
     import torch
 
