@@ -15,6 +15,7 @@ from engines import BACKENDS, Engine, EngineError, EngineSpec, find_models, load
 from engines.cache import cache_folder
 from engines.loading import choose_backend, why_not
 from engines.spec import check_file, read_spec
+from streamer.commands import trials
 
 Line = tuple[str, bool]
 
@@ -26,6 +27,7 @@ def report() -> Iterator[Line]:
     without = "no /dev/video*; rtsp://, http://, files and pattern:// work without"
     yield f"cameras   {', '.join(cameras) or without}", True
     yield f"video     {library('av', 'PyAV')}, {library('cv2', 'OpenCV')}", True
+    yield from trial_reports()
     for backend in BACKENDS:
         missing = why_not(backend)
         yield f"backend   {backend}: {'not here: ' + missing if missing else 'ok'}", True
@@ -33,6 +35,17 @@ def report() -> Iterator[Line]:
         yield from model_report(name, sidecar)
     for sidecar in sorted((cache_folder() / "tensorrt").glob("*.json")):
         yield from engine_report(sidecar)
+
+
+def trial_reports() -> Iterator[Line]:
+    """Whether video, network cameras and the label stream work here: each is tried with a small one of its own."""
+    for name, works, trial in (
+        ("file", "a video is written and read", trials.try_video),
+        ("rtsp", "a camera on 127.0.0.1 is watched", trials.try_camera),
+        ("labels", "a message is published and received", trials.try_labels),
+    ):
+        fault = trials.fault(trial)
+        yield f"{name:9} {f'FAILS: {fault}' if fault else f'ok, {works}'}", fault is None
 
 
 def model_report(name: str, sidecar: Path) -> Iterator[Line]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,40 @@ import engines.loading
 from engines import find_models, load_engine
 from engines.build.certificate import processor, runtime
 from engines.spec import EngineFacts, read_spec, sha256, write_spec
-from streamer.commands.check import certificate_reports, engine_report, model_lines, report
+from streamer.commands import trials
+from streamer.commands.check import certificate_reports, engine_report, model_lines, report, trial_reports
+
+
+@pytest.mark.parametrize(
+    ("trial", "broken"),
+    [
+        (trials.try_video, "streamer.sources.file.open_video"),
+        (trials.try_camera, "streamer.sources.network.open_video"),
+        (trials.try_labels, "streamer.labels.subscriber.decode"),
+    ],
+)
+def test_what_is_called_ok_was_tried(monkeypatch: pytest.MonkeyPatch, trial: Callable[[], None], broken: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TypeError("an argument that this library no longer knows")
+
+    assert trials.fault(trial) is None
+    monkeypatch.setattr(trials, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(broken, fail)
+    assert trials.fault(trial)
+
+
+def test_what_was_tried_and_failed_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise TypeError("this library no longer knows that")
+
+    monkeypatch.setattr(trials, "try_video", lambda: None)
+    monkeypatch.setattr(trials, "try_labels", lambda: None)
+    monkeypatch.setattr(trials, "try_camera", fail)
+    assert list(trial_reports()) == [
+        ("file      ok, a video is written and read", True),
+        ("rtsp      FAILS: TypeError: this library no longer knows that", False),
+        ("labels    ok, a message is published and received", True),
+    ]
 
 
 def test_a_missing_backend_is_told_with_its_remedy_and_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
