@@ -21,6 +21,7 @@ from tools.cameras import HttpCamera, RtspServer
 from tools.errors import ToolError
 from tools.faults.judge import Expected, Record, least_epoch, tells
 from tools.faults.scene import FPS, RATE_HZ, Scene, write_script
+from tools.peers.program import DIES_WITH_US
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cr3t-of-the-matrix"
@@ -129,7 +130,7 @@ class Stage:
         self._log = self.folder / "log"
         with self._log.open("wb") as log:
             self._program = subprocess.Popen(
-                [*words, "run", "--headless", "-c", str(path)],
+                [*DIES_WITH_US, *words, "run", "--headless", "-c", str(path)],
                 cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         self._stack.callback(self._kill)

@@ -27,6 +27,7 @@ from tools.peers.usage import Usage
 START_S = 60.0
 ANSWER_S = 20.0  # longest wait for an answer: more is a deadlock
 STOP_S = 20.0
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")  # before a command: a run is killed with the program that tries it
 LABELS = ("wave", "point", "clap", "nod")
 
 
@@ -57,7 +58,18 @@ class Program:
         config = folder / "soak.yaml"
         settings = {"model": model, "control": self.control, "metrics": self.web, "sources": list(sources)}
         config.write_text(yaml.safe_dump(settings | {"publish": {"address": self.labels}, "capture": capture}))
-        self._command = [sys.executable, "-m", "streamer", "run", "-c", str(config), "--headless", "--log", "json"]
+        self._command = [
+            *DIES_WITH_US,
+            sys.executable,
+            "-m",
+            "streamer",
+            "run",
+            "-c",
+            str(config),
+            "--headless",
+            "--log",
+            "json",
+        ]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
