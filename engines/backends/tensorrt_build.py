@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from ..errors import EngineError, install
-from ..spec import FLOAT32_NODE, STATE_OUT, EngineFacts, EngineSpec, Precision, sha256
+from ..spec import FLOAT32_NODE, STATE_OUT, EngineFacts, EngineSpec, Precision
 from .cuda import Device
 
 LOGGER = logging.getLogger(__name__)
@@ -88,11 +88,11 @@ def machine_facts(*, rows: int, precision: Precision) -> EngineFacts:
     return EngineFacts(trt.__version__, gpu.name, gpu.compute_capability, gpu.driver, precision, rows)
 
 
-def cache_key(graph: Path, facts: EngineFacts) -> str:
-    """A name for the engine that `facts` has of this graph, 16 hex digits; another graph, version of TensorRT, GPU,
-    driver, precision or number of rows has another.
+def cache_key(digest: str, facts: EngineFacts) -> str:
+    """A name for the engine that `facts` has of the graph with this SHA-256, 16 hex digits; another graph, version of
+    TensorRT, GPU, driver, precision or number of rows has another.
     """
-    return hashlib.sha256(sha256(graph).encode() + msgspec.json.encode(facts)).hexdigest()[:16]
+    return hashlib.sha256(digest.encode() + msgspec.json.encode(facts)).hexdigest()[:16]
 
 
 def build_engine(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,30 +157,29 @@ class Install:
         if self.force:  # then the first is installed whatever its certificate says
             kinds = kinds[:1]
         last = kinds[-1]
+        plan = cache(partial(self.plan, via))  # large files are hashed in it
         if not self.rebuild:
             for kind in kinds:
-                if found := self.built(self.source(kind, via), kind):
+                if found := self.built(plan(kind)[1]):
                     return found
         for kind in kinds[:-1]:
             try:
-                return self.build_tensorrt(kind, via)
+                return self.build_tensorrt(kind, via, *plan(kind))
             except CertificateError as refused:
                 self.progress(f"{refused}; building in {last}")
-        return self.build_tensorrt(last, via)
+        return self.build_tensorrt(last, via, *plan(last))
 
-    def source(self, kind: Precision, via: Via) -> Path:
-        """What a TensorRT engine is built from."""
-        return self.graph(kind) if via == "onnx" else self.weights()
-
-    def place(self, source: Path, kind: Precision) -> Path:
-        """Where a TensorRT engine for this machine lies."""
+    def plan(self, via: Via, kind: Precision) -> tuple[Path, Path]:
+        """What a TensorRT engine for this machine is built from, and where it lies then."""
         from ..backends.tensorrt import cache_key, machine_facts
 
-        return engine_file(self.spec, cache_key(source, machine_facts(rows=self.rows, precision=kind)))
+        source = self.graph(kind) if via == "onnx" else self.weights()
+        beside = source.parent == self.path.parent  # then it was just found to be what the sidecar says
+        digest = self.spec.files[source.name] if beside else sha256(source)
+        return source, engine_file(self.spec, cache_key(digest, machine_facts(rows=self.rows, precision=kind)))
 
-    def built(self, source: Path, kind: Precision) -> Installed | None:
+    def built(self, out: Path) -> Installed | None:
         """The TensorRT engine that is there already."""
-        out = self.place(source, kind)
         sidecar = out.with_suffix(".json")
         if not (sidecar.is_file() and out.is_file()):
             return None
@@ -188,13 +188,11 @@ class Install:
         self.progress(f"{out}: is built already (--rebuild builds it again)")
         return Installed(out, sidecar, spec.certificates, found=True)
 
-    def build_tensorrt(self, kind: Precision, via: Via) -> Installed:
+    def build_tensorrt(self, kind: Precision, via: Via, source: Path, out: Path) -> Installed:
         """Build, compare and install one TensorRT engine; raises CertificateError if it fails its certificate."""
         from ..backends.tensorrt import TensorRTEngine, build_engine
 
-        source = self.source(kind, via)
-        out = make_room(self.place(source, kind))
-        sidecar = out.with_suffix(".json")
+        sidecar = make_room(out).with_suffix(".json")
         sidecar.unlink(missing_ok=True)
         options: dict[str, Any] = {"rows": self.rows, "precision": kind, "progress": self.progress}
         if via == "onnx":

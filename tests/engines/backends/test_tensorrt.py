@@ -14,7 +14,7 @@ import pytest
 from engines import EngineError, find_models, load_engine
 from engines.backends.openvino import core
 from engines.backends.tensorrt import TensorRTEngine, build_engine, cache_key, machine_facts
-from engines.spec import FLOAT32_NODE, read_spec
+from engines.spec import FLOAT32_NODE, read_spec, sha256
 
 from ..toy_engine import build, flags, grey, install, toy, write_graph
 from .fake_cuda import FakeRuntime, Status
@@ -207,11 +207,11 @@ def test_every_fact_makes_another_key(trt: FakeTensorRT, cuda: FakeRuntime, tmp_
         "rows": 3,
     }  # fmt: skip
     others = [msgspec.structs.replace(facts, **{name: value}) for name, value in changes.items()]
-    keys = [cache_key(graph, each) for each in (facts, *others)]
+    keys = [cache_key(sha256(graph), each) for each in (facts, *others)]
     graph.write_text(graph.read_text() + " ")
-    keys.append(cache_key(graph, facts))
+    keys.append(cache_key(sha256(graph), facts))
     assert len(set(keys)) == 8
-    assert keys[-1] == cache_key(graph, machine_facts(rows=2, precision="fp16"))
+    assert keys[-1] == cache_key(sha256(graph), machine_facts(rows=2, precision="fp16"))
 
 
 def test_the_tensors_of_torch_tensorrt_are_known_by_their_numbers(trt: FakeTensorRT, tmp_path: Path) -> None:

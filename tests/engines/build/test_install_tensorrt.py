@@ -50,6 +50,19 @@ def test_a_tensorrt_engine_is_built_compared_and_found_by_runs(model: Path, gpu:
     assert load_engine(model, "tensorrt").device.endswith("1 row")
 
 
+def test_what_an_engine_is_built_from_is_hashed_once(model: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256(path)
+
+    for module in ("engines.spec", "engines.build.install"):
+        monkeypatch.setattr(f"{module}.sha256", counted)
+    build(model, "tensorrt")
+    assert hashed.count("mine.fp16.onnx") == 1
+
+
 def give_a_float32_graph(model: Path) -> None:
     """One that the fake TensorRT reads."""
     spec = read_spec(model)
