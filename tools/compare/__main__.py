@@ -30,15 +30,14 @@ from torch import Tensor
 
 from engines import load_engine
 from engines.build.model import build_model
-from engines.networks import Network, build_network
+from engines.networks import build_network
 from engines.networks.measure import describe
 from engines.spec import EngineSpec
+from tools.compare.training import train
 from tools.motion.clips import warp
 from tools.motion.paths import LABELS, Planned, draw_path
 from tools.motion.textures import sprite
-from tools.train.feeds import normalise
-from tools.train.recipe import Part
-from tools.train.trainer import keep_memory, learning_rate, loss_of
+from tools.train.recipe import Part, Recipe
 
 NETWORKS = ("tsn", "tsm", "tcm", "stm", "tanet", "gtdnet")
 FORMS = ("clip", "causal")
@@ -104,43 +103,14 @@ def draw(clips: int, seed: int) -> tuple[Tensor, Tensor]:
     return video, torch.tensor([label for _, label in wanted])
 
 
-def train(run: Run, clips: Path, epochs: int, out: Path) -> tuple[float, float]:
-    """Train a network on the clips of a file, and save its state dict; its top-1 on the held-out ones, and seconds."""
-    torch.set_num_threads(1)
-    keep_memory()
-    data = torch.load(clips, weights_only=True, mmap=True)
-    torch.manual_seed(run.seed)
-    causal = run.form == "causal"
-    net = build_network(run.network, BACKBONE, FRAMES, len(LABELS), causal, WIDTH, dropout=0.1)
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=DECAY)
-    each = len(data["labels"]) // BATCH
-    part = Part(steps=epochs * each, batch=BATCH, size=SIZE, learning_rate=RATE, clip_frames=FRAMES)
-    started = time.monotonic()
-    for epoch in range(epochs):
-        order = torch.randperm(len(data["labels"]))[: each * BATCH]
-        for number, chosen in enumerate(order.split(BATCH)):
-            optimizer.param_groups[0]["lr"] = learning_rate(part, epochs * each, WARMUP, epoch * each + number)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = net.frame_logits(normalise(data["clips"][chosen]))
-            optimizer.zero_grad()
-            loss_of(logits.float(), data["labels"][chosen]).backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimizer.step()
-    seconds = time.monotonic() - started
-    net.eval()
-    torch.save(net.state_dict(), out)
-    return accuracy(net, data["held_out_clips"], data["held_out_labels"]), seconds
-
-
-@torch.no_grad()
-def accuracy(net: Network, clips: Tensor, labels: Tensor) -> float:
-    """Share of clips whose mean logits are highest at their label."""
-    right = sum(
-        int((net.frame_logits(normalise(some)).mean(1).argmax(1) == given).sum())
-        for some, given in zip(clips.split(BATCH), labels.split(BATCH), strict=True)
-    )
-    return right / len(labels)
+def recipe_of(run: Run, steps: int) -> Recipe:
+    """How a network is trained, in so many steps: all alike."""
+    part = Part(steps=steps, batch=BATCH, size=SIZE, learning_rate=RATE, clip_frames=FRAMES)
+    return Recipe(
+        network=run.network, backbone=BACKBONE, width=WIDTH, frames=FRAMES, causal=run.form == "causal", size=SIZE,
+        fps=FPS, dropout=0.1, seed=run.seed, weight_decay=DECAY, warmup_steps=WARMUP, average=0.0, precision="bf16",
+        parts=(part,),
+    )  # fmt: skip
 
 
 def time_steps(weights: dict[tuple[str, str], Path]) -> dict[tuple[str, str], float]:
@@ -180,11 +150,12 @@ def compare(networks: list[str], clips: int, epochs: int, seeds: int, jobs: int)
         data = dict(zip(("clips", "labels"), draw(clips, 0), strict=True))
         data |= zip(("held_out_clips", "held_out_labels"), draw(max(100, clips // 8), 1), strict=True)
         torch.save(data, place / "clips.pt")
+        steps = epochs * (len(data["labels"]) // BATCH)
         del data
         files = {run: place / f"{run.network}-{run.form}-{run.seed}.pt" for run in runs}
         results: dict[Run, tuple[float, float]] = {}
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures = {run: pool.submit(train, run, place / "clips.pt", epochs, files[run]) for run in runs}
+            futures = {run: pool.submit(train, recipe_of(run, steps), place / "clips.pt", files[run]) for run in runs}
             for run, future in futures.items():
                 results[run] = future.result()
                 print(f"{run.network} {run.form}, seed {run.seed}: {results[run][0]:.1%}", flush=True)

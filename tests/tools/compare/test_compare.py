@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools.compare.__main__ import FRAMES, SIZE, Row, accuracy, draw, main, table
+from tools.compare.__main__ import FRAMES, SIZE, Row, draw, main, table
+from tools.compare.training import Drawn, accuracy
 from tools.motion.paths import IGNORE, LABELS
+from tools.train.recipe import Part
 
 
 def test_clips_are_the_same_each_time_and_all_labels_are_alike_often() -> None:
@@ -25,6 +27,20 @@ def test_clips_are_the_same_each_time_and_all_labels_are_alike_often() -> None:
 def test_training_and_held_out_clips_differ() -> None:
     (first, _), (second, _) = draw(10, 0), draw(10, 1)
     assert not any(torch.equal(a, b) for a in first for b in second)
+
+
+def test_an_epoch_shows_every_clip_once_in_an_order_of_its_own_that_the_seed_decides(tmp_path: Path) -> None:
+    torch.save({"clips": torch.zeros(64, FRAMES, 3, 8, 8), "labels": torch.arange(64)}, tmp_path / "clips.pt")
+    part = Part(steps=4, batch=32, size=SIZE, learning_rate=1.0, clip_frames=FRAMES)
+
+    def orders(seed: int, begin: int = 0) -> list[list[int]]:
+        return [batch.labels.tolist() for batch in Drawn(tmp_path / "clips.pt", seed).batches(part, begin, 0, 0)]
+
+    first, second, third, fourth = orders(seed=5)
+    assert sorted(first + second) == sorted(third + fourth) == list(range(64))
+    assert first + second != third + fourth
+    assert orders(seed=5, begin=3) == [fourth]
+    assert orders(seed=6)[0] != first
 
 
 def test_the_answer_to_a_clip_is_the_mean_of_its_frames_logits() -> None:
