@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +46,24 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two built models with random weights, each .pt, .onnx and .json: `small` (TCM, a stream) and `window` (TSM). Copy
     before changing.
     """
-    folder = tmp_path_factory.mktemp("model")
+    return made_once(tmp_path_factory, "model", make_models)
+
+
+def make_models(folder: Path) -> None:
     make_model(folder, "small", "tcm", "resnet18")
     make_model(folder, "window", "tsm", "resnet18", mode="window")
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one of the test processes of a session makes for all: an export takes many seconds."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            part = factory.mktemp(name)
+            make(part)
+            part.rename(folder)
     return folder
 
 
