@@ -10,7 +10,7 @@ from engines.errors import did_you_mean
 from streamer.config import Capture, SourceConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.sources.base import Source
-from streamer.text import redact
+from streamer.text import shown_address
 
 __all__ = ["Source", "open_source"]
 
@@ -60,9 +60,12 @@ def open_source(config: SourceConfig, taken: Collection[str] = (), capture: Capt
     capture: where it is read, unless `config` says so.
     """
     try:
-        source = _KINDS[_kind(config.uri)](config)
-    except (ValueError, OSError) as error:  # no file has such a name, or urlsplit's, which would tell the password
-        raise SourceError(f"{redact(config.uri)!r}: is malformed; a source is one of: {_FORMS}") from error
+        make = _KINDS[_kind(config.uri)]
+        if config.user is not None and make is not _network:
+            raise SourceError(f"{shown_address(config.uri)}: user and password are for network cameras; leave them out")
+        source = make(config)
+    except (ValueError, OSError):  # urlsplit's would tell the password
+        raise SourceError(f"{shown_address(config.uri)!r}: is malformed; a source is one of: {_FORMS}") from None
     if (config.capture or capture) == "process":
         from streamer.sources.process import ProcessSource
 
@@ -83,7 +86,7 @@ def _kind(uri: str) -> str:
         if scheme in _KINDS:
             return scheme
         hint = did_you_mean(scheme, _KINDS, f"a source is one of: {_FORMS}", lambda kind: f"{kind}://")
-        raise SourceError(f"{redact(uri)}: no source is called {scheme}://; {hint}")
+        raise SourceError(f"{shown_address(uri)}: no source is called {scheme}://; {hint}")
     if uri and Path(uri).exists():
         return "file"
-    raise SourceError(f"{redact(uri)!r}: there is no such file; a source is one of: {_FORMS}")
+    raise SourceError(f"{shown_address(uri)!r}: there is no such file; a source is one of: {_FORMS}")

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from streamer.config import SourceConfig
-from streamer.text import redact
+from streamer.text import shown_address
 from streamer.types import Frame
 
 
@@ -18,11 +18,11 @@ def stream_name(uri: str) -> str:
 
     Matches [a-z0-9_-]{1,64}.
     """
-    scheme, separator, address = redact(uri).partition("?")[0].lower().rpartition("://")
+    scheme, separator, address = shown_address(uri).partition("?")[0].lower().partition("://")
     if separator and scheme != "file":
         text = address.rpartition("@")[2]
     else:
-        text = Path(address.removeprefix("v4l2:").removeprefix("file:")).stem
+        text = Path(uri.lower().removeprefix("v4l2:").removeprefix("file:")).stem
     name = re.sub(r"[^a-z0-9_-]+", "-", text).strip("-")[:64]
     return f"camera{name}" if name.isdecimal() else name or "stream"
 
@@ -46,7 +46,7 @@ class Source(ABC):
 
     def __init__(self, config: SourceConfig) -> None:
         self.config = config
-        self.uri = redact(config.uri)
+        self.uri = shown_address(config.uri)
         self.name = config.name or stream_name(config.uri)
         self.corrupt = self.crashes = 0
         self.patience_s = 2 * (config.open_s + config.read_s)

@@ -50,7 +50,7 @@ class FileSource(Source):
 
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
-        uri = config.uri
+        uri = self.uri = config.uri  # a name, which may look like an address with a password
         self.path = self._path = Path(
             unquote(urlsplit(uri).path) if uri.startswith("file://") else uri.removeprefix("file:")
         )

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Generator
 from functools import partial
-from urllib.parse import urlsplit
 
 import av.error
 from av.container import InputContainer
@@ -16,6 +15,7 @@ from av.video.stream import VideoStream
 
 from streamer.config import SourceConfig
 from streamer.errors import Retry, SourceError
+from streamer.sources.address import with_credentials
 from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
 from streamer.sources.video import LIMITS, Damage, decode, has_decoder, open_video, picture, pts_us, video_stream
@@ -42,14 +42,7 @@ class NetworkSource(Source):
 
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
-        try:
-            parts = urlsplit(config.uri)
-            complete = bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            complete = False
-        if not complete:
-            advice = "write SCHEME://HOST:PORT/PATH; in a password write @ as %40, / as %2F, : as %3A and # as %23"
-            raise SourceError(f"{self.uri}: the host or the port of this address is malformed; {advice}")
+        with_credentials(config)  # what is wrong with them is wrong for good
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
         container, stream = self._open()
@@ -81,7 +74,7 @@ class NetworkSource(Source):
         }
         started = time.monotonic()
         try:
-            container = open_video(self.config.uri, options, (self.config.open_s, self.config.read_s))
+            container = open_video(with_credentials(self.config), options, (self.config.open_s, self.config.read_s))
         except av.error.FFmpegError as error:
             raise self._explained(error, time.monotonic() - started) from _harmless(error)
         try:

@@ -144,7 +144,7 @@ class Child:
         finally:
             theirs.close()
             os.close(memory)
-        self.tell(config.model_dump_json().encode())
+        self.tell(config.model_dump_json(context={"secrets": True}).encode())
 
     def tell(self, message: bytes) -> None:
         """Send a message; one that does not arrive has no answer, either."""
