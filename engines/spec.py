@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from .errors import EngineError
+from .files import write_whole
 
 STATE_OUT = ".out"  # the output of a state is called as its input, with this appended
 FLOAT32_NODE = "float32/"  # how the names of a float16 graph's nodes begin that must be computed in float32
@@ -185,9 +185,7 @@ def read_spec(path: Path) -> EngineSpec:
 
 def write_spec(sidecar: Path, spec: EngineSpec) -> None:
     """Write a sidecar: whole, or not at all."""
-    unfinished = sidecar.with_name(f".{sidecar.name}.{os.getpid()}.part")
-    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
-    unfinished.replace(sidecar)
+    write_whole(sidecar, msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
 
 
 def check_file(path: Path, spec: EngineSpec) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from .. import files
 from ..errors import EngineError, install
 from ..spec import FLOAT32_NODE, STATE_OUT, EngineFacts, EngineSpec, Precision, sha256
 from .cuda import Device
@@ -277,11 +277,8 @@ def read_whole(path: Path) -> bytes:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that others see whole or not at all; raises EngineError if it cannot be written."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
+        files.write_whole(path, content)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise EngineError(f"{path}: cannot be written: {error.strerror}") from error

@@ -11,6 +11,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from ..files import write_whole
 from ..networks import Network
 from ..networks.folding import fold_batch_norms
 from ..networks.stepper import Stepper, make_stepper
@@ -75,7 +76,7 @@ def export_onnx(
     lower_opset(model)
     if precision == "fp16":
         mark_float32(model)
-    onnx.save(model, path)
+    write_whole(path, model.SerializeToString())
     return stepper
 
 

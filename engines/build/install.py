@@ -17,6 +17,7 @@ import msgspec
 from ..base import Engine
 from ..cache import engine_file, local_graph, local_sidecar, make_room
 from ..errors import EngineError, install
+from ..files import same_file
 from ..loading import (
     BUILT_IN,
     PRECISIONS,
@@ -293,6 +294,9 @@ def add_graph(model: str | Path) -> Path:
     check_file(weights, spec)
     from .model import export_graph
 
+    for read in (weights, path, path.with_suffix(".onnx")):
+        if same_file(graph, read):
+            raise EngineError(f"{graph}: is another name of {read.name}, which is read; delete this link")
     try:
         export_graph(weights, spec, graph, "fp16")
         write_spec(path, msgspec.structs.replace(spec, files={**spec.files, graph.name: sha256(graph)}))

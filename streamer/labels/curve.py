@@ -8,6 +8,7 @@ server has the client's public key in a folder. All other clients get nothing.
 from __future__ import annotations
 
 import logging
+import os
 import stat
 import struct
 import time
@@ -40,14 +41,18 @@ def write_keys(name: Path) -> tuple[Path, Path]:
         (secret_file, 0o600, f'# Both keys: keep this file to yourself.\n{text}    secret-key = "{secret}"\n'),
         (public_file, 0o644, f"# The public key: give it to the other side.\n{text}"),
     )
-    for path, mode, content in files:
-        try:
+    made: list[Path] = []
+    try:
+        for path, mode, content in files:
             path.touch(mode, exist_ok=False)
+            made.append(path)
             path.write_text(content, encoding="ascii")
-        except FileExistsError as error:
+    except OSError as error:
+        for half in made:
+            half.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
             raise ConfigError(f"{path} exists already; choose another name, or delete it if nobody uses it") from error
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
     return public_file, secret_file
 
 
@@ -57,13 +62,21 @@ def read_public(path: Path) -> bytes:
 
 
 def read_secret(path: Path) -> bytes:
-    """The secret key of a key file, 32 bytes. Raises ConfigError, also when others may read the file."""
+    """The secret key of a key file, 32 bytes. Raises ConfigError, also when others may read the file.
+
+    A group may, where the file is root's; and the mode of what is mounted read-only is not ours to change.
+    """
     secret = _read(path)[1]
     if not secret:
         raise ConfigError(f"{path}: holds no secret key; give the file that ends in .key_secret")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise ConfigError(f"{path}: holds a secret key and others may read it (mode {mode:o}); run chmod 600 {path}")
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    allowed = 0o740 if status.st_uid == 0 else 0o700  # root's files are of a group that the administrator chose
+    if mode & ~allowed & 0o777 and not os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise ConfigError(
+            f"{path}: holds a secret key and others may read it (mode {mode:o}); run chmod 600 {path}, or mount it "
+            "read-only, as secrets of containers are"
+        )
     return secret
 
 
