@@ -36,6 +36,8 @@ def _listed(value: Any) -> Any:
 ONE_OR_MORE = BeforeValidator(_listed)
 """A list of one may be written as its only item."""
 
+_OFF = ("off", "no", "false")
+
 
 class Section(BaseModel):
     """Base of all sections: frozen, and an unknown key is an error. Errors hide the input: it may have passwords."""
@@ -50,7 +52,7 @@ class Section(BaseModel):
         """A section, or a key, with nothing behind its colon is as if it was not there."""
         if not isinstance(value, dict):
             return {} if value is None else value
-        off = {key: None for key in cls.switches if value.get(key) in (False, "off", "no", "false")}
+        off = {key: None for key in cls.switches if value.get(key) is False or value.get(key) in _OFF}
         given = {**value, **off}
         fields = cls.model_fields
         return {

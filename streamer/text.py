@@ -27,6 +27,7 @@ def shown_address(address: str) -> str:
 
     Where it is not clear what is the host, as with an @ in a query, all of it is ***.
     """
+    address = printable(address)
     scheme, separator, rest = address.partition("://")
     if not separator:
         return _shown_path(address)

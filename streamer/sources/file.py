@@ -22,6 +22,7 @@ from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
 from streamer.sources.video import LIMITS, decode, has_decoder, open_video, picture, pts_us, video_stream
+from streamer.text import printable
 from streamer.types import Frame, Timeline
 
 _USUAL_FPS = 30
@@ -50,7 +51,8 @@ class FileSource(Source):
 
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
-        uri = self.uri = config.uri  # a name, which may look like an address with a password
+        uri = config.uri
+        self.uri = printable(uri)  # a name, which may look like an address with a password
         self.path = self._path = Path(
             unquote(urlsplit(uri).path) if uri.startswith("file://") else uri.removeprefix("file:")
         )

@@ -24,6 +24,7 @@ import msgspec
 
 from engines import EngineError
 from tools.errors import ToolError
+from tools.results import write_result
 
 if TYPE_CHECKING:
     from tools.bench.networks import Row
@@ -154,7 +155,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         for engine in sorted({row.engine for row in rows}):
             print(f"  {engine}")
         if args.json:
-            args.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+            write_result("--json", args.json, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
     if "peers" in args.parts:
         from tools.bench import peers as bench_peers
 
