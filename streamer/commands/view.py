@@ -96,6 +96,6 @@ def with_view_address(arguments: Sequence[str]) -> list[str]:
 def _is_source(text: str) -> bool:
     try:
         open_source(SourceConfig(uri=text))
-    except SourceError:
+    except (SourceError, ValueError):
         return False
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from engines.build.importing import read_labels
 from engines.errors import EngineError
-from streamer.config import Config
+from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.labels.control import answer
 from streamer.reading import NotYamlError, read_yaml
@@ -193,7 +193,8 @@ def open_all(options: dict[str, Any], **layers: Any) -> Settings:
 def leaked(secret: str, shown: str) -> list[str]:
     """The pieces of at least four characters of a secret that are shown, as it is or escaped."""
     pieces = {text[at : at + 4] for text in (secret, quote(secret, safe="")) for at in range(len(text) - 3)}
-    return [piece for piece in sorted(pieces) if piece in shown and not set(piece) <= set("*/: .'\"-")]
+    always = "\n".join(load_settings(environment={}).lines()) + f"'{HOST}'/***"
+    return [piece for piece in sorted(pieces) if piece in shown and piece not in always and set(piece) - set("*/:.'@?")]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -223,16 +224,14 @@ def test_no_piece_of_a_secret_is_told(
         except (ConfigError, SourceError) as error:
             log += ["".join(traceback.format_exception(error)), redact(str(error))]
     for one in sources or ():
-        log.append(answer(json.dumps({"command": "add", "source": one}).encode(), _Adding()).decode())
+        log.append(answer(json.dumps({"command": "add", "source": one}).encode(), cast(Any, Adding())).decode())
     shown = "\n".join(log)
     assert leaked(user, shown) == []
     assert leaked(password, shown) == []
 
 
-class _Adding:
+class Adding:
     """A run that opens what it is given, and does nothing else."""
 
-    def add(self, config: Any) -> str:
+    def add(self, config: SourceConfig) -> str:
         return open_source(config).name
-
-    report = snapshot = reset = remove = drain = add

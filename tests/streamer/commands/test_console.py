@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_cli import SCRIPTED, command, environment, streamer
+from .test_cli import ANY_PORT, SCRIPTED, command, environment, line_with, streamer
 
 RUN = ("run", "pattern://swipe", "--no-publish", "--duration", 1, *SCRIPTED)
 
@@ -56,6 +57,24 @@ def test_outputs_that_are_closed_do_not_matter(arguments: tuple[object, ...], cl
     assert "Traceback" not in done.stderr
 
 
+def test_json_is_utf_8_in_every_terminal(tmp_path: Path) -> None:
+    model = tmp_path / "net.scores.json"
+    model.write_text(json.dumps({"labels": ["été", "█"], "scores": [[0.9, 0.1]], "height": 32, "width": 32}))
+    arguments = ("run", "pattern://swipe", "--model", model, *SCRIPTED, *ANY_PORT)
+    run = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True, env=environment())
+    watch = subprocess.Popen(
+        command("watch", line_with(run, "labels ").split()[1], "--json", "--kind", "score"),
+        stdout=subprocess.PIPE, env=environment() | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    try:
+        assert watch.stdout
+        assert {label for label, _ in json.loads(watch.stdout.readline())["topk"]} == {"été", "█"}
+    finally:
+        for process in (run, watch):
+            process.kill()
+            process.communicate()
+
+
 def test_names_of_files_in_other_encodings_are_shown(tmp_path: Path) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.yaml")
     Path(name).write_text("buffer: 3\n")
@@ -71,6 +90,7 @@ def test_names_of_files_in_other_encodings_are_shown(tmp_path: Path) -> None:
         ("run", "--duration", "rtsp://user:S3cr3t@127.0.0.1/cam"),
         ("run", "--view-token=S3cr3t", "--nothing=rtsp://user:S3cr3t@cam"),
         ("user:S3cr3t@cam",),
+        ("run", "--view", f"rtsp://user:S3cr3t@cam/{'x' * 3000}"),
     ],
 )
 def test_a_wrong_command_line_is_told_without_its_passwords(arguments: tuple[str, ...]) -> None:
