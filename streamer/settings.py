@@ -26,7 +26,7 @@ PREFIX = "STREAMER_"
 DEFAULT = "default"
 _COMMAND_LINE = "command line"
 _SERVICE = re.compile(  # what Kubernetes makes for a Service, and Docker for a link, called streamer or streamer-...
-    r"([A-Z0-9_]*_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_[A-Z]+(_PROTO|_PORT|_ADDR)?)?|NAME|ENV_\w+)"
+    r"([A-Z0-9]+_)*(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_[A-Z]+(_PROTO|_PORT|_ADDR)?)?)|NAME|ENV_\w+"
 )
 _OURS = 0.75  # how like one of ours an unknown variable must be to be a slip of the pen
 _log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def load_settings(
     if (sources := given.pop("sources", None)) is not None:
         _tell_unused([source for keys, _, source in layers if keys[0] == "sources"])
         layers = [layer for layer in layers if layer[0][0] != "sources"]
-        layers.append((("sources",), sources, _COMMAND_LINE))
+        layers.append((("sources",), list(sources), _COMMAND_LINE))
     layers += assigned_values(assignments)
     layers += [(tuple(path.split(".")), value, _COMMAND_LINE) for path, value in given.items()]
     tree: dict[str, Any] = {}
@@ -120,9 +120,7 @@ def environment_values(environment: Mapping[str, str]) -> list[Value]:
         if keys[0] in fields:
             values.append((keys, parse(keys, environment[name], name), f"environment {name}"))
             continue
-        near = get_close_matches("__".join(keys), _variables(), 1, _OURS) or get_close_matches(
-            keys[0], fields, 1, _OURS
-        )
+        near = [match for one in ("__".join(keys), keys[0]) for match in get_close_matches(one, _variables(), 1, _OURS)]
         if near and not _SERVICE.fullmatch(name.removeprefix(PREFIX)):
             meant = f"{near[0].replace('__', '.')} ({PREFIX}{near[0].upper()})"
             raise ConfigError(f"{_told(keys)} (from environment {name}): there is no such key; did you mean {meant}?")
@@ -138,7 +136,7 @@ def environment_values(environment: Mapping[str, str]) -> list[Value]:
 
 def _variables() -> list[str]:
     """The names of variables in lower case, without the prefix: those of values and of sections."""
-    return ["__".join(keys) for keys, _ in leaves(Config().model_dump())]
+    return [*Config.model_fields, *("__".join(keys) for keys, _ in leaves(Config().model_dump()))]
 
 
 def _tell_unused(origins: Sequence[str]) -> None:

@@ -119,6 +119,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("STREAMER_MODLE", r"model \(STREAMER_MODEL\)"),
         ("STREAMER_VIEW_TOKEN", r"view.token \(STREAMER_VIEW__TOKEN\)"),
         ("STREAMER_EVENTS__ENTR", "events.enter"),
+        ("STREAMER_SOURCE__0__NAME", r"sources \(STREAMER_SOURCES\)"),
     ],
 )
 def test_an_unknown_variable_of_ours_is_an_error_too(name: str, hint: str) -> None:
