@@ -12,7 +12,7 @@ _SECRET_WORD = re.compile(r"pass|pwd|psw|token|secret|jwt", re.IGNORECASE)
 _SECRET_KEY = re.compile(
     rf"{_SECRET_WORD.pattern}|^(pw|sid|sig|key)$|auth|login|user|api_?key|signature", re.IGNORECASE
 )
-_HOST = re.compile(r"(?:[\w.*-]*|\[[\w:.%]+\])(?::(?:\d{1,5}|\*))?")
+_HOST = re.compile(r"(?:[\w.*-]*|\[[\w:.%]+\])(?::(?:\d{1,5}|\*|PORT))?")
 _PLAIN = frozenset({"file", "inproc", "ipc", "pattern", "tcp"})  # schemes of addresses in which nobody writes a secret
 _AFTER = re.compile(r"['\",;:.)\]}>]{1,2}$")  # what may follow an address in a sentence
 

@@ -28,6 +28,16 @@ from streamer.text import redact
         ("/home/me@work/clip.mp4", "/home/me@work/clip.mp4"),
         ("rtsp://u:se cret@cam/a", "rtsp://***@cam/a"),
         ("{'uri': 'rtsp://u:se cret@cam/a'}", "{'uri': 'rtsp://***@cam/a'}"),
+        (
+            "write SCHEME://HOST:PORT/PATH, or pattern://swipe?fps=5",
+            "write SCHEME://HOST:PORT/PATH, or pattern://swipe?fps=5",
+        ),
+        ("rtsp://cam/user=admin_password=secret_channel=1_stream=0.sdp", "rtsp://cam/***"),
+        ("rtsp://cam/%75ser%3Dadmin_secret/1", "rtsp://cam/***"),
+        ("http://cam/live;password=secret#token=secret", "http://cam/***#***"),
+        ("http://cam/a?x=me@secret", "http://***"),
+        ("GET /socket?token=secret&x=1 user=me", "GET /socket?token=***&x=1 user=***"),
+        ("rtsp://u:secret", "rtsp://***"),
         ("tcp://127.0.0.1:5557 takes rtsp://u:secret@cam/a", "tcp://127.0.0.1:5557 takes rtsp://***@cam/a"),
     ],
 )
