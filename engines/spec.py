@@ -128,6 +128,7 @@ class EngineFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     driver              the newest CUDA that the driver knew, "12.6"
     precision           of the graph that it was built from
     rows                how many streams a step takes; fixed when it is built
+    graphs              whether its steps may be replayed as CUDA graphs: they answered as plain steps do
     """
 
     tensorrt: Word
@@ -136,6 +137,7 @@ class EngineFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     driver: Word
     precision: Precision
     rows: Size
+    graphs: bool = True
 
 
 class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
