@@ -40,6 +40,7 @@ from ..spec import (
     sha256,
     write_spec,
 )
+from .agreement import LIMIT, graph_difference
 from .certificate import STEPS, certify, processor, runtime
 
 Progress = Callable[[str], None]
@@ -208,6 +209,8 @@ class Install:
         spec = msgspec.structs.replace(self.spec, engine=facts, files=files, certificates=())
         try:
             engine = TensorRTEngine(out, spec)
+            facts = msgspec.structs.replace(facts, graphs=self.replays_rightly(engine))
+            engine.graphs, spec = facts.graphs, msgspec.structs.replace(spec, engine=facts)
             (certificate,) = self.compare(self.reference(), [engine], (self.rows,))
             engine.close()
             self.may_install(certificate, needed=True)
@@ -216,6 +219,16 @@ class Install:
             raise
         write_spec(sidecar, msgspec.structs.replace(spec, certificates=(certificate,)))
         return Installed(out, sidecar, (certificate,), found=False)
+
+    def replays_rightly(self, engine: Engine) -> bool:
+        """Whether an engine may replay its steps as CUDA graphs; told apart from what a certificate looks for, so that
+        a wrong graph is not taken for a precision that is too coarse.
+        """
+        apart = graph_difference(engine, self.rows)
+        if apart is None or apart <= LIMIT:
+            return True
+        self.progress(f"replayed as CUDA graphs its steps answer otherwise (by {apart:.2g}): it will run without them")
+        return False
 
     def graph(self, precision: Precision) -> Path:
         """The step graph in a precision: the one beside the model, else one that torch exports into the cache."""

@@ -45,6 +45,7 @@ class FakeDriver:
         self.graphs: dict[int, list[Work]] = {}
         self.handles = 0
         self.launches = 0
+        self.mixed_up = False  # every graph does what the first one does
         self.retained = 0
         self.thread = threading.local()
 
@@ -188,5 +189,5 @@ class FakeDriver:
 
     def cuGraphLaunch(self, executable: Any, stream: Any) -> int:
         self.launches += 1
-        self.queues[stream.value].extend(self.graphs[executable.value])
+        self.queues[stream.value].extend(self.graphs[min(self.graphs) if self.mixed_up else executable.value])
         return 0
