@@ -264,9 +264,8 @@ def test_garbage_and_odd_envelopes_do_no_harm(dealer: Callable[[str], zmq.Socket
         assert served.nobody.done == []
 
 
-GREETING_2 = (
-    b"\xff" + bytes(7) + b"\x01\x7f\x01\x05\x00\x00"
-)  # ZMTP 2.0: final signature byte, revision, DEALER, identity
+GREETING_2 = b"\xff" + bytes(7) + b"\x01\x7f\x01\x05\x00\x00"
+"""Of ZMTP 2.0: the signature, the revision, DEALER, and no identity."""
 
 
 def zmtp_1(*frames: bytes) -> bytes:
