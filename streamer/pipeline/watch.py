@@ -19,6 +19,7 @@ from streamer.pipeline.stream import Stream
 from streamer.pipeline.summary import Totals
 from streamer.sources.clock import UtcClock
 from streamer.sources.reader import Health
+from streamer.text import redact
 
 STATUS_S = 5.0
 STATE_S = 1.0
@@ -59,6 +60,11 @@ class Watch:
         self._state_due: dict[str, float] = {}
         self._clock, self._set_us = UtcClock(), 0
 
+    @property
+    def count(self) -> int:
+        """How many streams there are, with those whose thread hangs while they leave."""
+        return len(self.streams) + sum(capture.thread.is_alive() for capture in self._leaving)
+
     def begin(self) -> None:
         """Read all sources from now on."""
         self._captures = [Capture(stream, self._wake) for stream in self.streams]
@@ -73,8 +79,10 @@ class Watch:
         self._look_at_clock()
         self._leaving = [capture for capture in self._leaving if capture.thread.is_alive()]
         for capture in list(self._captures):
-            if capture.added and isinstance(capture.error, SourceError):
-                self.end(capture.stream, str(capture.error))
+            if capture.added and isinstance(capture.error, Exception):  # at worst it is removed again
+                unexpected = not isinstance(capture.error, SourceError)
+                kind = f"{type(capture.error).__name__}: " * unexpected
+                self.end(capture.stream, kind + redact(str(capture.error)))
                 continue
             if capture.error:
                 raise capture.error

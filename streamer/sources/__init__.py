@@ -12,7 +12,7 @@ from streamer.errors import ConfigError, SourceError
 from streamer.sources.base import Source
 from streamer.text import redact
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "distinguish", "open_source"]
 
 _FORMS = "0, /dev/video0, v4l2:NAME, rtsp://HOST/PATH, http://HOST/PATH, a video file, pattern://swipe"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(file|v4l2):")
@@ -67,12 +67,17 @@ def open_source(config: SourceConfig, taken: Collection[str] = (), capture: Capt
         from streamer.sources.process import ProcessSource
 
         source = ProcessSource(source)
+    distinguish(source, taken)
+    return source
+
+
+def distinguish(source: Source, taken: Collection[str]) -> None:
+    """Give a source another name if its own is taken. ConfigError if it was given in the configuration."""
     if source.name in taken:
-        if config.name:
-            raise ConfigError(f"two sources are called {config.name}; give each another name")
+        if source.config.name:
+            raise ConfigError(f"two sources are called {source.name}; give each another name")
         numbers = (f"{source.name[:60]}-{number}" for number in range(2, len(taken) + 3))
         source.name = next(name for name in numbers if name not in taken)
-    return source
 
 
 def _kind(uri: str) -> str:

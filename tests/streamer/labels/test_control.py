@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,24 @@ from hypothesis import strategies as st
 
 from streamer.commands.options import make_curve
 from streamer.config import SourceConfig
-from streamer.errors import ConfigError
-from streamer.labels.control import COMMANDS, MAX_REQUEST_BYTES, Control, Controlled, Report, answer
+from streamer.errors import ConfigError, SourceError
+from streamer.labels.control import (
+    COMMANDS,
+    MAX_REQUEST_BYTES,
+    MOST_OPENERS,
+    Add,
+    Control,
+    Controlled,
+    Report,
+    act,
+    answer,
+    parse,
+    source_config,
+)
 from streamer.labels.messages import Message
 from streamer.labels.requests import ask, make_request
-from streamer.sources import open_source
-from tools.peers.zmtp import connect
+from streamer.sources import Source, open_source
+from tools.peers.zmtp import connect, frame, join
 
 from .key_rings import Keys
 
@@ -42,9 +55,13 @@ class Nobody:
         self.done.append(("reset", name))
         return 1
 
-    def add(self, config: SourceConfig) -> str:
+    def open(self, config: SourceConfig) -> Source:
+        return open_source(config)
+
+    def add(self, config: SourceConfig, source: Source | None = None) -> str:
+        assert source
         self.done.append(("add", config))
-        return open_source(config).name
+        return source.name
 
     def remove(self, name: str) -> None:
         self.done.append(("remove", name))
@@ -55,7 +72,14 @@ class Nobody:
 
 def reply(request: Any, on: Controlled | None = None) -> dict[str, Any]:
     encoded = request if isinstance(request, bytes) else json.dumps(request).encode()
-    decoded: dict[str, Any] = json.loads(answer(encoded, on or Nobody()))
+    on, done = on or Nobody(), Future[Any]()
+    try:
+        asked = parse(encoded)
+        config = source_config(asked.source) if isinstance(asked, Add) else None
+        done.set_result(act(asked, on, config, on.open(config) if config else None))
+    except (ConfigError, SourceError) as error:
+        done.set_exception(error)
+    decoded: dict[str, Any] = json.loads(answer(done))
     assert decoded.keys() in ({"ok"}, {"error"})
     return decoded
 
@@ -87,6 +111,12 @@ def error_of(request: Any) -> str:
         ({"command": "add", "source": None}, "Expected `int | str | object`"),
         ({"command": "add", "source": {}}, r"sources.0.uri (from the request): field required"),
         ({"command": "add", "source": {"uri": "0", "nmae": "a"}}, "did you mean sources.0.name?"),
+        ({"command": "add", "source": "a" * 2049}, "uri: is too long; 2048 characters are allowed"),
+        ({"command": "add", "source": {"uri": "0", "a" * 99: 1}}, "aaaa: is too long"),
+        ({"command": "add", "source": {f"{n:x}": 1 for n in range(33)}}, "has 33 fields; 32 are allowed"),
+        ({"command": "add", "source": int("9" * 300)}, "uri: is too large; 1000000000 is allowed"),
+        ({"command": "add", "source": {"uri": "0", "width": 10**30}}, "width: is too large"),
+        ({"command": "reset", "stream": ["x"] * 9}, "Expected `str`, got `array`"),
         ({"command": "add", "source": {"uri": "0", "name": "Door 1"}}, "sources.0.name (from the request): string"),
         ({"command": "add", "source": {"uri": "rtsp://u:secret@h/1", "name": "A"}}, "sources.0.name"),
     ],
@@ -135,7 +165,13 @@ SCHEME = st.sampled_from(["", "rtsp://", "http://", "file:", "/dev/", "v4l2:", "
 URI = st.builds(lambda scheme, text: scheme + text, SCHEME, st.text() | st.text("a\0/:@[]%?&=", min_size=1, max_size=9))
 
 
-@given(st.binary() | JSON | COMMAND | st.fixed_dictionaries({"command": st.just("add"), "source": URI}))
+@given(
+    st.binary()
+    | st.text().map(str.encode)
+    | JSON
+    | COMMAND
+    | st.fixed_dictionaries({"command": st.just("add"), "source": URI})
+)
 @example({"command": "add", "source": "pattern://[x"})
 @example({"command": "add", "source": "a" * 5000})
 @settings(max_examples=60)
@@ -255,7 +291,7 @@ def test_garbage_and_odd_envelopes_do_no_harm(dealer: Callable[[str], zmq.Socket
         with connect(served.address) as sender:
             sender.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"\x00" * 4096)
         bare = dealer(served.address)
-        for frames in ([b""], [b"", b""], [b"a"] * 1000, [b"", b'{"command": "drain"}', b""]):
+        for frames in ([b""], [b"", b""], [b"a"] * 15, [b"", b'{"command": "drain"}', b""]):
             bare.send_multipart(frames)
             assert bare.poll(30_000)
             *envelope, text = bare.recv_multipart()
@@ -293,6 +329,56 @@ def assert_cut_off(address: str, said: bytes) -> None:
         peer.sendall(said)
         while peer.recv(1000):
             pass
+
+
+def test_a_request_of_many_parts_is_thrown_away_and_its_sender_disconnected() -> None:
+    with Served() as served:
+        for parts in (17, 200_000):
+            with join(served.address, b"DEALER") as peer, suppress(ConnectionError):
+                peer.sendall(frame(b"", more=True) * parts + frame(b'{"command": "drain"}'))
+                while peer.recv(1000):
+                    pass
+        assert ask(served.address, {"command": "status"}, timeout_s=30)["model"] == "m@1"
+        assert served.nobody.done == []
+
+
+def test_a_source_that_hangs_while_it_is_opened_keeps_nobody_waiting_and_is_not_one_of_many(
+    dealer: Callable[[str], zmq.Socket[bytes]],
+) -> None:
+    go_on = threading.Event()
+
+    class Hanging(Nobody):
+        def open(self, config: SourceConfig) -> Source:
+            assert go_on.wait(30)
+            return super().open(config)
+
+    with Served() as served:
+        served.nobody = Hanging()
+        bare = dealer(served.address)
+        for number in range(MOST_OPENERS + 1):
+            source = {"uri": SWIPE, "name": str(number)}
+            bare.send(json.dumps({"command": "add", "source": source}).encode())
+        assert bare.poll(30_000)
+        assert "4 sources are being opened already" in json.loads(bare.recv())["error"]
+        assert ask(served.address, {"command": "status"}, timeout_s=30)["model"] == "m@1"
+        assert served.nobody.done == []
+        go_on.set()
+        assert {json.loads(bare.recv())["ok"]["stream"] for _ in range(MOST_OPENERS)} == {"0", "1", "2", "3"}
+
+
+def test_a_request_that_fails_unexpectedly_is_answered_and_the_next_one_is_served(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(Nobody):
+        def reset(self, name: str) -> int:
+            raise ZeroDivisionError("rtsp://me:secret@camera")
+
+    with Served() as served:
+        served.nobody = Broken()
+        with pytest.raises(ConfigError, match="this failed, please report it: ZeroDivisionError") as caught:
+            ask(served.address, {"command": "reset", "stream": "a"}, timeout_s=30)
+        assert "secret" not in str(caught.value)
+        assert ask(served.address, {"command": "status"}, timeout_s=30)["model"] == "m@1"
 
 
 def test_who_asks_and_never_reads_does_not_keep_others_from_being_served(

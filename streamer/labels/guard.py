@@ -1,0 +1,203 @@
+"""Who is connected to a socket of ours, watched by a thread of its own: no peer takes up more than its share.
+
+libzmq bounds a frame and the number of whole messages that wait. It bounds neither a message whose parts never end, nor
+what a peer sends in all, nor how many peers there are. So every 50 ms this thread looks how much the system has
+received over each TCP connection, and ends those that sent too much of which nothing came. Unix sockets have no such
+count: there, who may connect is decided by the file's mode.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from streamer.config import CurveConfig
+from streamer.labels import addresses
+from streamer.labels.curve import Gate
+
+HANDSHAKE_MS = 5000  # then a connection that is not let in is closed; its client may try again
+MOST_PEERS = 500  # or a quarter of the descriptors that this process may have
+MOST_WAITING = 64 * 1024  # bytes from one peer that have made no whole message
+MOST_WAITING_IN_ALL = 1024 * 1024
+WARN_S = 60.0  # least time between two warnings about peers
+_HEARTBEAT_BYTES_S = 16, 64  # what a peer says anyhow, in plain text and encrypted
+_GREETING_BYTES = 64  # of ZMTP 3; who has sent less is silent
+_RECEIVE_BUFFER = 64 * 1024  # of the system, for each connection
+_LOOK_S = 0.05
+_TCP_BYTES_RECEIVED = 128  # where Linux has this number in struct tcp_info
+_EVENTS = (
+    zmq.EVENT_ACCEPTED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Peer:
+    """A connection. subscriptions: those that it holds; waiting: bytes that no whole message has come of."""
+
+    received: int = 0
+    waiting: float = 0.0
+    heard: bool = False
+    subscriptions: int = 0
+
+
+class Guard:
+    """Sets the limits of a socket that is not yet bound, and keeps them from `start` until its context ends.
+
+    peers  the connections, by descriptor
+    curve  encrypts, and lets in who has a key; key: the configuration's name of it, for messages. Raises ConfigError
+    """
+
+    def __init__(self, sock: zmq.Socket[bytes], most_bytes: int, curve: CurveConfig | None, key: str) -> None:
+        sock.zap_domain = addresses.DOMAIN
+        sock.setsockopt(zmq.MAXMSGSIZE, most_bytes)
+        sock.setsockopt(zmq.RCVBUF, _RECEIVE_BUFFER)
+        sock.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        sock.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # notices, and forgets, a peer whose machine is gone
+        sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10000)
+        self.peers: dict[int, Peer] = {}
+        self.gate = Gate(sock, curve, key, self.warn) if curve else None
+        self._heartbeat_bytes_s = _HEARTBEAT_BYTES_S[curve is not None]
+        self._most = min(MOST_PEERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._warn_at, self._unsaid = time.monotonic(), 0
+        self._events = _events_of(sock)
+        self._looked_at = time.monotonic()
+        self._place: object = None
+
+    def start(self, address: str) -> None:
+        """Begin, now that the socket is bound to this address."""
+        ipc = address.startswith("ipc://")
+        self._place = address.removeprefix("ipc://") if ipc else int(address.rpartition(":")[2])
+        threading.Thread(target=self._watch, name="guard", daemon=True).start()
+
+    def peer(self, frame: zmq.Frame) -> tuple[int, Peer]:
+        """The connection that a frame came over, with its descriptor: -1 when it is gone."""
+        try:
+            descriptor = int(frame.get(zmq.SRCFD))
+        except zmq.ZMQError:
+            return -1, Peer()
+        return descriptor, self.peers.setdefault(descriptor, Peer())
+
+    def cut(self, descriptor: int, why: str) -> None:
+        """End a connection, and log why. Any thread may call it."""
+        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+            if self._is_ours(connection):  # or else it is gone, and the number is somebody else's
+                connection.shutdown(socket.SHUT_RDWR)
+                self.warn(f"ended a connection: {why}")
+        self.peers.pop(descriptor, None)
+
+    def warn(self, text: str) -> None:
+        """Log at most one line a minute; it tells how many others there were."""
+        now = time.monotonic()
+        if now < self._warn_at:
+            self._unsaid += 1
+            return
+        others = f" (and {self._unsaid} more like this)" if self._unsaid else ""
+        self._warn_at, self._unsaid = now + WARN_S, 0
+        _log.warning("%s%s", text, others)
+
+    def _watch(self) -> None:
+        """The thread: until the context ends."""
+        poller = zmq.Poller()
+        poller.register(self._events, zmq.POLLIN)
+        if self.gate:
+            poller.register(self.gate.questions, zmq.POLLIN)
+        with self._events:
+            try:
+                while True:
+                    poller.poll(int(_LOOK_S * 1e3) if self.peers else None)
+                    if self.gate:
+                        self.gate.answer()
+                    self._hear()
+                    if time.monotonic() - self._looked_at >= _LOOK_S:
+                        self._look()
+            except zmq.ContextTerminated:
+                if self.gate:
+                    self.gate.questions.close(linger=0)
+
+    def _hear(self) -> None:
+        """Who has come, who has gone, and who could not come in."""
+        with suppress(zmq.Again):
+            while True:
+                event = parse_monitor_message(self._events.recv_multipart(zmq.DONTWAIT))
+                if event["event"] == zmq.EVENT_ACCEPTED:
+                    self.peers.setdefault(int(event["value"]), Peer())
+                    self._make_room()
+                elif event["event"] == zmq.EVENT_DISCONNECTED:
+                    self.peers.pop(int(event["value"]), None)
+                elif self.gate:
+                    self.gate.failed(event)
+
+    def _make_room(self) -> None:
+        """Keep the number of connections: the oldest that has said nothing goes, or else the newest."""
+        if len(self.peers) <= self._most:
+            return
+        self._look()
+        silent = (number for number, peer in tuple(self.peers.items()) if 0 <= peer.received < _GREETING_BYTES)
+        victim = next(silent, None) if isinstance(self._place, int) else None
+        self.cut(tuple(self.peers)[-1] if victim is None else victim, f"there are more than {self._most}")
+
+    def _look(self) -> None:
+        """Measure what has come over each connection, and end those of which too much waits."""
+        now = time.monotonic()
+        usual, self._looked_at = self._heartbeat_bytes_s * (now - self._looked_at), now
+        for number, peer in tuple(self.peers.items()):
+            received = self._received(number)
+            if received is None:
+                self.peers.pop(number, None)
+                continue
+            came = received - peer.received
+            peer.waiting = came if peer.heard else max(0.0, peer.waiting + came - usual)
+            peer.received, peer.heard = received, False
+        waiting = sum(peer.waiting for peer in self.peers.values())
+        for number, peer in sorted(self.peers.items(), key=lambda one: -one[1].waiting):
+            if peer.waiting <= MOST_WAITING and waiting <= MOST_WAITING_IN_ALL:
+                break
+            waiting -= peer.waiting
+            self.cut(number, f"{peer.waiting:.0f} bytes of it have made no message")
+
+    def _received(self, descriptor: int) -> int | None:
+        """How many bytes have come over a connection, 0 over a Unix socket; None if it is gone."""
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+        try:
+            if not self._is_ours(connection):
+                return None
+            if isinstance(self._place, str):
+                return 0
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_BYTES_RECEIVED + 8)
+            return int(struct.unpack_from("Q", info, _TCP_BYTES_RECEIVED)[0])
+        except (OSError, struct.error):
+            return None
+        finally:
+            connection.detach()
+
+    def _is_ours(self, connection: socket.socket) -> bool:
+        here = connection.getsockname()
+        return bool((here if isinstance(here, str) else here[1]) == self._place)
+
+
+def _events_of(sock: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """A socket that tells who comes and goes.
+
+    ZeroMQ's I/O thread waits for space in this queue. Without a limit it always has some, and `_hear` empties it.
+    """
+    address = f"inproc://events-{id(sock)}"
+    sock.monitor(address, _EVENTS)
+    events: zmq.Socket[bytes] = sock.context.socket(zmq.PAIR)
+    events.setsockopt(zmq.RCVHWM, 0)
+    events.connect(address)
+    return events
