@@ -33,7 +33,7 @@ WARN_S = 60.0  # least time between two warnings about peers
 _HEARTBEAT_BYTES_S = 16, 64  # what a peer says anyhow, in plain text and encrypted
 _GREETING_BYTES = 64  # of ZMTP 3; who has sent less is silent
 _RECEIVE_BUFFER = 64 * 1024  # of the system, for each connection
-_LOOK_S = 0.05
+_LOOK_MS, _IDLE_MS = 50, 1000
 _TCP_BYTES_RECEIVED = 128  # where Linux has this number in struct tcp_info
 _EVENTS = (
     zmq.EVENT_ACCEPTED
@@ -76,12 +76,16 @@ class Guard:
         self._warn_at, self._unsaid = time.monotonic(), 0
         self._events = _events_of(sock)
         self._looked_at = time.monotonic()
-        self._place: object = None
+        self._family = socket.AF_INET
+        self._place: str | int = 0  # the path or the port
 
     def start(self, address: str) -> None:
         """Begin, now that the socket is bound to this address."""
-        ipc = address.startswith("ipc://")
-        self._place = address.removeprefix("ipc://") if ipc else int(address.rpartition(":")[2])
+        if address.startswith("ipc://"):
+            self._family, self._place = socket.AF_UNIX, address.removeprefix("ipc://")
+        else:
+            self._family = socket.AF_INET6 if "[" in address else socket.AF_INET
+            self._place = int(address.rpartition(":")[2])
         threading.Thread(target=self._watch, name="guard", daemon=True).start()
 
     def peer(self, frame: zmq.Frame) -> tuple[int, Peer]:
@@ -119,11 +123,11 @@ class Guard:
         with self._events:
             try:
                 while True:
-                    poller.poll(int(_LOOK_S * 1e3) if self.peers else None)
+                    poller.poll(_LOOK_MS if self.peers else _IDLE_MS)
                     if self.gate:
                         self.gate.answer()
                     self._hear()
-                    if time.monotonic() - self._looked_at >= _LOOK_S:
+                    if time.monotonic() - self._looked_at >= _LOOK_MS / 1e3:
                         self._look()
             except zmq.ContextTerminated:
                 if self.gate:
@@ -144,12 +148,11 @@ class Guard:
 
     def _make_room(self) -> None:
         """Keep the number of connections: the oldest that has said nothing goes, or else the newest."""
-        if len(self.peers) <= self._most:
-            return
-        self._look()
-        silent = (number for number, peer in tuple(self.peers.items()) if 0 <= peer.received < _GREETING_BYTES)
-        victim = next(silent, None) if isinstance(self._place, int) else None
-        self.cut(tuple(self.peers)[-1] if victim is None else victim, f"there are more than {self._most}")
+        peers = tuple(self.peers.items())
+        if len(peers) > self._most:
+            silent = [number for number, peer in peers[:-1] if peer.received < _GREETING_BYTES]
+            oldest = silent[0] if silent and self._family != socket.AF_UNIX else peers[-1][0]
+            self.cut(oldest, f"there are more than {self._most}")
 
     def _look(self) -> None:
         """Measure what has come over each connection, and end those of which too much waits."""
@@ -172,11 +175,14 @@ class Guard:
 
     def _received(self, descriptor: int) -> int | None:
         """How many bytes have come over a connection, 0 over a Unix socket; None if it is gone."""
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+        try:
+            connection = socket.socket(self._family, socket.SOCK_STREAM, 0, fileno=descriptor)
+        except OSError:
+            return None
         try:
             if not self._is_ours(connection):
                 return None
-            if isinstance(self._place, str):
+            if self._family == socket.AF_UNIX:
                 return 0
             info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_BYTES_RECEIVED + 8)
             return int(struct.unpack_from("Q", info, _TCP_BYTES_RECEIVED)[0])
