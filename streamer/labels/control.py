@@ -16,6 +16,7 @@ and its number of parts are known to be small; the source of `add` is opened in 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -51,7 +52,7 @@ MOST_OPENERS = 4
 MOST_FIELDS, MOST_NAME, MOST_LENGTH, MOST_NUMBER = 32, 64, 2048, 10**9  # of a source
 MOST_TOLD = 2000  # characters of an error
 _LOOK_MS = 10  # how often it looks for what has been done
-_YIELD_S = 0.001  # while a message is thrown away, the engine's thread goes first
+_PARTS_AT_ONCE, _YIELD_S = 10_000, 0.001  # while a message is thrown away, the engine's thread has its turns
 
 
 _log = logging.getLogger(__name__)
@@ -251,20 +252,19 @@ class Control:
 
     def _receive(self) -> None:
         """Take a message. One of too many parts is thrown away part by part, and its sender is disconnected."""
-        frame = self._socket.recv(copy=False)
-        frames, count = [frame], 1
-        while frame.more:
-            frame = self._socket.recv(copy=False)
-            count += 1
-            if count <= MOST_PARTS:
-                frames.append(frame)
-            elif count == MOST_PARTS + 1:
-                self._guard.cut(self._guard.peer(frame)[0], f"a request of more than {MOST_PARTS} parts")
-            elif count % 1000 == 0:
-                time.sleep(_YIELD_S)
-        if count > MOST_PARTS:
-            return
-        self._guard.peer(frame)[1].heard = True
+        frames = [self._socket.recv(copy=False)]
+        while frames[-1].more and len(frames) <= MOST_PARTS:
+            frames.append(self._socket.recv(copy=False))
+        number, peer = self._guard.peer(frames[-1])
+        if len(frames) > MOST_PARTS:
+            self._guard.cut(number, f"a request of more than {MOST_PARTS} parts")
+            for count in itertools.count():
+                if not self._socket.getsockopt(zmq.RCVMORE):
+                    return
+                self._socket.recv()
+                if count % _PARTS_AT_ONCE == 0:
+                    time.sleep(_YIELD_S)
+        peer.heard = True
         *envelope, request = (frame.bytes for frame in frames)
         done: Future[Any] = Future()
         try:

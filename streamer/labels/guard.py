@@ -1,16 +1,21 @@
 """Who is connected to a socket of ours, watched by a thread of its own: no peer takes up more than its share.
 
 libzmq bounds a frame and the number of whole messages that wait. It bounds neither a message whose parts never end, nor
-what a peer sends in all, nor how many peers there are. So every 50 ms this thread looks how much the system has
-received over each TCP connection, and ends those that sent too much of which nothing came. Unix sockets have no such
-count: there, who may connect is decided by the file's mode.
+what a peer sends in all, nor how many peers there are. So this thread looks how much the system has received over each
+TCP connection as it comes, and ends those that sent too much of which nothing came. Unix sockets have no such count:
+there, who may connect is decided by the file's mode.
+
+libzmq 4.3.5 aborts the process when a peer hangs up while its messages wait for room in the queue, and a heartbeat is
+due then. So these sockets send none, and leave it to TCP to find out that a machine is gone.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import resource
+import select
 import socket
 import struct
 import threading
@@ -32,8 +37,18 @@ MOST_WAITING_IN_ALL = 1024 * 1024
 WARN_S = 60.0  # least time between two warnings about peers
 _HEARTBEAT_BYTES_S = 16, 64  # what a peer says anyhow, in plain text and encrypted
 _GREETING_BYTES = 64  # of ZMTP 3; who has sent less is silent
-_RECEIVE_BUFFER = 64 * 1024  # of the system, for each connection
-_LOOK_MS, _IDLE_MS = 50, 1000
+_RECEIVE_BUFFER = 1024  # of the system, for each connection: what peers say is little, and this keeps floods slow
+_KEEPALIVE = (
+    (zmq.TCP_KEEPALIVE, 1),
+    (zmq.TCP_KEEPALIVE_IDLE, 5),
+    (zmq.TCP_KEEPALIVE_INTVL, 2),
+    (zmq.TCP_KEEPALIVE_CNT, 3),
+    (zmq.TCP_MAXRT, 12_000),
+)
+_LOOK_MS = 1000  # the longest time between two looks at a connection
+_REST_S = 0.002  # between looks at what has come
+_LONGEST_PENALTY_S = 2.0
+_TIDY_S = 1.0  # after the last one was, memory is given back
 _TCP_BYTES_RECEIVED = 128  # where Linux has this number in struct tcp_info
 _EVENTS = (
     zmq.EVENT_ACCEPTED
@@ -60,22 +75,28 @@ class Guard:
 
     peers  the connections, by descriptor
     curve  encrypts, and lets in who has a key; key: the configuration's name of it, for messages. Raises ConfigError
+    penalty_s  so long nobody is let in after the connection of a peer that took too much was ended
     """
 
-    def __init__(self, sock: zmq.Socket[bytes], most_bytes: int, curve: CurveConfig | None, key: str) -> None:
+    def __init__(
+        self, sock: zmq.Socket[bytes], most_bytes: int, curve: CurveConfig | None, key: str, penalty_s: float = 0.0
+    ) -> None:
+        self._penalty_s = penalty_s
         sock.zap_domain = addresses.DOMAIN
         sock.setsockopt(zmq.MAXMSGSIZE, most_bytes)
         sock.setsockopt(zmq.RCVBUF, _RECEIVE_BUFFER)
         sock.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        sock.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # notices, and forgets, a peer whose machine is gone
-        sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10000)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(option, value)
         self.peers: dict[int, Peer] = {}
         self.gate = Gate(sock, curve, key, self.warn) if curve else None
         self._heartbeat_bytes_s = _HEARTBEAT_BYTES_S[curve is not None]
         self._most = min(MOST_PEERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._warn_at, self._unsaid = time.monotonic(), 0
         self._events = _events_of(sock)
-        self._looked_at = time.monotonic()
+        self._arrivals = select.epoll()
+        self._looked_at = self._closed_until = time.monotonic()
+        self._is_untidy = False
         self._family = socket.AF_INET
         self._place: str | int = 0  # the path or the port
 
@@ -97,7 +118,13 @@ class Guard:
         return descriptor, self.peers.setdefault(descriptor, Peer())
 
     def cut(self, descriptor: int, why: str) -> None:
-        """End a connection, and log why. Any thread may call it."""
+        """End the connection of a peer that takes too much, and log why. Any thread may call it."""
+        now = time.monotonic()
+        self._closed_until = min(max(now, self._closed_until) + self._penalty_s, now + _LONGEST_PENALTY_S)
+        self._is_untidy = True
+        self._end(descriptor, why)
+
+    def _end(self, descriptor: int, why: str) -> None:
         with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
             if self._is_ours(connection):  # or else it is gone, and the number is somebody else's
                 connection.shutdown(socket.SHUT_RDWR)
@@ -118,17 +145,19 @@ class Guard:
         """The thread: until the context ends."""
         poller = zmq.Poller()
         poller.register(self._events, zmq.POLLIN)
+        poller.register(self._arrivals.fileno(), zmq.POLLIN)
         if self.gate:
             poller.register(self.gate.questions, zmq.POLLIN)
-        with self._events:
+        with self._events, self._arrivals:
             try:
                 while True:
-                    poller.poll(_LOOK_MS if self.peers else _IDLE_MS)
+                    poller.poll(_LOOK_MS)
                     if self.gate:
                         self.gate.answer()
                     self._hear()
-                    if time.monotonic() - self._looked_at >= _LOOK_MS / 1e3:
-                        self._look()
+                    self._look()
+                    self._tidy()
+                    time.sleep(_REST_S)
             except zmq.ContextTerminated:
                 if self.gate:
                     self.gate.questions.close(linger=0)
@@ -139,39 +168,56 @@ class Guard:
             while True:
                 event = parse_monitor_message(self._events.recv_multipart(zmq.DONTWAIT))
                 if event["event"] == zmq.EVENT_ACCEPTED:
-                    self.peers.setdefault(int(event["value"]), Peer())
-                    self._make_room()
+                    self._welcome(int(event["value"]))
                 elif event["event"] == zmq.EVENT_DISCONNECTED:
                     self.peers.pop(int(event["value"]), None)
                 elif self.gate:
                     self.gate.failed(event)
 
-    def _make_room(self) -> None:
-        """Keep the number of connections: the oldest that has said nothing goes, or else the newest."""
+    def _welcome(self, descriptor: int) -> None:
+        """One more connection. When there are too many the oldest that has said nothing goes, or else the newest."""
+        if time.monotonic() < self._closed_until:
+            self._end(descriptor, "it came right after one that had to be ended")
+            return
+        self.peers.setdefault(descriptor, Peer())
+        with suppress(OSError):  # it has gone already
+            self._arrivals.register(descriptor, select.EPOLLIN | select.EPOLLET)
         peers = tuple(self.peers.items())
         if len(peers) > self._most:
             silent = [number for number, peer in peers[:-1] if peer.received < _GREETING_BYTES]
             oldest = silent[0] if silent and self._family != socket.AF_UNIX else peers[-1][0]
-            self.cut(oldest, f"there are more than {self._most}")
+            self._end(oldest, f"there are more than {self._most}")
 
     def _look(self) -> None:
-        """Measure what has come over each connection, and end those of which too much waits."""
+        """Measure what has come, and end the connections of which too much waits; from time to time look at all."""
         now = time.monotonic()
-        usual, self._looked_at = self._heartbeat_bytes_s * (now - self._looked_at), now
-        for number, peer in tuple(self.peers.items()):
+        usual = 0.0
+        numbers = [number for number, _ in self._arrivals.poll(0)]
+        if now - self._looked_at >= _LOOK_MS / 1e3:
+            usual, self._looked_at = self._heartbeat_bytes_s * (now - self._looked_at), now
+            numbers = list(self.peers)
+        for number in numbers:
             received = self._received(number)
+            peer = self.peers.get(number)
             if received is None:
                 self.peers.pop(number, None)
-                continue
-            came = received - peer.received
-            peer.waiting = came if peer.heard else max(0.0, peer.waiting + came - usual)
-            peer.received, peer.heard = received, False
+            elif peer:
+                came = received - peer.received
+                peer.waiting = came if peer.heard else max(0.0, peer.waiting + came - usual)
+                peer.received, peer.heard = received, False
         waiting = sum(peer.waiting for peer in self.peers.values())
         for number, peer in sorted(self.peers.items(), key=lambda one: -one[1].waiting):
             if peer.waiting <= MOST_WAITING and waiting <= MOST_WAITING_IN_ALL:
                 break
             waiting -= peer.waiting
             self.cut(number, f"{peer.waiting:.0f} bytes of it have made no message")
+
+    def _tidy(self) -> None:
+        """Give the system back what a peer made libzmq take; the C library would keep it."""
+        if self._is_untidy and time.monotonic() > self._closed_until + _TIDY_S:
+            self._is_untidy = False
+            with suppress(AttributeError):  # not every C library has it
+                ctypes.CDLL(None).malloc_trim(0)
 
     def _received(self, descriptor: int) -> int | None:
         """How many bytes have come over a connection, 0 over a Unix socket; None if it is gone."""

@@ -29,7 +29,8 @@ RETAINED: tuple[Kind, ...] = ("state", "status")  # kinds whose last message a n
 _SUBSCRIBE, _UNSUBSCRIBE = b"\1", b"\0"  # first byte of a subscription and of its end; the topic's prefix follows
 _PREFIX = re.compile(rb"act/1/([a-z0-9_-]{1,64}(/[a-z]{0,8}/?)?)?")  # of a topic of ours, if it is not a piece of ROOT
 _MESSAGE_BYTES = 512  # a subscription has 90 at most, CURVE's handshake more; who sends longer ones is disconnected
-_SUBSCRIPTIONS_PER_POLL = 100  # the rest waits for the next poll
+_SUBSCRIPTIONS_PER_POLL = 500  # the rest waits for the next poll
+_PENALTY_S = 0.25  # nobody may come so soon after somebody had to go; readers try again by themselves
 MOST_OF_A_PEER = 1500  # subscriptions: 256 streams with five kinds each are fewer
 MOST_SUBSCRIPTIONS = 10_000  # of all; then who has the most is disconnected
 _COUNTS = ("captured", "dropped", "inferred", "reconnects", "step_ms_p50", "step_ms_p99")  # kept in the last status
@@ -72,7 +73,7 @@ class Publisher:
         self._context = zmq.Context()
         self._socket = _socket(self._context)
         try:
-            self._guard = Guard(self._socket, _MESSAGE_BYTES, curve, "publish.curve")
+            self._guard = Guard(self._socket, _MESSAGE_BYTES, curve, "publish.curve", _PENALTY_S)
             self.address = addresses.bind(self._socket, address, "publish.address", access)
         except BaseException:
             self._context.destroy(linger=0)
@@ -176,5 +177,5 @@ def _socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.XPUB)
     socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tells every subscription and its end, not only the first of its prefix
     socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
-    socket.setsockopt(zmq.RCVHWM, _SUBSCRIPTIONS_PER_POLL)
+    socket.setsockopt(zmq.RCVHWM, 0)  # a peer that hangs up while it waits for room can abort the process; see guard.py
     return socket
