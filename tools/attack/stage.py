@@ -68,10 +68,18 @@ class Stage:
         self._labels = Subscriber(self._program.labels, kinds=["score"], timeout_s=_LOOK_S, queue=100_000)
         try:
             self._program.wait_until_healthy()
-            self._listen(lambda _: None)
+            self._warm_up()
         except BaseException:
             self.close()
             raise
+
+    def _warm_up(self) -> None:
+        """Until it has the threads and files that it needs to be asked, and to run."""
+        deadline = time.monotonic() + REST_S
+        before, after = Usage(0, 0, 0, 0), self._program.usage()
+        while left_behind(before, after) and time.monotonic() < deadline:
+            self._program.ask("status")
+            before, after = after, self._listen(lambda _: None)[0].usage
 
     def _listen(self, play: Play) -> tuple[Phase, list[str]]:
         """Read labels while something is done to the run, at least for a phase's time."""
