@@ -178,7 +178,8 @@ class Control:
         self._openers: list[threading.Thread] = []
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.RCVHWM, QUEUE)
+        # over TCP guard.py bounds what waits; a queue that can be full is what makes libzmq abort
+        self._socket.setsockopt(zmq.RCVHWM, 0 if curve and address.startswith("tcp:") else QUEUE)
         self._socket.setsockopt(zmq.SNDHWM, QUEUE)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         try:

@@ -342,6 +342,23 @@ def test_a_request_of_many_parts_is_thrown_away_and_its_sender_disconnected() ->
         assert served.nobody.done == []
 
 
+FRAMES = st.lists(st.tuples(st.binary(max_size=300), st.booleans()), max_size=20)
+
+
+@given(st.sampled_from([b"DEALER", b"REQ", b"SUB", b"XYZ"]), FRAMES, st.binary(max_size=50))
+@example(b"DEALER", [(b"", True), (b'{"command": "drain"', False)], b"\x06" + b"\xff" * 8)
+@example(b"DEALER", [(b"a", True)] * 20, b"\x04\x07\x04PING\x00\x00")
+@settings(max_examples=20)
+def test_whatever_is_said_to_it_a_control_socket_goes_on(
+    kind: bytes, frames: list[tuple[bytes, bool]], rest: bytes
+) -> None:
+    with Served() as served:
+        with suppress(ConnectionError), join(served.address, kind) as peer:
+            peer.sendall(b"".join(frame(body, more) for body, more in frames) + rest)
+        assert ask(served.address, {"command": "status"}, timeout_s=30)["model"] == "m@1"
+        assert served.nobody.done == []
+
+
 def test_a_source_that_hangs_while_it_is_opened_keeps_nobody_waiting_and_is_not_one_of_many(
     dealer: Callable[[str], zmq.Socket[bytes]],
 ) -> None:

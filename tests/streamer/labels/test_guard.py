@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import random
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -193,6 +195,35 @@ def test_the_descriptor_of_another_connection_is_never_cut(publisher: Publisher)
             assert right.recv(1) == b"a"
             camera.sendall(b"b")
             assert served.recv(1) == b"b"
+
+
+HANGING_UP = """
+import socket, struct, sys, time
+from contextlib import suppress
+from streamer.labels.publisher import Publisher
+from tools.peers.zmtp import frame, join
+
+publisher = Publisher(sys.argv[1], "net@1234", "stream")
+for _ in range(20):
+    with suppress(ConnectionError), join(publisher.address, b"SUB") as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.sendall((frame(b"\\x01act/1/a/") * 20 + b"\\x04\\x07\\x04PING\\x00\\x00") * 20)
+        time.sleep(0.05)
+    time.sleep(0.05)
+    for _ in range(5):
+        publisher.poll()
+        time.sleep(0.005)
+publisher.close()
+"""
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "ipc"])
+def test_a_peer_that_wants_a_heartbeat_and_hangs_up_aborts_nothing(scheme: str, tmp_path: Path) -> None:
+    address = "tcp://127.0.0.1:*" if scheme == "tcp" else f"ipc://{tmp_path}/labels"
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING_UP, address], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 BYTES = st.one_of(
