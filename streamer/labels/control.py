@@ -273,7 +273,7 @@ class Control:
             if isinstance(asked.request, Add):
                 asked.config = source_config(asked.request.source)
             self._asked.append(asked)
-        except ConfigError as error:
+        except Exception as error:  # `answer` tells it
             done.set_exception(error)
         self._open.append((envelope, done))
 

@@ -91,7 +91,8 @@ class Guard:
         self.peers: dict[int, Peer] = {}
         self.gate = Gate(sock, curve, key, self.warn) if curve else None
         self._heartbeat_bytes_s = _HEARTBEAT_BYTES_S[curve is not None]
-        self._most = min(MOST_PEERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = MOST_PEERS if files == resource.RLIM_INFINITY else min(MOST_PEERS, files // 4)
         self._warn_at, self._unsaid = time.monotonic(), 0
         self._events = _events_of(sock)
         self._arrivals = select.epoll()
