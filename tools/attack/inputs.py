@@ -18,7 +18,7 @@ import engines
 from tools.attack.target import Attack, Target
 
 SECRET = "s3cr3t-of-the-attack"
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 SOURCES = (
     "7" * 59, "/dev/" + "a" * 300, "file:a\0b", "pattern://swipe?fps=1000000&size=9999x9999", "file:/dev/zero",
     "file:/dev/urandom", "/etc/passwd", "/proc/self/environ", "concat:/etc/passwd|/etc/group", "/dev/null", "\u0663",
