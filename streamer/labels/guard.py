@@ -185,9 +185,14 @@ class Guard:
             self._arrivals.register(descriptor, select.EPOLLIN | select.EPOLLET)
         peers = tuple(self.peers.items())
         if len(peers) > self._most:
-            silent = [number for number, peer in peers[:-1] if peer.received < _GREETING_BYTES]
-            oldest = silent[0] if silent and self._family != socket.AF_UNIX else peers[-1][0]
-            self._end(oldest, f"there are more than {self._most}")
+            silent = (number for number, peer in peers[:-1] if self._is_silent(number, peer))
+            self._end(next(silent, peers[-1][0]), f"there are more than {self._most}")
+
+    def _is_silent(self, descriptor: int, peer: Peer) -> bool:
+        """Whether a peer has not even greeted, as far as that can be known."""
+        if self._family == socket.AF_UNIX or peer.received >= _GREETING_BYTES:
+            return False
+        return (self._received(descriptor) or 0) < _GREETING_BYTES
 
     def _look(self) -> None:
         """Measure what has come, and end the connections of which too much waits; from time to time look at all."""
