@@ -216,8 +216,9 @@ class Pipeline:
         """
         if self.draining:
             raise ConfigError("the run is ending; no stream can be added any more")
-        if (count := self._watch.count) >= MAX_STREAMS:
-            raise ConfigError(f"there are {count} streams already; remove one first")
+        if len(self.streams) + (leaving := self._watch.leaving) >= MAX_STREAMS:
+            hang = f", and {leaving} threads of streams that were removed still hang" if leaving else ""
+            raise ConfigError(f"there are {len(self.streams)} streams already{hang}; remove one first")
         source = source or self.open(config)
         distinguish(source, [stream.name for stream in self.streams])
         stream_prefix(source.name)  # a name that is none is the request's error, not the run's

@@ -61,9 +61,9 @@ class Watch:
         self._clock, self._set_us = UtcClock(), 0
 
     @property
-    def count(self) -> int:
-        """How many streams there are, with those whose thread hangs while they leave."""
-        return len(self.streams) + sum(capture.thread.is_alive() for capture in self._leaving)
+    def leaving(self) -> int:
+        """Threads of streams that were removed, which have not ended yet."""
+        return sum(capture.threads for capture in self._leaving)
 
     def begin(self) -> None:
         """Read all sources from now on."""
@@ -77,7 +77,7 @@ class Watch:
     def look(self, now: float) -> bool:
         """Look at the sources, tell what changed; True when all have ended. `now`: by the monotonic clock."""
         self._look_at_clock()
-        self._leaving = [capture for capture in self._leaving if capture.thread.is_alive()]
+        self._leaving = [capture for capture in self._leaving if capture.threads]
         for capture in list(self._captures):
             if capture.added and isinstance(capture.error, Exception):  # at worst it is removed again
                 unexpected = not isinstance(capture.error, SourceError)
@@ -113,7 +113,7 @@ class Watch:
             self._warned.setdefault(name, set()).add(kind)
             log.warning("%s: %s", name, stream.slowness.spells[kind], extra={"stream": name})
         # the detail may tell for how long, and would be news all the time
-        about = state, self._load.stage, stream.slowness.kind
+        about = state, self._load.stage, stream.slowness.kind, stream.source.note
         if self._told.get(name) == about and now < self._status_due.get(name, 0):
             return
         if before is None or before.state != health.state:

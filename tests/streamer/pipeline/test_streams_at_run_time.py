@@ -112,6 +112,36 @@ def test_streams_are_not_added_without_end(direct: Direct, monkeypatch: pytest.M
         direct("one").ask("add", SWIPE)
 
 
+def test_streams_that_were_removed_but_hang_count_until_they_return(
+    direct: Direct, monkeypatch: pytest.MonkeyPatch, wait_for: WaitFor
+) -> None:
+    hold = threading.Event()
+
+    class Hanging(Film):
+        def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+            hold.wait()
+            yield from ()
+
+    run = direct("one")
+    monkeypatch.setattr(pipeline_module, "MAX_STREAMS", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline_module, "open_source", lambda *_: Hanging(lambda t: 1, [], "hanging"))
+        for _ in range(2):
+            run.ask("add", "hanging")
+            run.ask("remove", "hanging")
+    with pytest.raises(ConfigError, match="1 streams already, and 2 threads of streams that were removed still hang"):
+        run.ask("add", SWIPE)
+    hold.set()
+
+    def added() -> bool:
+        try:
+            return bool(run.ask("add", SWIPE))
+        except ConfigError:
+            return False
+
+    wait_for(added)
+
+
 def test_a_stream_that_is_removed_ends_and_may_come_back_as_a_new_epoch(direct: Direct, wait_for: WaitFor) -> None:
     run = direct("one", "two", publish=True)
     wait_for(lambda: run.said(EventMessage, stream="two", type="start"))
