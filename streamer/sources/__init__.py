@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from streamer.text import redact
 
 __all__ = ["Source", "distinguish", "open_source"]
 
-_FORMS = "0, /dev/video0, v4l2:NAME, rtsp://HOST/PATH, http://HOST/PATH, a video file, pattern://swipe"
+_FORMS = (
+    "0, /dev/video0, v4l2:NAME, rtsp://HOST/PATH, http://HOST/PATH, a video file, - (standard input), pattern://swipe"
+)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(file|v4l2):")
 
 
@@ -24,10 +27,16 @@ def _camera(config: SourceConfig) -> Source:
     return CameraSource(config)
 
 
-def _network(config: SourceConfig) -> Source:
-    from streamer.sources.network import NetworkSource
+def _rtsp(config: SourceConfig) -> Source:
+    from streamer.sources.rtsp import RtspSource
 
-    return NetworkSource(config)
+    return RtspSource(config)
+
+
+def _web(config: SourceConfig) -> Source:
+    from streamer.sources.web import WebSource
+
+    return WebSource(config)
 
 
 def _file(config: SourceConfig) -> Source:
@@ -44,11 +53,11 @@ def _pattern(config: SourceConfig) -> Source:
 
 _KINDS: dict[str, Callable[[SourceConfig], Source]] = {
     "file": _file,
-    "http": _network,
-    "https": _network,
+    "http": _web,
+    "https": _web,
     "pattern": _pattern,
-    "rtsp": _network,
-    "rtsps": _network,
+    "rtsp": _rtsp,
+    "rtsps": _rtsp,
     "v4l2": _camera,
 }
 
@@ -81,7 +90,9 @@ def distinguish(source: Source, taken: Collection[str]) -> None:
 
 
 def _kind(uri: str) -> str:
-    if uri.isdecimal() or uri.startswith("/dev/"):
+    if uri == "-":
+        return "file"
+    if uri.isdecimal() or (uri.startswith("/dev/") and not _is_file(uri)):
         return "v4l2"
     if match := _SCHEME.match(uri):
         scheme = (match[1] or match[2]).lower()
@@ -92,3 +103,11 @@ def _kind(uri: str) -> str:
     if uri and Path(uri).exists():
         return "file"
     raise SourceError(f"{redact(uri)!r}: there is no such file; a source is one of: {_FORMS}")
+
+
+def _is_file(device: str) -> bool:
+    """Whether this is a file or a pipe below /dev, such as /dev/shm/clip.mp4 or /dev/stdin, and no device."""
+    try:
+        return not stat.S_ISCHR(Path(device).stat().st_mode)
+    except OSError:
+        return False
