@@ -276,26 +276,6 @@ def test_a_source_that_cannot_be_is_refused_or_leaves_and_the_others_go_on(
     assert run.thread.is_alive()
 
 
-def test_streams_that_hang_while_they_leave_count_as_streams(direct: Direct, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on = threading.Event()
-
-    class Hanging(Film):
-        def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
-            go_on.wait(30)
-            yield from ()
-
-    monkeypatch.setattr(pipeline_module, "MAX_STREAMS", 3)
-    run = direct("one")
-    with monkeypatch.context() as patched:
-        patched.setattr(pipeline_module, "open_source", lambda *_: Hanging(lambda t: 1, [0.1], "fifo"))
-        for _ in range(2):
-            run.ask("add", "fifo")
-            run.ask("remove", "fifo")
-    with pytest.raises(ConfigError, match="there are 3 streams already"):
-        run.ask("add", SWIPE)
-    go_on.set()
-
-
 def test_a_stream_that_breaks_off_says_nothing_after_its_end(
     direct: Direct, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
