@@ -7,15 +7,16 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from .backends.scripted import ScriptedEngine, each_label_in_turn, read_script
+from .backends.scripted import HOLD_STEPS, ScriptedEngine, each_label_in_turn, read_script
 from .base import Engine
 from .cache import engine_sidecars, local_sidecar
 from .errors import EngineError, install, unknown
-from .spec import Certificate, EngineFacts, EnginePrecision, EngineSpec, Precision, check_file, read_spec
+from .spec import Certificate, EngineFacts, EnginePrecision, EngineSpec, Precision, check_file, is_file, read_spec
 
 LOGGER = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).parent / "weights"
@@ -27,10 +28,10 @@ PRECISIONS: dict[str, tuple[EnginePrecision, ...]] = {
     "tensorrt": BUILT_IN,
     "eager": ("fp32", "fp16"),
 }
-REMEDY = {
-    "openvino": ("openvino", "pip install openvino"),
-    "tensorrt": ("tensorrt", install("tensorrt")),
-    "eager": ("torch", install("train")),
+REMEDY: dict[str, tuple[str, Callable[[], str]]] = {
+    "openvino": ("openvino", lambda: "pip install openvino"),
+    "tensorrt": ("tensorrt", lambda: install("tensorrt")),
+    "eager": ("torch", lambda: install("train")),
 }
 
 
@@ -66,9 +67,9 @@ def no_gpu() -> str | None:
 
 def why_not(backend: str) -> str | None:
     """None if the backend can run here, else what is missing and how to get it."""
-    library, remedy = REMEDY.get(backend, ("", ""))
+    library, remedy = REMEDY.get(backend, ("", str))
     if library and importlib.util.find_spec(library) is None:
-        return f"{library} is not installed; {remedy}"
+        return f"{library} is not installed; {remedy()}"
     return no_gpu() if backend == "tensorrt" else None
 
 
@@ -76,7 +77,7 @@ def read_local_spec(path: Path) -> EngineSpec:
     """The sidecar of a model file, with the certificates that `streamer build` made on this machine, if any."""
     spec = read_spec(path)
     local = local_sidecar(spec)
-    if spec.engine is None and local.is_file():
+    if spec.engine is None and is_file(local):
         return msgspec.structs.replace(spec, certificates=read_spec(local).certificates)
     return spec
 
@@ -113,11 +114,11 @@ def load_engine(
     missing = why_not(backend)
     if missing:
         raise EngineError(f"the {backend} backend cannot run here: {missing}")
-    if not path.exists():
+    if not is_file(path):
         raise EngineError(f"{path}: no such model file; `streamer models` lists the ones that are there")
     spec = read_local_spec(path)
     if backend == "scripted":
-        return ScriptedEngine(spec, each_label_in_turn(len(spec.labels)))
+        return ScriptedEngine(spec, each_label_in_turn(len(spec.labels), 1), hold=HOLD_STEPS)
     if backend == "tensorrt" and path.suffix != ".engine":
         path = find_built(path, spec, precision, rows)
         spec = read_spec(path)
@@ -179,7 +180,7 @@ def no_torch_on_gpu(path: Path, precision: str) -> str | None:
         return missing
     if precision not in ("auto", *PRECISIONS["eager"]):
         return f"it does not compute in {precision}"
-    if not path.with_suffix(".pt").exists():
+    if not is_file(path.with_suffix(".pt")):
         return f"torch needs {path.stem}.pt beside {path.name}"
     import torch
 
@@ -201,7 +202,7 @@ def find_built(path: Path, spec: EngineSpec, precision: str, rows: int) -> Path:
         facts = built_for(sidecar, spec)
         if facts is None:
             continue
-        own = msgspec.structs.replace(facts, rows=rows, precision=wanted[0]) == here
+        own = msgspec.structs.replace(facts, rows=rows, precision=wanted[0], graphs=True) == here
         if own and facts.precision in wanted and facts.rows >= rows:
             fitting.append((wanted.index(facts.precision), facts.rows, sidecar))
         else:

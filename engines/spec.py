@@ -1,12 +1,19 @@
-"""What a model is, beside its weights: the sidecar `NAME.json`, and the checks of a model file against it."""
+"""What a model is, beside its weights: the sidecar `NAME.json`, and the checks of a model file against it.
+
+A model may come from anybody. So a sidecar is believed in nothing that could not be: its types say what a value may
+be, and the runtimes compare shapes and names with the graph before they use them.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from .errors import EngineError
 from .files import write_whole
@@ -14,11 +21,34 @@ from .files import write_whole
 STATE_OUT = ".out"  # the output of a state is called as its input, with this appended
 FLOAT32_NODE = "float32/"  # how the names of a float16 graph's nodes begin that must be computed in float32
 
+Read = TypeVar("Read")
+
 Precision = Literal["fp32", "fp16"]
 """Of a graph."""
 
 EnginePrecision = Literal["fp32", "bf16", "fp16", "int8"]
 """Of an engine."""
+
+StateType = Literal["float32", "float16", "int64", "int32", "uint8", "bool"]
+"""Of a state's values, by numpy's names."""
+
+MOST_SIDECAR_BYTES = 1 << 20
+MOST_STATE_VALUES = 1 << 28  # of all states of one row: 1 GiB in float32
+
+NAME = r"^\w[\w.-]{0,99}\Z"
+"""Of a model: becomes part of paths, so that it must not be able to lead out of a folder."""
+
+Name = Annotated[str, Meta(pattern=NAME)]
+FileName = Annotated[str, Meta(pattern=r"^\w[\w.-]{0,199}\Z")]
+
+Count = Annotated[int, Meta(ge=0)]
+Size = Annotated[int, Meta(ge=1, le=4096)]
+Frames = Annotated[int, Meta(ge=1, le=1024)]
+Rate = Annotated[float, Meta(ge=0.1, le=1000.0)]
+Label = Annotated[str, Meta(min_length=1, max_length=256)]
+Labels = Annotated[tuple[Label, ...], Meta(min_length=1, max_length=4096)]
+Word = Annotated[str, Meta(max_length=256)]
+Difference = Annotated[float, Meta(ge=0.0)]
 
 LIMIT = 2e-2
 """Of a difference in a probability, in every precision. In a rare answer two correct float32 runtimes (torch, and torch
@@ -33,9 +63,9 @@ AGREEMENT = 0.995  # of the best labels
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One state tensor: its name (a module path), its shape without the row axis, its type (numpy's name)."""
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
+    name: Annotated[str, Meta(pattern=r"^[\w.]+\Z", max_length=256)]
+    shape: Annotated[tuple[Annotated[int, Meta(ge=1, le=1 << 24)], ...], Meta(max_length=8)]
+    dtype: StateType
 
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,15 +81,15 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processor                   that the engine ran on; empty in old sidecars
     """
 
-    backend: str
+    backend: Word
     precision: EnginePrecision
-    steps: int
-    max_probability_difference: float
-    top1_agreement: float
-    state_drift: dict[int, float] = {}
-    reference: str = ""
-    runtime: str = ""
-    processor: str = ""
+    steps: Count
+    max_probability_difference: Difference
+    top1_agreement: Annotated[float, Meta(ge=0.0, le=1.0)]
+    state_drift: Annotated[dict[int, Difference], Meta(max_length=64)] = {}
+    reference: Word = ""
+    runtime: Word = ""
+    processor: Word = ""
 
     @property
     def fault(self) -> str | None:
@@ -98,14 +128,16 @@ class EngineFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     driver              the newest CUDA that the driver knew, "12.6"
     precision           of the graph that it was built from
     rows                how many streams a step takes; fixed when it is built
+    graphs              whether its steps may be replayed as CUDA graphs: they answered as plain steps do
     """
 
-    tensorrt: str
-    gpu: str
-    compute_capability: str
-    driver: str
+    tensorrt: Word
+    gpu: Word
+    compute_capability: Word
+    driver: Word
     precision: Precision
-    rows: int
+    rows: Size
+    graphs: bool = True
 
 
 class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,26 +161,26 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine          beside `NAME.engine`: what TensorRT built it for; None beside the other files
     """
 
-    name: str
-    labels: tuple[str, ...]
-    height: int
-    width: int
-    rate_hz: float
-    frames: int
+    name: Name
+    labels: Labels
+    height: Size
+    width: Size
+    rate_hz: Rate
+    frames: Frames
     mode: Literal["stream", "window"]
     fit: Literal["stretch", "crop"]
-    network: str
-    backbone: str
-    channel_width: float
-    states: tuple[TensorSpec, ...]
-    files: dict[str, str]
-    certificates: tuple[Certificate, ...] = ()
-    hop: int = 1
-    options: dict[str, int | str] = {}
-    nodes: int | None = None
-    parameters: int | None = None
-    step_macs: int | None = None
-    latency: int = 0
+    network: Word
+    backbone: Word
+    channel_width: Annotated[float, Meta(gt=0.0, le=4.0)]
+    states: Annotated[tuple[TensorSpec, ...], Meta(max_length=1024)]
+    files: Annotated[dict[FileName, Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]], Meta(max_length=64)]
+    certificates: Annotated[tuple[Certificate, ...], Meta(max_length=64)] = ()
+    hop: Frames = 1
+    options: Annotated[dict[Word, Annotated[int, Meta(ge=0, le=4096)] | Word], Meta(max_length=64)] = {}
+    nodes: Count | None = None
+    parameters: Count | None = None
+    step_macs: Count | None = None
+    latency: Annotated[int, Meta(ge=0, le=1024)] = 0
     engine: EngineFacts | None = None
     format: Literal[1] = 1
 
@@ -161,26 +193,76 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def read_spec(path: Path) -> EngineSpec:
     """The sidecar of a model file (any of `NAME.onnx`, `NAME.pt`, `NAME.engine`, `NAME.json`), without a look at
     the model file itself.
 
-    Raises EngineError if there is none or it is not one.
+    Raises EngineError if there is none, or it is not one, or says what cannot be.
     """
     sidecar = path.with_suffix(".json")
-    try:
-        return msgspec.json.decode(sidecar.read_bytes(), type=EngineSpec)
-    except FileNotFoundError:
+    if not is_file(sidecar):
         raise EngineError(
             f"{path}: its sidecar {sidecar.name} is missing beside it; a model is both files, copy them together"
-        ) from None
+        )
+    spec = read_json(sidecar, EngineSpec, "a model's sidecar")
+    if wrong := fault_of(spec):
+        raise EngineError(f"{sidecar}: is not a model's sidecar: {wrong}")
+    return spec
+
+
+def read_json(path: Path, kind: type[Read], what: str) -> Read:
+    """A small file of a given form; raises EngineError for another, of which `what` says what it should have been."""
+    try:
+        if not path.is_file():
+            raise EngineError(f"{path}: cannot be read: No such file")
+        if path.stat().st_size > MOST_SIDECAR_BYTES:
+            raise EngineError(f"{path}: is not {what}: it is larger than {MOST_SIDECAR_BYTES} bytes")
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
-        raise EngineError(f"{sidecar}: cannot be read: {error.strerror}") from error
+        raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise EngineError(f"{path}: is not {what}: {error}") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path, whatever somebody wrote, is one of a file."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, a folder that may not be entered, a NUL in it
+        return False
+
+
+def fault_of(spec: EngineSpec) -> str | None:
+    """What types cannot say about a sidecar: None, or what is wrong with it."""
+    shown = [*spec.labels, spec.network, spec.backbone, *spec.options, *map(str, spec.options.values())]
+    shown += [text for one in spec.certificates for text in (one.backend, one.reference, one.runtime, one.processor)]
+    shown += [spec.engine.tensorrt, spec.engine.gpu] if spec.engine else []
+    if odd := next((text for text in shown if not text.isprintable()), None):
+        return f"{odd!r} has characters that cannot be shown"
+    names = [state.name for state in spec.states]
+    for what, values in (("label", spec.labels), ("state", names)):
+        if (most := Counter(values).most_common(1)) and most[0][1] > 1:
+            return f"there are two {what}s {most[0][0]!r}"
+    if sum(math.prod(state.shape) for state in spec.states) > MOST_STATE_VALUES:
+        return f"its states have more than {MOST_STATE_VALUES} values"
+    return None
+
+
+def check_spec(spec: EngineSpec) -> None:
+    """Raise EngineError unless `read_spec` would take this sidecar."""
+    try:
+        msgspec.json.decode(msgspec.json.encode(spec), type=EngineSpec)
     except msgspec.DecodeError as error:
-        raise EngineError(f"{sidecar}: is not a model's sidecar: {error}") from error
+        raise EngineError(f"{spec.name}: cannot be a model: {error}") from error
+    if wrong := fault_of(spec):
+        raise EngineError(f"{spec.name}: cannot be a model: {wrong}")
 
 
 def write_spec(sidecar: Path, spec: EngineSpec) -> None:
@@ -190,12 +272,16 @@ def write_spec(sidecar: Path, spec: EngineSpec) -> None:
 
 def check_file(path: Path, spec: EngineSpec) -> None:
     """Raise EngineError unless `path` is, byte for byte, one of the files that the sidecar names."""
-    if not path.is_file():
+    if not is_file(path):
         raise EngineError(f"{path}: no such model file; `streamer models` lists the ones that are there")
     expected = spec.files.get(path.name)
     if expected is None:
         raise EngineError(f"{path}: the sidecar beside it is of another model ({spec.name}: {', '.join(spec.files)})")
-    if sha256(path) != expected:
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
+    if found != expected:
         raise EngineError(
             f"{path}: does not match its sidecar: it is truncated, changed or another model's; copy both files again"
         )

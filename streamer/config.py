@@ -78,7 +78,9 @@ class SourceConfig(Section):
     read_s: PositiveSeconds = 2.0  # time limit of one read; a connection that exceeds it is given up
     width: Annotated[int, Field(gt=0)] | None = None  # webcams only: what to ask the camera for
     height: Annotated[int, Field(gt=0)] | None = None
-    fps: Annotated[float, Field(gt=0)] | None = None  # webcams, too; and of a raw video file, which has no timestamps
+    fps: Annotated[float, Field(gt=0)] | None = (
+        None  # webcams; of a raw video file; how often to ask for single pictures
+    )
 
     @model_validator(mode="before")
     @classmethod

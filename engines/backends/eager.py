@@ -20,6 +20,7 @@ from ..errors import EngineError
 from ..networks import Network, build_network
 from ..networks.folding import fold_batch_norms
 from ..networks.stepper import Stepper, make_stepper
+from ..networks.tensors import load_content, plain_tensors
 from ..spec import EngineSpec
 
 WARM_UP = 3  # plain steps before a recording, in which libraries choose their kernels and allocate
@@ -62,16 +63,20 @@ class CudaGraphs:
 
     def record(self, step: Step, into: Sequence[Tensor]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
         """See `Graphs`."""
-        self.stream.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
             for _ in range(WARM_UP):
                 step()
-        torch.cuda.current_stream().wait_stream(self.stream)
+        current.wait_stream(self.stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
-            outputs = step()
-            for copy, value in zip(into, outputs[1:], strict=False):
-                copy.copy_(value)
+        try:
+            with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
+                outputs = step()
+                for copy, value in zip(into, outputs[1:], strict=False):
+                    copy.copy_(value)
+        finally:
+            torch.cuda.set_stream(current)  # a capture that fails at its end does not leave its stream by itself
         return graph.replay, outputs
 
 
@@ -90,15 +95,21 @@ class TorchState(EngineState):
         self.answer = torch.zeros(rows, len(spec.labels) + 1)  # on the host: logits, and 1 if they are ready
         self.ways: list[tuple[Callable[[], None], tuple[Tensor, ...]]] = []  # the graphs, the next one first
 
-    def go_to(self, device: torch.device, graphs: Graphs) -> None:
-        """Feed the device through pinned memory, and record the steps. Raises RuntimeError if they cannot be recorded;
-        plain steps go on.
-        """
-        *self.host, self.answer = map(graphs.pin, (*self.host, self.answer))
+    def feed(self, device: torch.device, pin: Callable[[Tensor], Tensor]) -> None:
+        """Give the device inputs of its own, from memory that it reaches by itself if there is any."""
         self.inputs = [tensor.to(device) for tensor in self.host]
-        bank = tuple(self.tensors)
+        try:
+            *self.host, self.answer = [pin(tensor) for tensor in (*self.host, self.answer)]
+        except RuntimeError as error:
+            log.info("%s: no memory could be pinned, copies take longer: %s", self.spec.name, error)
+
+    def record(self, graphs: Graphs) -> None:
+        """Record the steps. Raises RuntimeError if they cannot be recorded; plain steps go on."""
+        after = self.plain_step(self.tensors)[1:]
+        bank = tuple(torch.zeros_like(value) for value in after)  # laid out in memory as a step leaves its states
         there, outputs = graphs.record(lambda: self.plain_step(bank), into=())
         back, (answer, *_) = graphs.record(lambda: self.plain_step(outputs[1:]), into=bank)
+        self.tensors = bank
         self.ways = [(there, outputs), (back, (answer, *bank))]
 
     def plain_step(self, before: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -139,7 +150,9 @@ class TorchEngine(Engine):
                 always: TCM's correlation, GTDNet's attention
     """
 
-    def __init__(self, stepper: Stepper, spec: EngineSpec, device: str, precision: str = "fp32") -> None:
+    def __init__(
+        self, stepper: Stepper, spec: EngineSpec, device: str, precision: str = "fp32", *, graphs: bool = True
+    ) -> None:
         if precision not in ("fp32", "fp16"):
             raise EngineError(f"torch computes in fp32 or fp16, not in {precision!r}")
         name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
@@ -147,7 +160,11 @@ class TorchEngine(Engine):
         if precision == "fp16":
             stepper.network.half()
         self.stepper = stepper.to(device)
-        self.graphs: Callable[[], Graphs] | None = CudaGraphs if device == "cuda" else None
+        self.recorder: Callable[[], Graphs] | None = CudaGraphs if device == "cuda" else None
+        # a step that sometimes does nothing cannot be recorded
+        self.graphs = self.recorder is not None and graphs and spec.hop == 1
+        if self.recorder and not self.graphs:
+            self.device += PLAIN
         if device == "cuda":
             torch.backends.cudnn.benchmark = True
             torch.backends.cudnn.allow_tf32 = False  # it would make float32 about as coarse as fp16
@@ -156,13 +173,17 @@ class TorchEngine(Engine):
     def new_state(self, rows: int) -> TorchState:
         """The initial state of `rows` streams."""
         state = TorchState(self.spec, self.stepper, rows)
-        if self.graphs:
-            try:
-                state.go_to(self.stepper.mean.device, self.graphs())
-            except RuntimeError as error:
-                why = str(error).strip().partition("\n")[0]
-                log.warning("%s: its steps cannot be recorded as CUDA graphs and are slow: %s", self.spec.name, why)
-                self.device = self.device.removesuffix(PLAIN) + PLAIN
+        if self.recorder:
+            recorder = self.recorder()
+            state.feed(self.stepper.mean.device, recorder.pin)
+            if self.graphs:
+                try:
+                    state.record(recorder)
+                except RuntimeError as error:
+                    why = str(error).strip().partition("\n")[0]
+                    log.warning("%s: its steps cannot be recorded as CUDA graphs and are slow: %s", self.spec.name, why)
+                    self.graphs = False
+                    self.device += PLAIN
         return state
 
     @torch.inference_mode()
@@ -172,8 +193,8 @@ class TorchEngine(Engine):
         return state.step(frames, active, fresh)
 
     def close(self) -> None:
-        """Give back the memory."""
-        del self.stepper
+        """Give back the weights; again does no harm."""
+        self.__dict__.pop("stepper", None)
 
 
 class EagerEngine(TorchEngine):
@@ -190,25 +211,46 @@ class EagerEngine(TorchEngine):
         *,
         precision: str = "fp32",
         device: str | None = None,
+        graphs: bool = True,
     ) -> None:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if threads:
             torch.set_num_threads(threads)
         network = load_network(path, spec)
         network = for_gpu(network) if device == "cuda" else network
-        super().__init__(make_stepper(network, spec.height, spec.width, spec.hop), spec, device, precision)
+        super().__init__(stepper_of(network, path, spec), spec, device, precision, graphs=graphs)
+
+
+def stepper_of(network: Network, path: Path, spec: EngineSpec) -> Stepper:
+    """The step of a model's network; raises EngineError if its frames or states are not those of the sidecar."""
+    try:
+        stepper = make_stepper(network, spec.height, spec.width, spec.hop)
+        initial = stepper.initial_state(1)
+    except (RuntimeError, ValueError) as error:
+        told = str(error).partition("\n")[0]
+        raise EngineError(f"{path}: cannot step on {spec.width}x{spec.height} frames: {told}") from error
+    found = {name: tuple(value.shape[1:]) for name, value in zip(stepper.state_names, initial, strict=True)}
+    wanted = {state.name: state.shape for state in spec.states}
+    if list(found.items()) != list(wanted.items()):
+        wrong = next((name for name in {**found, **wanted} if found.get(name) != wanted.get(name)), "their order")
+        raise EngineError(f"{path}: its states are not those that its sidecar describes: {wrong} differs")
+    return stepper
 
 
 def load_network(path: Path, spec: EngineSpec) -> Network:
     """The network of a state dict, on the CPU, to be evaluated; raises EngineError if the file is not one of it."""
-    network = build_network(
-        spec.network, spec.backbone, spec.frames, len(spec.labels), causal=spec.mode == "stream",
-        width=spec.channel_width, **spec.options,
-    )  # fmt: skip
+    tensors = plain_tensors(load_content(path), path)
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch raises half a dozen types for a file that is not a state dict
-        raise EngineError(f"{path}: is not the state dict of {spec.network} on {spec.backbone}: {error}") from error
+        network = build_network(
+            spec.network, spec.backbone, spec.frames, len(spec.labels), causal=spec.mode == "stream",
+            width=spec.channel_width, **spec.options,
+        )  # fmt: skip
+        network.load_state_dict(tensors or {})
+    except EngineError:
+        raise
+    except Exception as error:  # torch raises half a dozen types for what does not fit
+        told = str(error).partition("\n")[0]
+        raise EngineError(f"{path}: is not the state dict of {spec.network} on {spec.backbone}: {told}") from error
     return network.eval()
 
 

@@ -22,6 +22,14 @@ from ..cache import cache_folder
 from ..errors import EngineError
 from ..spec import STATE_OUT, EngineSpec, sha256
 
+TYPES = {
+    "float32": "f32",
+    "float16": "f16",
+    "int64": "i64",
+    "int32": "i32",
+    "uint8": "u8",
+    "bool": "boolean",
+}  # numpy's names -> OpenVINO's
 KEPT = 32  # compiled graphs in the cache, the newest
 
 
@@ -120,6 +128,7 @@ class OpenVINOEngine(Engine):
     def _compile(self, rows: int) -> Any:
         try:
             model = core().read_model(self.path)
+            self._check(model)
             model.reshape({port.any_name: [rows, *list(port.partial_shape)[1:]] for port in model.inputs})
             if rows == 1:
                 model = self._without_masks(model)
@@ -127,10 +136,40 @@ class OpenVINOEngine(Engine):
                 model, {tensor.name: tensor.name + STATE_OUT for tensor in self.spec.states}
             )
             return core().compile_model(model, "CPU", self.options)
-        except RuntimeError as error:
-            raise EngineError(
-                f"{self.path}: OpenVINO cannot use this graph: {str(error).strip().splitlines()[-1]}"
-            ) from error
+        except EngineError:
+            raise
+        except Exception as error:  # OpenVINO raises what it likes for a file that is not a graph, or a damaged one
+            why = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise EngineError(f"{self.path}: OpenVINO cannot use this graph: {why}") from error
+
+    def _check(self, model: Any) -> None:
+        """Raise EngineError unless the graph's inputs and outputs are those that the sidecar tells of."""
+        spec = self.spec
+        states = [(one.name, TYPES[one.dtype], one.shape) for one in spec.states]
+        flags = [(name, "boolean", ()) for name in ("active", "fresh")]
+        inputs = [("frames", "u8", (spec.height, spec.width, 3)), *flags, *states]
+        answers = [("logits", "f32", (len(spec.labels),)), ("ready", "boolean", ())]
+        outputs = [*answers, *((name + STATE_OUT, kind, shape) for name, kind, shape in states)]
+        for what, ports, wanted in (("input", model.inputs, inputs), ("output", model.outputs, outputs)):
+            found = {name: port for port in ports for name in port.names}
+            for name, kind, shape in wanted:
+                port = found.get(name)
+                of_rows = ov.PartialShape([-1, *shape])
+                if (
+                    port is None
+                    or port.element_type.get_type_name() != kind
+                    or not port.partial_shape.compatible(of_rows)
+                ):
+                    there = f"{port.element_type.get_type_name()} {port.partial_shape}" if port else "not there"
+                    raise EngineError(
+                        f"{self.path}: its graph is not the one that its sidecar describes: {what} {name} is {there}, "
+                        f"and should be {kind} {of_rows}"
+                    )
+            if len(ports) != len(wanted):
+                raise EngineError(
+                    f"{self.path}: its graph is not the one that its sidecar describes: it has {len(ports)} {what}s, "
+                    f"and should have {len(wanted)}"
+                )
 
     def _without_masks(self, model: Any) -> Any:
         """The graph of a row that is active and not fresh.
@@ -154,7 +193,11 @@ class OpenVINOEngine(Engine):
             if fresh[0]:
                 state.request.reset_state()
         inputs = {"frames": frames, "active": active, "fresh": fresh}
-        state.request.infer({name: inputs[name] for name in state.inputs}, share_inputs=True)
+        try:
+            state.request.infer({name: inputs[name] for name in state.inputs}, share_inputs=True)
+        except RuntimeError as error:
+            told = str(error).strip().splitlines()[-1]
+            raise EngineError(f"{self.path}: OpenVINO cannot run this graph: {told}") from error
         return state.request.get_tensor("logits").data, state.request.get_tensor("ready").data
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..base import Engine, EngineState, Snapshot
 from ..errors import EngineError
-from ..spec import EngineSpec, TensorSpec
+from ..spec import EngineSpec, Frames, Labels, Rate, Size, TensorSpec, fault_of, read_json
 
 HOLD_STEPS = 20
 BARS = 10
@@ -27,13 +27,13 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
            number n in bars, as `read_numbers` has it. So tests know what became of each frame
     """
 
-    labels: tuple[str, ...]
+    labels: Labels
     scores: tuple[tuple[float, ...], ...]
     order: Order = "steps"
-    rate_hz: float = 10.0
-    frames: int = 8
-    height: int = 112
-    width: int = 112
+    rate_hz: Rate = 10.0
+    frames: Frames = 8
+    height: Size = 112
+    width: Size = 112
 
 
 class ScriptedState(EngineState):
@@ -52,13 +52,15 @@ class ScriptedState(EngineState):
 
 
 class ScriptedEngine(Engine):
-    """Plays scores [N, K] (probabilities) in this order; `ready` from a row's T-th step on, as a network."""
+    """Plays scores [N, K] (probabilities) in this order, each for `hold` steps; `ready` from a row's T-th step on, as a
+    network.
+    """
 
-    def __init__(self, spec: EngineSpec, scores: NDArray[np.float32], order: Order = "steps") -> None:
+    def __init__(self, spec: EngineSpec, scores: NDArray[np.float32], order: Order = "steps", hold: int = 1) -> None:
         states = (TensorSpec("steps", (), "int64"),)
         super().__init__(msgspec.structs.replace(spec, states=states), "scripted", "given scores, no network")
         self.logits = np.log(np.clip(scores, 1e-9, 1)).astype(np.float32)
-        self._order = order
+        self._order, self._hold = order, hold
 
     def new_state(self, rows: int) -> ScriptedState:
         """The initial state of `rows` streams."""
@@ -72,7 +74,7 @@ class ScriptedEngine(Engine):
         state: ScriptedState,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         state.steps[fresh] = 0
-        played = state.steps if self._order == "steps" else read_numbers(frames)
+        played = state.steps // self._hold if self._order == "steps" else read_numbers(frames)
         logits = self.logits[played % len(self.logits)]
         state.steps[active] += 1
         return logits, state.steps >= self.spec.frames
@@ -89,20 +91,18 @@ def read_numbers(frames: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.asarray(bright @ (1 << np.arange(BARS)), np.int64)
 
 
-def each_label_in_turn(labels: int) -> NDArray[np.float32]:
-    """The default script, [20 * K, K]: every label for 20 steps with 0.9."""
+def each_label_in_turn(labels: int, hold: int = HOLD_STEPS) -> NDArray[np.float32]:
+    """The default script, [hold * K, K]: every label for `hold` steps with 0.9."""
     rest = 0.1 / max(1, labels - 1)
-    return np.repeat(np.eye(labels, dtype=np.float32) * (0.9 - rest) + rest, HOLD_STEPS, axis=0)
+    return np.repeat(np.eye(labels, dtype=np.float32) * (0.9 - rest) + rest, hold, axis=0)
 
 
 def read_script(path: Path) -> ScriptedEngine:
     """The engine of a script file; raises EngineError if it is not one."""
+    script = read_json(path, Script, "a script of scores")
     try:
-        script = msgspec.json.decode(path.read_bytes(), type=Script)
         scores = np.array(script.scores, np.float32)
-    except OSError as error:
-        raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, ValueError) as error:
+    except ValueError as error:
         raise EngineError(f"{path}: is not a script of scores: {error}") from error
     if scores.ndim != 2 or scores.shape[1] != len(script.labels) or not np.all((scores >= 0) & (scores <= 1)):
         raise EngineError(
@@ -113,4 +113,6 @@ def read_script(path: Path) -> ScriptedEngine:
         rate_hz=script.rate_hz, frames=script.frames, mode="stream", fit="stretch", network="scripted", backbone="none",
         channel_width=1.0, states=(), files={},
     )  # fmt: skip
+    if wrong := fault_of(spec):
+        raise EngineError(f"{path}: is not a script of scores: {wrong}")
     return ScriptedEngine(spec, scores, script.order)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from ..errors import EngineError, install
-from ..spec import EngineSpec
+from ..spec import NAME, EngineSpec, check_spec
 
 LOGGER = logging.getLogger(__name__)
 NEEDS = ("torch", "onnx", "onnxscript")
@@ -47,7 +47,7 @@ def import_model(
     from ..networks.checkpoints import JESTER_LABELS, read_checkpoint
     from .model import build_model
 
-    if not re.fullmatch(r"[\w.-]+", out.name) or out.suffix in (".onnx", ".pt", ".json"):
+    if not re.search(NAME, out.name) or out.suffix in (".onnx", ".pt", ".json"):
         raise EngineError(f"{out}: give a name of letters, digits, - and _ without a suffix, such as models/gestures")
     checkpoint = read_checkpoint(source, frames=frames)
     if labels is not None:
@@ -80,23 +80,29 @@ def import_model(
         hop=hop,
         options=checkpoint.options,
     )
+    check_spec(spec)
     return build_model(checkpoint.build(causal=streams), spec, out.parent)
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:
-    """The labels of a text file, one a line; raises EngineError unless there are `classes` different ones."""
+    """The labels of a text file, one a line, empty lines aside; EngineError if not `classes` different ones."""
     try:
-        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines())
+        text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin a file with a mark
     except OSError as error:
         raise EngineError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise EngineError(f"{path}: is not a text file in UTF-8: {error}") from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    labels = tuple(label for _, label in lines)
     if len(labels) != classes:
         raise EngineError(
             f"{path}: has {len(labels)} labels, but the checkpoint has {classes} classes; one label a line"
         )
-    for number, label in enumerate(labels, start=1):
-        if not label or label in labels[: number - 1]:
-            what = f"has {label!r} for the second time" if label else "is empty"
-            raise EngineError(f"{path}: line {number} {what}; every class needs a name of its own")
+    seen: set[str] = set()
+    for number, label in lines:
+        if label in seen:
+            raise EngineError(
+                f"{path}: line {number} has {label!r} for the second time; every class needs a name of its own"
+            )
+        seen.add(label)
     return labels

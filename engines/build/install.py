@@ -30,7 +30,18 @@ from ..loading import (
     read_local_spec,
     why_not,
 )
-from ..spec import Certificate, EnginePrecision, EngineSpec, Precision, check_file, read_spec, sha256, write_spec
+from ..spec import (
+    Certificate,
+    EnginePrecision,
+    EngineSpec,
+    Precision,
+    check_file,
+    is_file,
+    read_spec,
+    sha256,
+    write_spec,
+)
+from .agreement import LIMIT, graph_difference
 from .certificate import STEPS, certify, processor, runtime
 
 Progress = Callable[[str], None]
@@ -87,7 +98,7 @@ def build_for_here(
     path = find_model(model)
     if path.suffix == ".engine":
         raise EngineError(f"{path}: is an engine already; build from the model, NAME.onnx or NAME.json")
-    if not path.exists():
+    if not is_file(path):
         raise EngineError(f"{path}: no such model file; `streamer models` lists the ones that are there")
     spec = read_local_spec(path)
     install = Install(path.with_suffix(".json"), spec, rows, steps, rebuild, force, progress)
@@ -199,6 +210,8 @@ class Install:
         spec = msgspec.structs.replace(self.spec, engine=facts, files=files, certificates=())
         try:
             engine = TensorRTEngine(out, spec)
+            facts = msgspec.structs.replace(facts, graphs=self.replays_rightly(engine))
+            engine.graphs, spec = facts.graphs, msgspec.structs.replace(spec, engine=facts)
             (certificate,) = self.compare(self.reference(), [engine], (self.rows,))
             engine.close()
             self.may_install(certificate, needed=True)
@@ -207,6 +220,16 @@ class Install:
             raise
         write_spec(sidecar, msgspec.structs.replace(spec, certificates=(certificate,)))
         return Installed(out, sidecar, (certificate,), found=False)
+
+    def replays_rightly(self, engine: Engine) -> bool:
+        """Whether an engine may replay its steps as CUDA graphs; told apart from what a certificate looks for, so that
+        a wrong graph is not taken for a precision that is too coarse.
+        """
+        apart = graph_difference(engine, self.rows)
+        if apart is None or apart <= LIMIT:
+            return True
+        self.progress(f"replayed as CUDA graphs its steps answer otherwise (by {apart:.2g}): it will run without them")
+        return False
 
     def graph(self, precision: Precision) -> Path:
         """The step graph in a precision: the one beside the model, else one that torch exports into the cache."""

@@ -22,6 +22,7 @@ from .registry import build_network
 from .resnet import BACKBONES, Bottleneck
 from .tcm import attention_kernel
 from .temporal import TemporalShift
+from .tensors import load_content, plain_tensors
 
 LOGGER = logging.getLogger(__name__)
 
@@ -253,26 +254,14 @@ def account_for(checkpoint: Checkpoint, shifted: set[str], *, trained_further: b
 
 def read_state_dict(source: str | Path | Mapping[str, Any], name: str) -> dict[str, Tensor]:
     """The tensors of a file or of a loaded one, by their published names."""
-    content: Any = source
-    if not isinstance(source, Mapping):
-        try:
-            content = torch.load(source, map_location="cpu", weights_only=True)
-        except OSError as error:
-            raise EngineError(f"{name}: cannot be read: {error.strerror}") from error
-        except Exception as error:  # torch raises half a dozen types for what is not a file of tensors
-            raise EngineError(
-                f"{name}: is not a plain checkpoint of tensors: it is no PyTorch file, or a damaged one, or one that "
-                "carries code, which is refused"
-            ) from error
+    path = None if isinstance(source, Mapping) else Path(source)
+    content: Any = load_content(path) if path else source
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(value, Tensor) for value in content.values())
-    ):
-        raise EngineError(f"{name}: holds no state dict, neither bare nor under 'state_dict'")
-    return {key: value.float() if value.is_floating_point() else value for key, value in content.items()}
+    tensors = plain_tensors(content, path)
+    if tensors is None:
+        raise EngineError(f"{name}: holds no state dict of plain tensors, neither bare nor under 'state_dict'")
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
 def rename(key: str, renames: Renames) -> str:

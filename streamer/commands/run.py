@@ -31,6 +31,7 @@ from streamer.errors import ConfigError, SourceError
 from streamer.health import logs
 from streamer.health.systemd import ServiceManager
 from streamer.sources import Source
+from streamer.text import printable
 
 if TYPE_CHECKING:
     from streamer.health.monitor import Monitor
@@ -134,7 +135,14 @@ def open_sockets(settings: Config, spec: EngineSpec, stack: ExitStack) -> tuple[
             f"control_curve.authorized_keys_dir: {keys.authorized_keys_dir} is the folder of publish.curve, so whoever "
             "may read labels could control the run; make another folder"
         )
-    control = stack.enter_context(Control(settings.control, keys)) if settings.control else None
+    control = None
+    if settings.control:
+        try:
+            control = stack.enter_context(Control(settings.control, keys))
+        except ConfigError as error:
+            if settings.control != "auto" or keys:
+                raise
+            logs.log.warning("no commands are taken: %s", error)
     if not publish.address:
         return control, None
     return control, Publisher(publish.address, spec.version, spec.mode, curve=publish.curve, access=publish.ipc_access)
@@ -142,9 +150,9 @@ def open_sockets(settings: Config, spec: EngineSpec, stack: ExitStack) -> tuple[
 
 def tell_start(engine: Engine, control: Control | None, publisher: Publisher | None, console: Console) -> None:
     """What runs, and where it can be reached: on the terminal and in the log."""
-    console.print(f"model   {engine.spec.version}: {engine.device}", highlight=False)
+    console.print(printable(f"model   {engine.spec.version}: {engine.device}"), highlight=False, markup=False)
     if engine.why:
-        console.print(f"backend {engine.backend}: {engine.why}", highlight=False, soft_wrap=True)
+        console.print(f"backend {engine.backend}: {engine.why}", highlight=False, markup=False, soft_wrap=True)
         logs.log.info("backend %s: %s", engine.backend, engine.why)
     told = f"{publisher.address} (to see them elsewhere: streamer watch {publisher.address})" if publisher else "-"
     console.print(f"labels  {told}", highlight=False, soft_wrap=True)

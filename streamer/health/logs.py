@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 from datetime import datetime, timezone
+from types import TracebackType
 from typing import Any
 
 from streamer.errors import ConfigError
@@ -39,6 +40,13 @@ def set_up(style: str) -> None:
     logging.captureWarnings(True)
     threading.excepthook = _thread_failed
     sys.unraisablehook = _unraisable
+    sys.excepthook = _program_failed
+
+
+def style() -> str:
+    """The style that was set up, to be handed on to processes that this one starts."""
+    json_style = any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers)
+    return "json" if json_style else "text"
 
 
 class TextFormatter(logging.Formatter):
@@ -75,6 +83,11 @@ def _stream(record: logging.LogRecord) -> str | None:
     given: str | None = getattr(record, "stream", None)
     thread = record.threadName or ""
     return given or (thread.removeprefix(_CAPTURE) if thread.startswith(_CAPTURE) else None)
+
+
+def _program_failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python calls when an error ends the program."""
+    log.critical("an error ended the program", exc_info=(kind, error, trace))
 
 
 def _thread_failed(error: Any) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from types import TracebackType
 
 from engines import Engine
-from streamer.health.endpoint import Endpoint, Page
 from streamer.health.metrics import Metrics
+from streamer.labels.addresses import is_public, listen, names_this_machine
 from streamer.labels.publisher import Publisher
 from streamer.pipeline.pipeline import Pipeline
 from streamer.sources import Source
+from streamer.web import Listener, Page, Request
 
 HUNG_S = 10.0  # a loop that has not come round for this long hangs
+
+log = logging.getLogger(__name__)
 
 
 class Monitor:
@@ -31,8 +35,14 @@ class Monitor:
         self.metrics = Metrics()
         self._sources = sources
         self._pipeline: Pipeline | None = None
-        self._endpoint = Endpoint(address, {"/metrics": self._metrics, "/healthz": self._healthz}, "metrics")
-        self.address = self._endpoint.address
+        sock = listen(address, "metrics", "127.0.0.1:9464")
+        host, port = sock.getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._public = is_public(host)
+        if self._public:
+            log.warning("anyone who can reach this machine can read http://%s; bind 127.0.0.1 instead", self.address)
+        pages = {"/metrics": self._metrics, "/healthz": self._healthz}
+        self._listener = Listener(sock, pages, "metrics", knows=self._knows)
 
     def watch(self, pipeline: Pipeline, engine: Engine, publisher: Publisher | None) -> None:
         """Show this pipeline, which is about to run."""
@@ -55,6 +65,9 @@ class Monitor:
         }
         return healthy, {"healthy": healthy, "engine": "hangs" if hangs else "running", "streams": streams}
 
+    def _knows(self, request: Request) -> bool:
+        return self._public or request.host is None or names_this_machine(request.host)
+
     def _healthz(self) -> Page:
         healthy, report = self.health()
         status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
@@ -65,7 +78,7 @@ class Monitor:
 
     def close(self) -> None:
         """Stop serving."""
-        self._endpoint.close()
+        self._listener.close()
 
     def __enter__(self) -> Monitor:
         return self

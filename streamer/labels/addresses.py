@@ -29,6 +29,7 @@ _IPC = re.compile(r"ipc://(?P<path>[^\0]+)")
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@\0]+):(?P<port>\d{1,5})")
 _MODES: dict[Access, int] = {"user": 0o600, "group": 0o660, "everyone": 0o666}  # connecting needs the right to write
 _PROBE_S = 2.0
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+)(?::\d{1,5})?")
 _FORMS = "use tcp://127.0.0.1:5557 or ipc:///run/streamer.sock"
 
 
@@ -36,7 +37,8 @@ def bind(sock: zmq.Socket[bytes], address: str, key: str, access: Access = "user
     """Bind a socket whose options are set; returns the address bound, with the port that was found for `*` or 0.
 
     key: the configuration's key of the address, for messages. access: who may connect to an ipc address.
-    Raises ConfigError for an address that is malformed, in use, or not this machine's. Logs a warning for an address that other machines can reach in plain text.
+    Raises ConfigError for an address that is malformed, in use, or not this machine's.
+    Logs a warning for an address that other machines can reach in plain text.
     """
     host = _checked(sock, address, bindable=True)
     if not host:
@@ -146,6 +148,12 @@ def is_public(host: str) -> bool:
         return not ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:  # `*` or the name of a network interface
         return True
+
+
+def names_this_machine(host: str) -> bool:
+    """Whether a request's `Host` is a loopback address or localhost: names that no site can have resolve to here."""
+    match = _HOST.fullmatch(host)
+    return match is not None and not is_public(match["name"].lower())
 
 
 def advice(error: zmq.ZMQError | OSError, key: str) -> str:

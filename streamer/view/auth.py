@@ -11,14 +11,12 @@ import hmac
 import secrets
 import socket
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from engines.errors import install
 from streamer.errors import ConfigError
-from streamer.labels.addresses import is_public, listen
+from streamer.labels.addresses import is_public, listen, names_this_machine
 
 LEAST_TOKEN = 8  # characters
-_LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -27,11 +25,15 @@ class Guard:
 
     token: str | None
 
+    def knows_host(self, host: str | None) -> bool:
+        """Whether the header `Host` is one under which the page may be opened."""
+        return self.token is not None or (host is not None and names_this_machine(host))
+
     def knows_page(self, host: str | None, origin: str | None) -> bool:
         """Whether the headers `Host` and `Origin` of a WebSocket say that a page of ours opened it."""
-        if not host or not origin or urlsplit(origin).netloc.lower() != host.lower():
+        if not host or not origin or not self.knows_host(host):
             return False
-        return self.token is not None or urlsplit(f"//{host}").hostname in _LOCAL_NAMES
+        return origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
 
     def accepts(self, token: str | None) -> bool:
         """Compares in constant time."""
@@ -58,8 +60,6 @@ def claim(address: str, token: str | None = None) -> Place:
     Raises ConfigError for an address that cannot be had, a token that is too short, libraries that are missing.
     """
     try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
         import websockets  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"the page needs {error.name}: {install('view')}") from error

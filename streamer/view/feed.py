@@ -25,6 +25,7 @@ class Feed:
         self._count = 0
         self._log: deque[Message] = deque(maxlen=_LOG)
         self._events: dict[str, deque[Message]] = {}  # events and gaps of each stream
+        self._streams: set[str] = set()
         self._last: dict[tuple[str, str], Message] = {}  # stream, kind -> the newest of the others
 
     def __call__(self, message: Message) -> None:
@@ -34,12 +35,18 @@ class Feed:
                 self._session = message.session
                 self._events.clear()
                 self._last.clear()
+                self._streams.clear()
             self._count += 1
+            self._streams.add(message.stream)
             self._log.append(message)
             if isinstance(message, EventMessage | GapMessage):
                 self._events.setdefault(message.stream, deque(maxlen=_EVENTS)).append(message)
             else:
                 self._last[message.stream, message.kind] = message
+
+    def knows(self, stream: str) -> bool:
+        """Whether the publisher has said anything of this stream."""
+        return stream in self._streams
 
     def since(self, cursor: int | None) -> tuple[int, bool, list[Message]]:
         """(next cursor, whether this starts over, messages) after a cursor.

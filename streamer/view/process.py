@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import zmq
 
+from streamer.health import logs
 from streamer.labels.messages import Message, decode, encode, topic
 from streamer.labels.publisher import end_context
 from streamer.types import Image
@@ -76,7 +77,13 @@ class PageProcess:
             text=True,
         )
         assert self._process.stdin
-        begin = {"descriptor": descriptor, "folder": self._folder, "token": place.guard.token, "url": place.url}
+        begin = {
+            "descriptor": descriptor,
+            "folder": self._folder,
+            "token": place.guard.token,
+            "url": place.url,
+            "log": logs.style(),
+        }
         self._process.stdin.write(json.dumps(begin) + "\n")
         self._process.stdin.flush()
 
@@ -149,9 +156,9 @@ class Frames:
 
 def main() -> None:
     """The page's process: what it is told first, then labels and frames until standard input ends."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    os.nice(NICENESS)
     begin: dict[str, Any] = json.loads(sys.stdin.readline())
+    logs.set_up(begin["log"])
+    os.nice(NICENESS)
 
     from streamer.view.server import PageServer  # the recognition's process does without these libraries
 

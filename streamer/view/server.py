@@ -1,50 +1,66 @@
-"""Serves the page, and the WebSocket behind it, from a thread of its own: uvicorn runs its event loop there."""
+"""Serves the page: four files, and the WebSocket at /labels, from a thread of its own.
+
+The files are read once and answered by their exact paths: no request ever names a file. They hold no secrets; labels
+and pictures go over the WebSocket alone, to those whom `auth.py` lets in.
+"""
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections.abc import Callable
-
-import uvicorn
+from functools import partial
+from http import HTTPStatus
+from importlib import resources
 
 from streamer.labels.messages import Message
 from streamer.types import Image
-from streamer.view.app import page_app
 from streamer.view.auth import Place
 from streamer.view.feed import Feed
 from streamer.view.pictures import Pictures
+from streamer.view.viewer import Viewer
+from streamer.view.websocket import WebSocket
+from streamer.web import Listener, Page, Request, Visitor, text
 
-_MOST_CONNECTIONS = 64
-_MOST_REQUEST_BYTES = 16 * 1024  # of a message on the WebSocket; a longer one ends it
-_CLOSE_S = 3.0
+MOST_CONNECTIONS = 64
+MOST_VIEWERS = 16
+
+_FILES = {
+    "/": ("index.html", "text/html"),
+    "/style.css": ("style.css", "text/css"),
+    "/view.js": ("view.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 class PageServer:
     """The page, served until `close`; call it with every message.
 
-    newest  gives a stream's last frame; without it there are labels and no pictures
-    url     where to open the page
+    newest   gives a stream's last frame; without it there are labels and no pictures
+    url      where to open the page
+    viewers  those who may look, and do
     """
 
     def __init__(self, place: Place, newest: Callable[[str], Image | None] | None = None) -> None:
         self.url = place.url
-        self._socket = place.socket
+        self._guard = place.guard
         self._feed = Feed()
         self._pictures = Pictures(newest) if newest else None
-        config = uvicorn.Config(
-            page_app(place.guard, self._feed, self._pictures),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            limit_concurrency=_MOST_CONNECTIONS,
-            ws_max_size=_MOST_REQUEST_BYTES,
-            ws_per_message_deflate=False,
-            timeout_graceful_shutdown=1,
+        self.viewers: set[Viewer] = set()
+        self._listener = Listener(
+            place.socket,
+            page_files(),
+            "view",
+            knows=lambda request: place.guard.knows_host(request.host),
+            talks={"/labels": self._labels},
+            most=MOST_CONNECTIONS,
         )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="view", daemon=True)
-        self._thread.start()
 
     def __call__(self, message: Message) -> None:
         """Take a message that was published. Never waits."""
@@ -52,14 +68,50 @@ class PageServer:
 
     def close(self) -> None:
         """Send all viewers away and free the address."""
-        self._server.should_exit = True
-        self._thread.join(_CLOSE_S)
-        self._socket.close()
+        self._listener.close()
         if self._pictures:
             self._pictures.close()
+
+    async def _labels(self, visitor: Visitor, request: Request) -> None:
+        """One browser's WebSocket."""
+        if not self._guard.knows_page(request.host, request.origin):
+            await visitor.answer(text(HTTPStatus.FORBIDDEN, "labels are for the page that is served here"))
+            return
+        socket = WebSocket(visitor)
+        if not await socket.open(request.head):
+            return
+        viewer = Viewer(socket, self._guard, self._feed, self._pictures)
+        try:
+            await viewer.run(partial(self._admit, viewer, visitor))
+        except asyncio.CancelledError:
+            socket.leave()
+            raise
+        finally:
+            self.viewers.discard(viewer)
+            if self._pictures and not self.viewers:
+                self._pictures.forget()
+
+    def _admit(self, viewer: Viewer, visitor: Visitor) -> bool:
+        """Whether there is a seat for a viewer who may look."""
+        if len(self.viewers) >= MOST_VIEWERS:
+            return False
+        self.viewers.add(viewer)
+        visitor.welcome()
+        return True
 
     def __enter__(self) -> PageServer:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def page_files() -> dict[str, Callable[[], Page]]:
+    """The page's files by path."""
+    folder = resources.files("streamer.view") / "page"
+    pages = {path: Page((folder / name).read_bytes(), kind, headers=_HEADERS) for path, (name, kind) in _FILES.items()}
+    return {path: partial(_same, page) for path, page in pages.items()}
+
+
+def _same(page: Page) -> Page:
+    return page

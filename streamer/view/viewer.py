@@ -2,7 +2,7 @@
 
 From the browser, JSON objects of at most 16 KiB, each with one field:
 
-    {"token": "..."}           first of all, within 5 s; null where there is no token
+    {"token": "..."}           first of all, within 3 s; null where there is no token
     {"look": {"cam1": 640}}    the streams whose pictures it shows, with their widths there in pixels
     {"seen": "cam1"}           it has drawn that stream's last picture, and may be sent the next
 
@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamer.labels.messages import encode
 from streamer.types import Image
@@ -31,13 +31,14 @@ from streamer.view.auth import Guard
 from streamer.view.colours import COLOURS
 from streamer.view.feed import SECONDS, Feed
 from streamer.view.pictures import LEVELS, Pictures
+from streamer.view.websocket import GoneError, WebSocket
 
 TICK_S = 0.04
-HELLO_S = 5.0  # how long a browser may take to say who it is
+HELLO_S = 3.0  # how long a browser may take to say who it is
 REFUSAL_S = 1.0  # a wrong token is answered late, so that guessing is slow
 SLOW_S, QUICK_S = 0.3, 0.12  # from sending a picture to hearing that it was drawn
 QUICK_PICTURES = 40  # drawn quickly, one after the other, before larger ones are tried
-BAD_REQUEST, REFUSED, TOO_LATE = 4400, 4401, 4408  # codes of closing
+BAD_REQUEST, REFUSED, TOO_LATE, FULL = 4400, 4401, 4408, 4429  # codes of closing
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -81,21 +82,23 @@ class Viewer:
         self._sent: dict[str, float] = {}  # stream -> when its picture was sent that has not been drawn yet
         self._shown: dict[str, Image] = {}  # stream -> the frame of its last picture
 
-    async def run(self) -> None:
-        """Serve an accepted WebSocket until it ends."""
+    async def run(self, admit: Callable[[], bool]) -> None:
+        """Serve an open WebSocket until it ends; `admit` says whether there is a seat for one who may look."""
         try:
             hello = await asyncio.wait_for(self._receive(), HELLO_S)
-            if self._guard.accepts(hello.token):
-                await self._converse()
-            else:
+            if not self._guard.accepts(hello.token):
                 await asyncio.sleep(REFUSAL_S)
                 await self._socket.close(REFUSED, "wrong token")
+            elif admit():
+                await self._converse()
+            else:
+                await self._socket.close(FULL, "too many viewers")
         except asyncio.TimeoutError:
             await self._socket.close(TOO_LATE, "nothing was asked for")
-        except ValueError:  # msgspec's errors are ValueErrors
+        except (msgspec.MsgspecError, ValueError):
             await self._socket.close(BAD_REQUEST, "this is not a request")
-        except WebSocketDisconnect:
-            pass
+        except GoneError:
+            await self._socket.close(BAD_REQUEST, "")
 
     async def _converse(self) -> None:
         """Send and listen at the same time, until one of both ends with its error."""
@@ -111,11 +114,8 @@ class Viewer:
                 raise end
 
     async def _receive(self) -> Request:
-        """The next request; ValueError for anything else."""
-        message = await self._socket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message["code"])
-        return _decoder.decode(message.get("text") or b"")
+        """The next request; an error of msgspec for anything else."""
+        return _decoder.decode(await self._socket.receive())
 
     async def _listen(self) -> None:
         """Take requests until the browser leaves."""
@@ -134,11 +134,12 @@ class Viewer:
             payloads = [msgspec.json.encode(self._hello())] if anew else []
             payloads += [encode(message) for message in messages]
             if payloads:
-                await self._socket.send_text(f"[{b','.join(payloads).decode()}]")
+                await self._socket.send(f"[{b','.join(payloads).decode()}]")
             if self._pictures:
                 for stream, width in list(self._look.items()):
-                    if stream not in self._sent:
+                    if stream not in self._sent and self._feed.knows(stream):
                         await self._send_picture(self._pictures, stream, width)
+            await self._socket.keep_alive()
             await asyncio.sleep(TICK_S)
 
     async def _send_picture(self, pictures: Pictures, stream: str, width: int) -> None:
@@ -148,7 +149,7 @@ class Viewer:
             self._shown[stream], picture = made
             self._sent[stream] = time.monotonic()
             name = stream.encode()
-            await self._socket.send_bytes(bytes([len(name)]) + name + picture)
+            await self._socket.send(bytes([len(name)]) + name + picture)
 
     def _hello(self) -> dict[str, Any]:
         return {"kind": "view", "pictures": self._pictures is not None, "seconds": SECONDS, "colours": COLOURS}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable
-from typing import Any, cast
+from concurrent.futures import Future
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 
 from engines.build.importing import read_labels
 from engines.errors import EngineError
-from streamer.config import Config, SourceConfig
+from streamer.config import Config
 from streamer.errors import ConfigError, SourceError
-from streamer.labels.control import answer
+from streamer.labels.control import Add, answer, parse, source_config
 from streamer.reading import NotYamlError, read_yaml
 from streamer.settings import Settings, load_settings
 from streamer.sources import open_source
@@ -224,14 +225,19 @@ def test_no_piece_of_a_secret_is_told(
         except (ConfigError, SourceError) as error:
             log += ["".join(traceback.format_exception(error)), redact(str(error))]
     for one in sources or ():
-        log.append(answer(json.dumps({"command": "add", "source": one}).encode(), cast(Any, Adding())).decode())
+        log.append(reply_to(json.dumps({"command": "add", "source": one}).encode()))
     shown = "\n".join(log)
     assert leaked(user, shown) == []
     assert leaked(password, shown) == []
 
 
-class Adding:
-    """A run that opens what it is given, and does nothing else."""
-
-    def add(self, config: SourceConfig) -> str:
-        return open_source(config).name
+def reply_to(request: bytes) -> str:
+    """What a run answers to a request that adds a source."""
+    done: Future[str] = Future()
+    try:
+        asked = parse(request)
+        assert isinstance(asked, Add)
+        done.set_result(open_source(source_config(asked.source)).name)
+    except Exception as error:
+        done.set_exception(error)
+    return answer(done).decode()

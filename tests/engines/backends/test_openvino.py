@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 import sys
@@ -10,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engines import EngineError, load_engine
@@ -221,3 +225,30 @@ print(heard)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stdout) == (0, "[True]\n"), done.stderr
+
+
+@hypothesis.settings(max_examples=8, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@given(places=st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 255)), min_size=1, max_size=20))
+def test_a_damaged_graph_runs_or_is_refused_in_a_sentence(
+    model_folder: Path, tmp_path: Path, places: list[tuple[int, int]]
+) -> None:
+    content = bytearray((model_folder / "small.onnx").read_bytes())
+    for place, value in places:
+        content[place % len(content)] = value
+    (tmp_path / "small.onnx").write_bytes(content)
+    with contextlib.suppress(EngineError):
+        engine = OpenVINOEngine(tmp_path / "small.onnx", read_spec(model_folder / "small.onnx"), threads=1)
+        engine.step(moving_frames(1, 1)[0], GO, NO, engine.new_state(1))
+
+
+@pytest.mark.parametrize("location", ["../../../../etc/passwd", "/etc/passwd", "/dev/zero", "weights.bin"])
+def test_a_graph_that_points_at_other_files_is_refused(model_folder: Path, tmp_path: Path, location: str) -> None:
+    graph = onnx.load(model_folder / "small.onnx")
+    tensor = max(graph.graph.initializer, key=lambda one: len(one.raw_data))
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    pointer = tensor.external_data.add()
+    pointer.key, pointer.value = "location", location
+    (tmp_path / "small.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(EngineError, match="OpenVINO cannot use this graph"):
+        OpenVINOEngine(tmp_path / "small.onnx", read_spec(model_folder / "small.onnx"), threads=1).new_state(1)

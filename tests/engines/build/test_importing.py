@@ -10,7 +10,7 @@ import torch
 
 import engines.build.model
 from engines import EngineError, EngineSpec
-from engines.build.importing import import_model
+from engines.build.importing import import_model, read_labels
 from engines.networks import Network, build_network
 from engines.networks.checkpoints import JESTER_LABELS
 
@@ -80,11 +80,27 @@ def test_a_clip_network_runs_as_a_stream_only_when_asked_and_with_a_warning(
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbflabel 0\r\nlabel 1\r\nlabel 2",
+        b"label 0\n\nlabel 1\n  \nlabel 2\n\n\n",
+        b"\r\n label 0 \r\nlabel 1\r\n\r\nlabel 2\r\n",
+    ],
+    ids=["as Notepad writes it", "empty lines", "both"],
+)
+def test_a_mark_at_the_beginning_ends_of_lines_and_empty_lines_are_no_part_of_labels(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "labels.txt").write_bytes(content)
+    assert read_labels(tmp_path / "labels.txt", 3) == ("label 0", "label 1", "label 2")
+
+
+@pytest.mark.parametrize(
     ("labels", "message"),
     [
         (b"one\ntwo\n", "has 2 labels, but the checkpoint has 6 classes"),
         (b"1\n2\n3\n4\n5\n3\n", "line 6 has '3' for the second time"),
-        (b"1\n2\n\n4\n5\n6\n", "line 3 is empty"),
+        (b"1\n2\n\n4\n5\n6\n", "has 5 labels, but the checkpoint has 6 classes"),
         (b"\xff\xfe", "is not a text file in UTF-8"),
         (None, "cannot be read: No such file"),
     ],
@@ -104,11 +120,21 @@ def test_labels_that_do_not_fit_are_told(
         ({}, "has 6 classes without names; give --labels"),
         ({"out": Path("x.onnx")}, r"x\.onnx: give a name .* without a suffix"),
         ({"out": Path("my model")}, "my model: give a name of letters"),
+        ({"out": Path("..")}, "give a name of letters"),
+        ({"out": Path("a/\x1b[2J")}, "give a name of letters"),
+        ({"out": Path("x" * 200), "causal": True, "labels": Path("six")}, "give a name of letters"),
     ],
 )
 def test_what_is_missing_is_asked_for(files: Path, built: Builds, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(EngineError, match=message):
         import_model(files / "clip.pth", **{"out": Path("x")} | arguments)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"size": -1}, {"size": 10**6}, {"hop": 0}, {"rate_hz": float("nan")}])
+def test_what_cannot_be_a_model_is_told_before_it_is_built(files: Path, built: Builds, wrong: dict[str, Any]) -> None:
+    with pytest.raises(EngineError, match="x: cannot be a model: Expected"):
+        import_model(files / "clip.pth", Path("x"), files / "six.txt", **wrong)
+    assert not hasattr(built, "network")
 
 
 def test_without_torch_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

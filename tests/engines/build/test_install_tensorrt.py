@@ -50,6 +50,19 @@ def test_a_tensorrt_engine_is_built_compared_and_found_by_runs(model: Path, gpu:
     assert load_engine(model, "tensorrt").device.endswith("1 row")
 
 
+def test_graphs_that_answer_otherwise_are_told_apart_from_a_precision_and_left_out(model: Path, gpu: Gpu) -> None:
+    gpu.cuda.mixed_up = True
+    told: list[str] = []
+    done = build(model, "tensorrt", told)
+    assert any("replayed as CUDA graphs its steps answer otherwise" in line for line in told)
+    assert done.certificates[0].fault is None
+    gpu.cuda.launches = 0
+    engine = load_engine(model, "tensorrt")
+    engine.new_state(1)
+    assert engine.device.endswith("1 row, without CUDA graphs")
+    assert gpu.cuda.launches == 0
+
+
 def give_a_float32_graph(model: Path) -> None:
     """One that the fake TensorRT reads."""
     spec = read_spec(model)

@@ -157,7 +157,7 @@ def test_a_damaged_model_is_one_sentence_and_exit_code_4(tmp_path: Path, damage:
         model.write_text("hello")
     if damage == "other sidecar":
         sidecar = json.loads(shipped.read_text())
-        (tmp_path / "default.json").write_text(json.dumps(sidecar | {"files": {"other.onnx": "00"}}))
+        (tmp_path / "default.json").write_text(json.dumps(sidecar | {"files": {"other.onnx": "00" * 32}}))
     done = streamer("run", "pattern://swipe", "--model", model)
     assert done.returncode == 4
     assert len(done.stderr.splitlines()) == 1

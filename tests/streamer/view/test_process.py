@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,12 +10,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from streamer.commands.view import DEFAULT_ADDRESS, with_view_address
+from tests.http_bytes import upgrade
 
 from ..commands.test_cli import ANY_PORT, SCRIPTED, line_with, start, streamer
+from ..test_web import asked
 from .peers import Viewer, opened
 
 __all__ = ["start"]  # a fixture
@@ -74,6 +78,28 @@ def test_a_run_shows_its_pictures_and_the_labels_it_publishes(start: Start, no_p
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
+
+
+def test_what_outsiders_send_is_no_line_in_the_log_and_the_pages_process_logs_in_the_chosen_style(start: Start) -> None:
+    process = start(
+        "run", "pattern://swipe?fps=10", *SCRIPTED, "--no-publish", "--view", "127.0.0.1:0", "--log", "json"
+    )
+    page = page_of(process)
+    host, port = urlsplit(page.url).netloc.split(":")
+    for said in (
+        b"\x16\x03\x01garbage\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n",
+        upgrade("x", "http://["),
+    ):
+        assert b"500" not in asked((host, int(port)), said).partition(b"\r\n")[0]
+    (child,) = children(process)
+    os.kill(child, signal.SIGINT)  # a surprise that ends the page's process
+    line_with(process, "start   moving left")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert [line["message"] for line in lines if "exception" in line] == ["an error ended the program"]
 
 
 def test_a_program_that_is_killed_takes_its_page_with_it(start: Start, no_page_stays: list[int]) -> None:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 from urllib.parse import urlsplit
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-import streamer.view.app
+import streamer.view.server
 import streamer.view.viewer
+import streamer.view.websocket
 from streamer.errors import ConfigError
 from streamer.labels.messages import encode
 from streamer.types import Image
 from streamer.view.auth import Guard, claim
 from streamer.view.server import PageServer
+from tests.http_bytes import frames, heads, upgrade
 
+from ..test_web import asked
 from .conftest import Serve
 from .peers import PATIENCE_S, Speaker, Viewer, dial, opened, picture
 
@@ -38,6 +45,18 @@ def get(page: PageServer, path: str) -> tuple[int, http.client.HTTPMessage, byte
         return answer.status, answer.headers, answer.read()
 
 
+def address_of(page: PageServer) -> tuple[str, int]:
+    host, port = urlsplit(page.url).netloc.split(":")
+    return host, int(port)
+
+
+@pytest.fixture
+def served(serve: Serve) -> PageServer:
+    page = serve(newest=lambda _: picture(0))
+    Speaker(page).state("wave")
+    return page
+
+
 def close_code(viewer: Viewer) -> int | None:
     """Why the server ends the conversation."""
     with pytest.raises(ConnectionClosed) as closed:
@@ -48,6 +67,7 @@ def close_code(viewer: Viewer) -> int | None:
 
 def test_the_page_and_its_parts_are_served_with_a_strict_policy(serve: Serve) -> None:
     page = serve()
+    assert asked(address_of(page), b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n").endswith(b"\r\n\r\n")
     for path, kind in (("/", "text/html"), ("/style.css", "text/css"), ("/view.js", "text/javascript")):
         status, headers, _ = get(page, path)
         assert status == 200
@@ -61,7 +81,9 @@ def test_the_page_and_its_parts_are_served_with_a_strict_policy(serve: Serve) ->
 )
 def test_no_path_leads_to_another_file(serve: Serve, path: str) -> None:
     status, _, body = get(serve(), path)
-    assert (status, body) == (404, b"There is no such page.") or body.startswith(b"<!doctype html>")
+    assert (status, body) == (404, b"here are /, /style.css, /view.js, /icon.svg\n") or body.startswith(
+        b"<!doctype html>"
+    )
     assert b"import" not in body
 
 
@@ -113,10 +135,11 @@ def test_pictures_are_sent_to_those_who_look_the_newest_and_one_at_a_time(serve:
     with Viewer(page) as viewer:
         labels = viewer.labels()
         assert next(labels)["pictures"] is True
+        speaker.state("wave", stream="dark")
         speaker.state("wave")
         assert next(labels)["kind"] == "state"
         assert asked == []  # nobody looks, so nothing is made
-        viewer.say(look={"cam": 320, "nothing": 320})
+        viewer.say(look={"cam": 320, "dark": 320, "unheard of": 320})
         stream, jpeg = viewer.picture()
         image = opened(jpeg)
         assert (stream, image.shape, image.mean()) == ("cam", (240, 320, 3), 0)
@@ -128,6 +151,7 @@ def test_pictures_are_sent_to_those_who_look_the_newest_and_one_at_a_time(serve:
         _, jpeg = viewer.picture()
         assert abs(opened(jpeg).mean() - 200) < 2
         viewer.say(look={})
+    assert set(asked) == {"cam", "dark"}  # no name that a browser makes up is asked for
 
 
 def test_a_picture_is_encoded_once_for_all_viewers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +167,7 @@ def test_a_picture_is_encoded_once_for_all_viewers(serve: Serve, monkeypatch: py
     monkeypatch.setattr(streamer.view.pictures, "jpeg", counted)
     image = picture(100)
     page = serve(newest=lambda _: image)
+    Speaker(page).status()
     viewers = [Viewer(page) for _ in range(5)]
     for viewer in viewers:
         viewer.say(look={"cam": 640})
@@ -197,6 +222,32 @@ def test_a_page_of_another_site_cannot_connect(serve: Serve, origin: str) -> Non
         pass
 
 
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("evil.com", "http://evil.com"),
+        ("[", "http://["),
+        ("[::1", "http://[::1"),
+        ("x", "http://["),
+        ("127.0.0.1", ""),
+        ("localhost.evil.com", "http://localhost.evil.com"),
+        ("x@127.0.0.1", "http://x@127.0.0.1"),
+        ("evil.com#@127.0.0.1", "http://evil.com#@127.0.0.1"),
+        ("127.0.0.1\\@evil", "http://127.0.0.1\\@evil"),
+        ("127.0.0.1", "\xff"),
+        ("", ""),
+    ],
+)
+def test_an_odd_host_or_origin_is_refused_and_nothing_is_logged(
+    serve: Serve, host: str, origin: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = upgrade(host, origin)
+    for token in (None, TOKEN):
+        said = asked(address_of(serve(token=token)), request, end=True)
+        assert said.startswith(b"HTTP/1.1 403 ") or (token and origin.endswith(host))  # which must bring the token
+    assert not caplog.records
+
+
 def test_a_site_that_took_our_address_as_its_own_cannot_connect() -> None:
     """A name that resolves to 127.0.0.1 makes Host and Origin agree; without a token the name must be local."""
     assert Guard(None).knows_page("127.0.0.1:8080", "http://127.0.0.1:8080")
@@ -209,12 +260,73 @@ def test_a_site_that_took_our_address_as_its_own_cannot_connect() -> None:
 
 
 def test_the_number_of_viewers_is_limited(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamer.view.app, "MOST_VIEWERS", 1)
+    monkeypatch.setattr(streamer.view.server, "MOST_VIEWERS", 1)
     page = serve()
     with Viewer(page) as first:
         assert next(first.labels())["kind"] == "view"
         with Viewer(page) as second:
-            assert close_code(second) == streamer.view.app.FULL
+            assert close_code(second) == streamer.view.viewer.FULL
+
+
+def test_who_has_not_shown_a_token_is_no_viewer_and_goes_first(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamer.view.server, "MOST_VIEWERS", 2)
+    monkeypatch.setattr(streamer.view.server, "MOST_CONNECTIONS", 6)
+    page = serve()
+    with ExitStack() as stack:
+        viewers = [stack.enter_context(Viewer(page))]
+        assert next(viewers[0].labels())["kind"] == "view"
+        for _ in range(5):
+            stack.enter_context(dial(page))
+        viewers.append(stack.enter_context(Viewer(page)))
+        assert next(viewers[1].labels())["kind"] == "view"
+        for _ in range(10):
+            stack.enter_context(socket.create_connection(address_of(page)))
+        assert get(page, "/")[0] == 200
+        Speaker(page).state("wave")
+        for viewer in viewers:
+            assert next(viewer.labels())["kind"] in ("view", "state")
+
+
+@pytest.mark.parametrize("flood", [False, True], ids=["answers no ping", "never reads"])
+def test_a_viewer_that_is_not_there_any_more_loses_its_seat(
+    serve: Serve, flood: bool, monkeypatch: pytest.MonkeyPatch, wait_for: WaitFor
+) -> None:
+    monkeypatch.setattr(streamer.view.websocket, "PING_S", 0.2)
+    page = serve()
+    with socket.create_connection(address_of(page)) as silent:
+        silent.sendall(upgrade(urlsplit(page.url).netloc, page.url.rstrip("/")))
+        silent.sendall(b"\x81\x82\0\0\0\0{}")  # a masked text frame
+        wait_for(lambda: bool(page.viewers))
+        speaker = Speaker(page)
+
+        def gone() -> bool:
+            if flood:
+                speaker.state("w" * 10_000)
+            return not page.viewers
+
+        wait_for(gone)
+
+
+@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@given(head=heads())
+def test_whatever_bytes_come_there_is_an_answer_or_an_end_and_nothing_in_the_log(
+    served: PageServer, head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = asked(address_of(served), head, end=True)
+    assert not said or said.startswith(b"HTTP/1.1 ")
+    assert not said.startswith(b"HTTP/1.1 5")
+    assert not caplog.records
+
+
+@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@given(frames=st.lists(frames(), max_size=5))
+def test_whatever_frames_come_over_a_websocket_end_that_one_at_most(
+    served: PageServer, frames: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    request = upgrade(urlsplit(served.url).netloc, served.url.rstrip("/"))
+    said = asked(address_of(served), request + b"".join(frames), end=True)
+    assert said.startswith(b"HTTP/1.1 101 ")
+    assert not caplog.records
 
 
 def test_closing_the_page_sends_viewers_away_and_frees_its_address(serve: Serve) -> None:
@@ -258,12 +370,12 @@ def test_a_public_address_gets_a_token_and_a_short_one_is_refused() -> None:
 
 
 def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "starlette", None)
-    with pytest.raises(ConfigError, match=r"the page needs starlette: pip install '\.\[view\]'"):
+    monkeypatch.setitem(sys.modules, "websockets", None)
+    with pytest.raises(ConfigError, match=r"the page needs websockets: pip install '\.\[view\]'"):
         claim("127.0.0.1:0")
 
 
 def test_the_command_line_does_without_the_extra() -> None:
-    code = "import sys, streamer.commands, streamer.view.process; print({'starlette', 'uvicorn'} & set(sys.modules))"
+    code = "import sys, streamer.commands, streamer.view.process; print({'websockets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "set()\n"
