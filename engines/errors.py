@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 
 class EngineError(Exception):
@@ -25,6 +26,14 @@ def unknown(what: str, value: str, known: Iterable[str]) -> EngineError:
     return EngineError(f"unknown {what} {value!r}: {hint}{' ' * bool(hint)}known are {', '.join(names)}")
 
 
+JETSON = Path("/etc/nv_tegra_release")  # is there on a Jetson, whose TensorRT comes with its system
+
+
 def install(extra: str) -> str:
     """The command that brings what an extra of this project needs."""
+    if extra == "tensorrt" and JETSON.exists():
+        return (
+            "sudo apt install python3-libnvinfer, and a virtual environment that sees it: make demo SYSTEM_PACKAGES=1 "
+            "(python3 -m venv --system-site-packages)"
+        )
     return f"pip install '.[{extra}]' in a checkout of action-streamer"

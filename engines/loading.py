@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -27,10 +28,10 @@ PRECISIONS: dict[str, tuple[EnginePrecision, ...]] = {
     "tensorrt": BUILT_IN,
     "eager": ("fp32", "fp16"),
 }
-REMEDY = {
-    "openvino": ("openvino", "pip install openvino"),
-    "tensorrt": ("tensorrt", install("tensorrt")),
-    "eager": ("torch", install("train")),
+REMEDY: dict[str, tuple[str, Callable[[], str]]] = {
+    "openvino": ("openvino", lambda: "pip install openvino"),
+    "tensorrt": ("tensorrt", lambda: install("tensorrt")),
+    "eager": ("torch", lambda: install("train")),
 }
 
 
@@ -66,9 +67,9 @@ def no_gpu() -> str | None:
 
 def why_not(backend: str) -> str | None:
     """None if the backend can run here, else what is missing and how to get it."""
-    library, remedy = REMEDY.get(backend, ("", ""))
+    library, remedy = REMEDY.get(backend, ("", str))
     if library and importlib.util.find_spec(library) is None:
-        return f"{library} is not installed; {remedy}"
+        return f"{library} is not installed; {remedy()}"
     return no_gpu() if backend == "tensorrt" else None
 
 
@@ -201,7 +202,7 @@ def find_built(path: Path, spec: EngineSpec, precision: str, rows: int) -> Path:
         facts = built_for(sidecar, spec)
         if facts is None:
             continue
-        own = msgspec.structs.replace(facts, rows=rows, precision=wanted[0]) == here
+        own = msgspec.structs.replace(facts, rows=rows, precision=wanted[0], graphs=True) == here
         if own and facts.precision in wanted and facts.rows >= rows:
             fitting.append((wanted.index(facts.precision), facts.rows, sidecar))
         else:

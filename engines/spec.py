@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -17,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import EngineError
+from .files import write_whole
 
 STATE_OUT = ".out"  # the output of a state is called as its input, with this appended
 FLOAT32_NODE = "float32/"  # how the names of a float16 graph's nodes begin that must be computed in float32
@@ -128,6 +128,7 @@ class EngineFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     driver              the newest CUDA that the driver knew, "12.6"
     precision           of the graph that it was built from
     rows                how many streams a step takes; fixed when it is built
+    graphs              whether its steps may be replayed as CUDA graphs: they answered as plain steps do
     """
 
     tensorrt: Word
@@ -136,6 +137,7 @@ class EngineFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     driver: Word
     precision: Precision
     rows: Size
+    graphs: bool = True
 
 
 class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -265,9 +267,7 @@ def check_spec(spec: EngineSpec) -> None:
 
 def write_spec(sidecar: Path, spec: EngineSpec) -> None:
     """Write a sidecar: whole, or not at all."""
-    unfinished = sidecar.with_name(f".{sidecar.name}.{os.getpid()}.part")
-    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
-    unfinished.replace(sidecar)
+    write_whole(sidecar, msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
 
 
 def check_file(path: Path, spec: EngineSpec) -> None:

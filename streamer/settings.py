@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+import csv
+import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from engines.errors import did_you_mean
 from streamer.config import Config
 from streamer.errors import ConfigError
-from streamer.text import redact
+from streamer.reading import MOST_CHARACTERS, NotYamlError, read_yaml
+from streamer.text import printable, redact, shown_address, shown_key
 
 PREFIX = "STREAMER_"
 DEFAULT = "default"
+_COMMAND_LINE = "command line"
+_SERVICE = re.compile(  # what Kubernetes makes for a Service, and Docker for a link, called streamer or streamer-...
+    r"([A-Z0-9]+_)*(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_[A-Z]+(_PROTO|_PORT|_ADDR)?)?)|NAME|ENV_\w+"
+)
+_OURS = 0.75  # how like one of ours an unknown variable must be to be a slip of the pen
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The effective configuration, and the origin of each value that is not a default, by its dotted path."""
+    """The effective configuration, and the origin of each value that is not a default, by its path as `written`."""
 
     config: Config
     origins: Mapping[str, str]
 
     def lines(self) -> Iterator[str]:
-        """`path: value  # origin` for every value, without the passwords in addresses."""
+        """`path: value  # origin` for every value, without secrets."""
         tree = self.config.model_dump(mode="json")
         tree["sources"] = {str(index): source for index, source in enumerate(tree["sources"])}
-        for path, value in leaves(tree):
-            shown = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
-            yield f"{path}: {redact(shown)}  # {origin(path, self.origins)}"
+        for keys, value in leaves(tree):
+            shown = yaml.safe_dump(_shown(keys, value), default_flow_style=True, width=10_000)
+            shown = shown.removesuffix("\n...\n").strip()
+            yield f"{printable(written(keys))}: {shown}  # {origin(keys, self.origins)}"
 
 
 def load_settings(
@@ -45,28 +58,38 @@ def load_settings(
     """Merge all layers and validate the result.
 
     file         YAML, as in configs/
-    environment  STREAMER_MODEL=..., STREAMER_PUBLISH__ADDRESS=...: two underscores go one level down, values are YAML
-    assignments  `--set a.b=c`, values are YAML; sources.0.transport=udp reaches into a list
-    options      the command line's own options, by dotted path
+    environment  STREAMER_MODEL=..., STREAMER_PUBLISH__ADDRESS=...: two underscores go one level down, values are YAML,
+                 but for addresses of sources and secrets, which are taken as they are
+    assignments  `--set a.b=c`, values as in the environment; sources.0.transport=udp reaches into a list
+    options      the command line's own options, by dotted path; `sources` replaces those of the file and of the
+                 environment, and assignments reach into it
 
     Raises ConfigError in one sentence: the path, where it came from, what is wrong, and the nearest valid key.
     """
+    given = dict(options or {})
+    layers = [*file_values(file), *environment_values(environment)]
+    if (sources := given.pop("sources", None)) is not None:
+        _tell_unused([source for keys, _, source in layers if keys[0] == "sources"])
+        layers = [layer for layer in layers if layer[0][0] != "sources"]
+        layers.append((("sources",), list(sources), _COMMAND_LINE))
+    layers += assigned_values(assignments)
+    layers += [(tuple(path.split(".")), value, _COMMAND_LINE) for path, value in given.items()]
     tree: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    layers = [*file_values(file), *environment_values(environment), *assigned_values(assignments)]
-    layers += [(path, value, "command line") for path, value in (options or {}).items()]
-    for path, value, source in layers:
-        put(tree, path.split("."), value, path, source)
+    for keys, value, source in layers:
+        put(tree, keys, value, source)
+        path = written(keys)
         origins = {known: told for known, told in origins.items() if not f"{known}.".startswith(f"{path}.")}
         origins[path] = source
     try:
         return Settings(Config.model_validate(tree), origins)
     except ValidationError as error:
-        raise ConfigError("; ".join(explain(problem, origins) for problem in error.errors())) from error
+        raise ConfigError("; ".join(explain(problem, origins) for problem in error.errors())) from None
 
 
-Value = tuple[str, Any, str]
-"""A dotted path, its value, its origin."""
+Keys = tuple[str, ...]
+Value = tuple[Keys, Any, str]
+"""Where a value belongs, the value, its origin."""
 
 
 def file_values(path: Path | None) -> list[Value]:
@@ -74,117 +97,204 @@ def file_values(path: Path | None) -> list[Value]:
     if path is None:
         return []
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)
+        with path.open(encoding="utf-8-sig") as file:
+            content = read_yaml(file.read(MOST_CHARACTERS + 1))
     except OSError as error:
         raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file {path} is not YAML: {' '.join(str(error).split())}") from error
+    except NotYamlError as error:
+        raise ConfigError(f"configuration file {path} is not YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration file {path} is not YAML: it is no text in UTF-8") from error
     if not isinstance(content, dict | None):
         raise ConfigError(f"configuration file {path} must hold keys and values, such as `model: default`")
-    return [(key, value, str(path)) for key, value in leaves(content or {})]
-
-
-class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not a silent loss of the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A dict; raises ConstructorError for a repeated key."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                mark = node.value[index][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", mark)
-        return super().construct_mapping(node, deep)
+    return [(keys, value, str(path)) for keys, value in leaves(content or {})]
 
 
 def environment_values(environment: Mapping[str, str]) -> list[Value]:
-    """What STREAMER_ variables say."""
-    mine = sorted(name for name in environment if name.startswith(PREFIX))
-    return [
-        (name.removeprefix(PREFIX).lower().replace("__", "."), parse(environment[name], name), f"environment {name}")
-        for name in mine
-    ]
+    """What STREAMER_ variables say; those of others that only begin like ours are passed over with one warning."""
+    values, foreign, fields = [], [], Config.model_fields
+    for name in environment:
+        if not name.startswith(PREFIX):
+            continue
+        keys = tuple(name.removeprefix(PREFIX).lower().split("__"))
+        if keys[0] in fields:
+            values.append((keys, parse(keys, environment[name], name), f"environment {name}"))
+            continue
+        near = [match for one in ("__".join(keys), keys[0]) for match in get_close_matches(one, _variables(), 1, _OURS)]
+        if near and not _SERVICE.fullmatch(name.removeprefix(PREFIX)):
+            meant = f"{near[0].replace('__', '.')} ({PREFIX}{near[0].upper()})"
+            raise ConfigError(f"{_told(keys)} (from environment {name}): there is no such key; did you mean {meant}?")
+        foreign.append(name)
+    if foreign:
+        _log.warning(
+            "passed over, as no key is called so: %s; if Kubernetes makes them for a Service of that name, "
+            "enableServiceLinks: false keeps them away",
+            ", ".join(sorted(foreign)),
+        )
+    return sorted(values, key=lambda value: [key.zfill(6) if key.isdecimal() else key for key in value[0]])
+
+
+def _variables() -> list[str]:
+    """The names of variables in lower case, without the prefix: those of values and of sections."""
+    return [*Config.model_fields, *("__".join(keys) for keys, _ in leaves(Config().model_dump()))]
+
+
+def _tell_unused(origins: Sequence[str]) -> None:
+    """A detail for a source in the environment does not reach the sources that the command line gives instead."""
+    variables = [name.removeprefix("environment ") for name in origins if name.startswith("environment ")]
+    if variables:
+        _log.warning("not used, as the command line names the sources: %s; use --set", ", ".join(variables))
 
 
 def assigned_values(assignments: Sequence[str]) -> list[Value]:
-    """What `--set` says."""
+    """What `--set` says; a key with a dot in it stands in quotes: events.labels."No. 1".enter=0.7."""
     values = []
     for text in assignments:
         path, equals, value = text.partition("=")
-        if not equals or not path.strip():
-            raise ConfigError(f"--set {redact(text)}: write it as key=value, such as --set events.enter=0.7")
-        values.append((path.strip(), parse(value, f"--set {path}"), f"command line --set {path}"))
+        try:
+            keys = tuple(next(csv.reader([path.strip()], delimiter="."), ()))
+        except csv.Error:
+            keys = ()
+        if not equals or not keys or not keys[0]:
+            known = f" {keys[0]}" if keys and keys[0] in Config.model_fields else ""
+            raise ConfigError(f"--set{known}: write it as key=value, such as --set events.enter=0.7")
+        where = f"--set {_told(keys)}"
+        values.append((keys, parse(keys, value, where), f"{_COMMAND_LINE} {where}"))
     return values
 
 
-def parse(text: str, where: str) -> Any:
-    """One YAML value."""
+def parse(keys: Keys, text: str, where: str) -> Any:
+    """The value of a variable or an assignment: YAML, or the text as it is for a secret and the address of a source."""
+    if not text:
+        return None
+    address = keys[0] == "sources" and (len(keys) < 3 or keys[2] in ("uri", "user"))
+    if SecretStr in kinds(keys) or (address and (len(keys) > 2 or not text.startswith(("[", "{", "- ")))):
+        return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: {redact(text)!r} is not a YAML value") from error
+        return read_yaml(text)
+    except NotYamlError as error:
+        raise ConfigError(f"{where}: its value is not a YAML value: {error}") from error
 
 
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All values below a mapping by dotted path; lists and empty mappings are values."""
+def leaves(tree: Mapping[str, Any], above: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """All values below a mapping with their keys; lists and empty mappings are values."""
     for key, value in tree.items():
-        path = f"{prefix}{key}"
+        keys = (*above, key)
         if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{path}.")
+            yield from leaves(value, keys)
         else:
-            yield path, value
+            yield keys, value
 
 
-def put(tree: Any, keys: Sequence[str], value: Any, path: str, source: str) -> None:
-    """Set the value at a path; numbers are places in a list."""
-    for depth, key in enumerate(keys):
-        last = depth == len(keys) - 1
+def put(tree: Any, keys: Keys, value: Any, source: str) -> None:
+    """Set the value at a path; numbers are places in a list, which grows by one at a time."""
+    for depth, key in enumerate(keys, start=1):
+        place: Any = key
         if isinstance(tree, list):
-            if not key.isdecimal() or int(key) >= len(tree):
-                raise ConfigError(f"{path} (from {source}): there is no item {key!r} in a list of {len(tree)}")
-            place: Any = int(key)
-        else:
-            place = key
-        if last:
+            if not re.fullmatch(r"[0-9]{1,6}", key) or int(key) > len(tree):
+                told = f"{_told(keys)} (from {source})"
+                raise ConfigError(
+                    f"{told}: there is no item {shown_key(key)!r} in a list of {len(tree)}; items are numbered from 0"
+                )
+            place = int(key)
+            tree += [None] * (place == len(tree))
+        if depth == len(keys):
             tree[place] = value
             return
         below = tree[place] if isinstance(tree, list) else tree.get(place)
-        if isinstance(tree, list) and not isinstance(below, dict):
-            below = {"uri": below}  # a source may be written as its address alone
-        tree[place] = below if isinstance(below, dict | list) else {}
-        tree = tree[place]
+        if tuple in kinds(keys[:depth]):
+            below = below if isinstance(below, list) else [] if below is None else [below]
+        elif not isinstance(below, dict):
+            below = {"uri": below} if isinstance(tree, list) and below is not None else {}  # an address alone
+        tree[place] = below
+        tree = below
 
 
-def origin(path: str, origins: Mapping[str, str]) -> str:
+def origin(keys: Keys, origins: Mapping[str, str]) -> str:
     """Who set the value at a path, or the list or section that it is part of, or something below it."""
-    keys = path.split(".")
     for length in range(len(keys), 0, -1):
-        if found := origins.get(".".join(keys[:length])):
+        if found := origins.get(written(keys[:length])):
             return found
-    return next((told for known, told in origins.items() if known.startswith(f"{path}.")), DEFAULT)
+    return next((told for known, told in origins.items() if known.startswith(f"{written(keys)}.")), DEFAULT)
+
+
+def written(keys: Iterable[str]) -> str:
+    """A path as --set takes it."""
+    return ".".join('"{}"'.format(key.replace('"', '""')) if re.search(r'[."]', key) else key for key in keys)
+
+
+def _told(keys: Iterable[str]) -> str:
+    """A path as an error may tell it."""
+    return written(map(shown_key, keys))
 
 
 def explain(problem: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     """One of pydantic's errors as a sentence."""
-    keys = [str(key) for key in problem["loc"]]
-    path = ".".join(keys)
-    told = f"{path} (from {origin(path, origins)})"
+    keys = tuple(str(key) for key in problem["loc"])
+    told = f"{_told(keys)} (from {origin(keys, origins)})"
     if problem["type"] != "extra_forbidden":
-        reason = problem["msg"].removeprefix("Value error, ")
-        given = "***" if keys[-1] == "token" else redact(repr(problem["input"]))
-        return f"{told}: {reason[0].lower()}{reason[1:]}, got {given}"
-    valid = known_paths(Config, keys[:-1])
-    parent = "".join(f"{key}." for key in keys[:-1])
-    hint = did_you_mean(keys[-1], valid, f"valid here are {', '.join(sorted(valid))}", lambda key: parent + key)
-    return f"{told}: there is no such key; {hint}"
+        return f"{told}: {_reason(keys, problem)}"
+    valid = known_keys(keys[:-1])
+    listed = f"valid here are {', '.join(sorted(valid))}"
+    hint = did_you_mean(keys[-1], valid, "", lambda key: _told((*keys[:-1], key)))
+    if not hint and {"uri", "token"} & set(valid):  # a comma in an unquoted address makes a key of what follows
+        return f"{_told(keys[:-1])} (from {origin(keys, origins)}): it has a key that is not known; {listed}"
+    return f"{told}: there is no such key; {hint or listed}"
 
 
-def known_paths(section: type[BaseModel], keys: Iterable[str]) -> list[str]:
-    """The keys that are valid below a path."""
+def _reason(keys: Keys, problem: Mapping[str, Any]) -> str:
+    given = problem["input"]
+    if given is None:
+        return "is empty; delete the line or give it a value"
+    if problem["type"] in ("model_type", "dict_type"):
+        return "should be a valid dictionary: keys with values, below it"
+    reason = problem["msg"].removeprefix("Value error, ").replace("tuple", "list")
+    reason = f"{reason[0].lower()}{reason[1:]}"
+    return reason if isinstance(given, dict | list | tuple) else f"{reason}, got {_given(keys, given)}"
+
+
+def _given(keys: Keys, value: Any) -> str:
+    """A wrong value as an error may tell it."""
+    shown = _shown(keys, value)
+    number = isinstance(shown, str) and re.fullmatch(r"[-+.\w]*\d", shown) and not shown[0].isalpha()
+    return str(shown)[:100] if number else repr(shown)[:100]
+
+
+def _shown(keys: Keys, value: Any) -> Any:
+    """A value without secrets."""
+    if not isinstance(value, str):
+        return value
+    source = keys[0] == "sources"
+    if source and (keys[-1] in ("sources", "uri") or keys[-1].isdecimal()):
+        return shown_address(value)
+    secret = SecretStr in kinds(keys) or (source and (keys[-1] == "user" or "@" in value))
+    return "**********" if secret else redact(value)  # as pydantic writes a SecretStr
+
+
+def kinds(keys: Iterable[str]) -> list[Any]:
+    """The types that the value at a path may have: models, `tuple`, `dict`, SecretStr, str, ...; none: no such path."""
+    found: list[Any] = [Config]
     for key in keys:
-        field = section.model_fields.get(key)
-        if field is None:
-            continue  # a place in a list, or a label's name
-        models = [m for m in (field.annotation, *get_args(field.annotation)) if isinstance(m, type)]
-        section = next((m for m in models if issubclass(m, BaseModel)), section)
-    return list(section.model_fields)
+        below: list[Any] = []
+        for kind in found:
+            if get_origin(kind) in (tuple, dict):
+                below.append(get_args(kind)[-1 if get_origin(kind) is dict else 0])
+            elif isinstance(kind, type) and issubclass(kind, BaseModel) and key in kind.model_fields:
+                below.append(kind.model_fields[key].annotation)
+        found = [option for kind in below for option in _options(kind)]
+    return [*found, *(get_origin(kind) for kind in found)]
+
+
+def _options(kind: Any) -> list[Any]:
+    """The members of a union, without what annotates them."""
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [option for member in get_args(kind) for option in _options(member)]
+    return [kind]
+
+
+def known_keys(keys: Iterable[str]) -> list[str]:
+    """The keys that are valid below a path."""
+    models = [kind for kind in kinds(keys) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return [key for model in models for key in model.model_fields]

@@ -40,8 +40,9 @@ class Frame:
     connection  which connection of the source it came from, from 0; a new one is a new epoch of the stream
     bgr         converts it; called only for frames that the sampler wants, in the thread that reads, before the next
                 frame is read
-    arrived_s   when it reached this machine, in seconds by the monotonic clock; of a file that is paced in real time:
-                when it was due. None: it is read as fast as it goes, and is as old as whoever reads it wants
+    arrived_s   when it reached this machine, in seconds by the monotonic clock, however long it waited in the kernel or
+                a library; of a file that is paced in real time: when it was due. None: it is read as fast as it goes,
+                and is as old as whoever reads it wants
     timeline    what `time_us` is told by, within the connection
     key         decoded from itself alone; others may only say that nothing has changed
     """

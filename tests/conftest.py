@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from av.video.stream import VideoStream
 
 from tools.cameras import HttpCamera, RtspServer, missing_for_rtsp, write_rtsp_clip
+from tools.cameras.answering import Answering
 from tools.cameras.barcode import barcode
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes with two threads each wait more than they work
@@ -133,3 +134,17 @@ def http_camera() -> Iterator[Callable[..., HttpCamera]]:
         camera.cut.set()
         camera.shutdown()
         camera.server_close()
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[..., Answering]]:
+    """Start cameras that answer as a test says; they end with the test."""
+    cameras: list[Answering] = []
+
+    def start(answer: Callable[[str], Iterable[bytes]], *, keep: bool = False) -> Answering:
+        cameras.append(Answering(answer, keep=keep))
+        return cameras[-1]
+
+    yield start
+    for camera in cameras:
+        camera.kill()

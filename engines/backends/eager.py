@@ -63,16 +63,20 @@ class CudaGraphs:
 
     def record(self, step: Step, into: Sequence[Tensor]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
         """See `Graphs`."""
-        self.stream.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
             for _ in range(WARM_UP):
                 step()
-        torch.cuda.current_stream().wait_stream(self.stream)
+        current.wait_stream(self.stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
-            outputs = step()
-            for copy, value in zip(into, outputs[1:], strict=False):
-                copy.copy_(value)
+        try:
+            with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
+                outputs = step()
+                for copy, value in zip(into, outputs[1:], strict=False):
+                    copy.copy_(value)
+        finally:
+            torch.cuda.set_stream(current)  # a capture that fails at its end does not leave its stream by itself
         return graph.replay, outputs
 
 
@@ -91,26 +95,32 @@ class TorchState(EngineState):
         self.answer = torch.zeros(rows, len(spec.labels) + 1)  # on the host: logits, and 1 if they are ready
         self.ways: list[tuple[Callable[[], None], tuple[Tensor, ...]]] = []  # the graphs, the next one first
 
-    def go_to(self, device: torch.device, graphs: Graphs) -> None:
-        """Feed the device through pinned memory, and record the steps. Raises RuntimeError if they cannot be recorded;
-        plain steps go on.
-        """
-        *self.host, self.answer = map(graphs.pin, (*self.host, self.answer))
+    def feed(self, device: torch.device, pin: Callable[[Tensor], Tensor]) -> None:
+        """Give the device inputs of its own, from memory that it reaches by itself if there is any."""
         self.inputs = [tensor.to(device) for tensor in self.host]
-        bank = tuple(self.tensors)
+        try:
+            *self.host, self.answer = [pin(tensor) for tensor in (*self.host, self.answer)]
+        except RuntimeError as error:
+            log.info("%s: no memory could be pinned, copies take longer: %s", self.spec.name, error)
+
+    def record(self, graphs: Graphs) -> None:
+        """Record the steps. Raises RuntimeError if they cannot be recorded; plain steps go on."""
+        _, _, *after = self.stepper(*self.inputs, *self.tensors)
+        bank = tuple(torch.zeros_like(value) for value in after)  # laid out as a step leaves them: nothing is converted
         there, outputs = graphs.record(lambda: self.plain_step(bank), into=())
         back, (answer, *_) = graphs.record(lambda: self.plain_step(outputs[1:]), into=bank)
+        self.tensors = bank
         self.ways = [(there, outputs), (back, (answer, *bank))]
 
     def plain_step(self, before: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The inputs and a state -> the answer [B, K + 1], the state after.
 
-        Every state has one layout, contiguous, wherever it comes from: a convolution may leave another one, and torch
-        chooses its kernels, and so the last digits, by the layout.
+        Every state keeps the layout that it began with: a convolution may leave another one, and torch chooses
+        its kernels, and so the last digits, by the layout.
         """
         logits, ready, *after = self.stepper(*self.inputs, *before)
         answer = torch.cat([logits, ready.unsqueeze(1).to(logits.dtype)], 1)
-        return answer, *(value.contiguous() for value in after)
+        return answer, *(_laid_out(value, like) for value, like in zip(after, before, strict=True))
 
     def step(self, *arrays: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """frames, active, fresh -> logits, ready."""
@@ -138,6 +148,11 @@ class TorchState(EngineState):
             value.copy_(torch.from_numpy(snapshot[tensor.name]))
 
 
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    """The same values in the layout of another tensor."""
+    return value if value.stride() == like.stride() else torch.empty_like(like).copy_(value)
+
+
 class TorchEngine(Engine):
     """A stepper in torch, on "cpu" or "cuda", which records a state's steps when the state is made.
 
@@ -145,7 +160,9 @@ class TorchEngine(Engine):
                 always: TCM's correlation, GTDNet's attention
     """
 
-    def __init__(self, stepper: Stepper, spec: EngineSpec, device: str, precision: str = "fp32") -> None:
+    def __init__(
+        self, stepper: Stepper, spec: EngineSpec, device: str, precision: str = "fp32", *, graphs: bool = True
+    ) -> None:
         if precision not in ("fp32", "fp16"):
             raise EngineError(f"torch computes in fp32 or fp16, not in {precision!r}")
         name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
@@ -153,7 +170,11 @@ class TorchEngine(Engine):
         if precision == "fp16":
             stepper.network.half()
         self.stepper = stepper.to(device)
-        self.graphs: Callable[[], Graphs] | None = CudaGraphs if device == "cuda" else None
+        self.recorder: Callable[[], Graphs] | None = CudaGraphs if device == "cuda" else None
+        # a step that sometimes does nothing cannot be recorded
+        self.graphs = self.recorder is not None and graphs and spec.hop == 1
+        if self.recorder and not self.graphs:
+            self.device += PLAIN
         if device == "cuda":
             torch.backends.cudnn.benchmark = True
             torch.backends.cudnn.allow_tf32 = False  # it would make float32 about as coarse as fp16
@@ -162,13 +183,17 @@ class TorchEngine(Engine):
     def new_state(self, rows: int) -> TorchState:
         """The initial state of `rows` streams."""
         state = TorchState(self.spec, self.stepper, rows)
-        if self.graphs:
-            try:
-                state.go_to(self.stepper.mean.device, self.graphs())
-            except RuntimeError as error:
-                why = str(error).strip().partition("\n")[0]
-                log.warning("%s: its steps cannot be recorded as CUDA graphs and are slow: %s", self.spec.name, why)
-                self.device = self.device.removesuffix(PLAIN) + PLAIN
+        if self.recorder:
+            recorder = self.recorder()
+            state.feed(self.stepper.mean.device, recorder.pin)
+            if self.graphs:
+                try:
+                    state.record(recorder)
+                except RuntimeError as error:
+                    why = str(error).strip().partition("\n")[0]
+                    log.warning("%s: its steps cannot be recorded as CUDA graphs and are slow: %s", self.spec.name, why)
+                    self.graphs = False
+                    self.device += PLAIN
         return state
 
     @torch.inference_mode()
@@ -178,8 +203,8 @@ class TorchEngine(Engine):
         return state.step(frames, active, fresh)
 
     def close(self) -> None:
-        """Give back the memory."""
-        del self.stepper
+        """Give back the weights; again does no harm."""
+        self.__dict__.pop("stepper", None)
 
 
 class EagerEngine(TorchEngine):
@@ -196,13 +221,14 @@ class EagerEngine(TorchEngine):
         *,
         precision: str = "fp32",
         device: str | None = None,
+        graphs: bool = True,
     ) -> None:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if threads:
             torch.set_num_threads(threads)
         network = load_network(path, spec)
         network = for_gpu(network) if device == "cuda" else network
-        super().__init__(stepper_of(network, path, spec), spec, device, precision)
+        super().__init__(stepper_of(network, path, spec), spec, device, precision, graphs=graphs)
 
 
 def stepper_of(network: Network, path: Path, spec: EngineSpec) -> Stepper:

@@ -1,15 +1,17 @@
 """The engine of NVIDIA GPUs: runs the engine file that `tensorrt_build` made of a step graph. No torch.
 
 Written in what TensorRT 8.6, 10 and 11 share. States stay on the GPU in two banks: a step reads one and writes the
-other, and the next goes the other way, so that no tensor is ever both in and out. Each way is one captured CUDA graph:
-upload of the frames, the network, download of the logits.
+other, and the next goes the other way, so that no tensor is ever both in and out. Each way is one captured CUDA graph
+of an execution context of its own: upload of the frames, the network, download of the logits.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from ..base import Engine, EngineState, Snapshot
 from ..errors import EngineError
 from ..spec import STATE_OUT, EngineFacts, EngineSpec
-from .cuda import Buffer, Device, Stream, pinned
+from .cuda import Buffer, Device, Graph, Stream, pinned
 from .tensorrt_build import (
     REBUILD,
     build_engine,
@@ -35,18 +37,41 @@ __all__ = ["TensorRTEngine", "build_engine", "cache_key", "machine_facts"]
 
 LOGGER = logging.getLogger(__name__)
 UPLOADED, DOWNLOADED = ("frames", "active", "fresh"), ("logits", "ready")
+WITHOUT_GRAPHS = ", without CUDA graphs"
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "BOOL": np.bool_}  # TensorRT's names
 
 
+class Way:
+    """One of the two ways of a step, with an execution context of its own whose addresses are bound once: a captured
+    graph goes on using them, and the vendor allows one graph a context.
+    """
+
+    def __init__(self, engine: TensorRTEngine, addresses: dict[str, int]) -> None:
+        engine.log.forget()
+        self.context: Any = engine.plan.create_execution_context()
+        if self.context is None:
+            raise EngineError(
+                f"{engine.path}: no room on the GPU for a state of {engine.rows} rows: {engine.log.reason()}"
+            )
+        if not all(self.context.set_tensor_address(theirs, addresses[ours]) for theirs, ours in engine.names.items()):
+            raise EngineError(f"{engine.path}: TensorRT cannot run this engine: {engine.log.reason()}")
+        self.graph: Graph | None = None
+
+    def close(self) -> None:
+        """Give back the graph and the context."""
+        if self.graph:
+            self.graph.free()
+        self.graph = self.context = None
+
+
 class TensorRTState(EngineState):
-    """An execution context with buffers of its own. Rows of the engine file that are not asked for are never active."""
+    """Two banks of buffers, and the two ways between them. Rows of the engine file that are not asked for are never
+    active.
+    """
 
     def __init__(self, engine: TensorRTEngine, rows: int) -> None:
         super().__init__(engine.spec, rows)
         self.engine = engine
-        self.context = engine.plan.create_execution_context()
-        if self.context is None:
-            raise EngineError(f"{engine.path}: no room on the GPU for a state of {rows} rows: {engine.log.reason()}")
         tensors, gpu = engine.tensors, engine.gpu
         exchanged = (*UPLOADED, *DOWNLOADED)
         self.stream = Stream(gpu)
@@ -60,37 +85,55 @@ class TensorRTState(EngineState):
             for buffer in bank.values():
                 self.stream.clear(buffer)
         self.bank = 0  # the one that the next step reads
-        self.graphs: list[Callable[[], None]] = []
-        for way in (0, 1):  # once as it is, as TensorRT wants it before a capture; no row is active: states stay zero
+        self.ways = [Way(engine, self.addresses(bank)) for bank in (0, 1)]
+        for way in self.ways:  # once as it is, as TensorRT wants it before a capture; no row is active: all stays zero
             self.queue(way)
         self.stream.wait()
-        try:
-            self.graphs = [self.stream.capture(lambda way=way: self.queue(way)) for way in (0, 1)]  # type: ignore[misc]
-        except EngineError as error:
-            engine.without_graphs(error)
+        if engine.graphs:
+            try:
+                for way in self.ways:
+                    way.graph = self.stream.capture(functools.partial(self.queue, way))
+            except EngineError as error:
+                self.ways[0].graph = None
+                engine.without_graphs(error)
 
-    def queue(self, way: int) -> None:
-        """Queue one step that reads bank `way` and writes the other."""
+    def addresses(self, bank: int) -> dict[str, int]:
+        """Where each tensor of a step lies that reads `bank` and writes the other."""
+        after = {name + STATE_OUT: buffer for name, buffer in self.banks[1 - bank].items()}
+        bound = {**self.buffers, **self.banks[bank], **after}
+        return {name: buffer.pointer for name, buffer in bound.items()}
+
+    def queue(self, way: Way) -> None:
+        """Queue one step call by call: upload of the inputs, the network, download of the outputs."""
         for name in UPLOADED:
             self.stream.upload(self.host[name], self.buffers[name])
-        after = {name + STATE_OUT: buffer for name, buffer in self.banks[1 - way].items()}
-        bound = {**self.buffers, **self.banks[way], **after}
-        done = all(
-            self.context.set_tensor_address(tensor, bound[name].pointer) for tensor, name in self.engine.names.items()
-        )
-        if not done or not self.context.execute_async_v3(int(self.stream.handle)):
+        self.engine.log.forget()
+        if not way.context.execute_async_v3(self.stream.handle):
             raise EngineError(f"{self.engine.path}: TensorRT cannot run this engine: {self.engine.log.reason()}")
         for name in DOWNLOADED:
             self.stream.download(self.buffers[name], self.host[name])
 
     def step(self) -> None:
         """One step from what is in `host`, to there."""
-        if self.graphs:
-            self.graphs[self.bank]()
+        if not self.ways:
+            raise EngineError(f"{self.engine.path}: the engine was closed; no state of it can step any more")
+        way = self.ways[self.bank]
+        if way.graph:
+            way.graph.launch()
         else:
-            self.queue(self.bank)
+            self.queue(way)
         self.stream.wait()
         self.bank = 1 - self.bank
+
+    def close(self) -> None:
+        """Give back what the state holds on the GPU, whoever still refers to it."""
+        for way in self.ways:
+            way.close()
+        self.ways = []
+        for buffers in (self.buffers, *self.banks):
+            for buffer in buffers.values():
+                buffer.free()
+        self.stream.free()
 
     def snapshot(self) -> Snapshot:
         """A copy of the state, in the types of the sidecar: float16 is kept exactly in float32."""
@@ -115,9 +158,11 @@ class TensorRTEngine(Engine):
     version, is broken, or is of another model than its sidecar says.
     """
 
-    def __init__(self, path: Path, spec: EngineSpec) -> None:
+    def __init__(self, path: Path, spec: EngineSpec, *, graphs: bool = True) -> None:
         facts, trt = built_for(path, spec), load_tensorrt()
         self.path, self.rows = path, facts.rows
+        self.graphs = graphs and facts.graphs
+        self._states: weakref.WeakSet[TensorRTState] = weakref.WeakSet()
         self.gpu = Device()  # before anything of TensorRT, which may crash the process where there is no driver
         here = machine_facts(rows=facts.rows, precision=facts.precision)
         if (facts.tensorrt, facts.gpu, facts.compute_capability) != (here.tensorrt, here.gpu, here.compute_capability):
@@ -127,14 +172,16 @@ class TensorRTEngine(Engine):
                 f"({here.compute_capability}); {REBUILD}"
             )
         self.log = make_log(trt)
-        self.runtime = usable(lambda: trt.Runtime(self.log))
-        self.plan = self.runtime.deserialize_cuda_engine(read_whole(path))
+        self.runtime: Any = usable(lambda: trt.Runtime(self.log))
+        self.plan: Any = self.runtime.deserialize_cuda_engine(read_whole(path))
         if self.plan is None:
             raise EngineError(f"{path}: TensorRT cannot load this engine: {self.log.reason()}; {REBUILD}")
         plural = "s" if facts.rows > 1 else ""
         super().__init__(
             spec, "tensorrt", f"TensorRT {here.tensorrt}, {here.gpu}, {facts.precision}, {facts.rows} row{plural}"
         )
+        if not self.graphs:
+            self.device += WITHOUT_GRAPHS
         found = [self.plan.get_tensor_name(index) for index in range(self.plan.num_io_tensors)]
         self.names: dict[str, str] = {name: own_name(name, spec) for name in found}  # the engine's -> ours
         shapes = {ours: tuple(self.plan.get_tensor_shape(name)) for name, ours in self.names.items()}
@@ -149,12 +196,15 @@ class TensorRTEngine(Engine):
                 f"{self.path}: was built for {self.rows} rows and cannot run {rows} streams; build it again with "
                 f"--rows {rows}, or run fewer"
             )
-        return TensorRTState(self, rows)
+        state = TensorRTState(self, rows)
+        self._states.add(state)
+        return state
 
     def without_graphs(self, error: EngineError) -> None:
         """Steps are queued call by call from now on; said once."""
-        if "CUDA graphs" not in self.device:
-            self.device += ", without CUDA graphs"
+        if self.graphs:
+            self.graphs = False
+            self.device += WITHOUT_GRAPHS
             LOGGER.warning("%s: runs without CUDA graphs, somewhat slower: %s", self.path, error)
 
     def _step(
@@ -166,8 +216,10 @@ class TensorRTEngine(Engine):
         return state.host["logits"][: state.rows], state.host["ready"][: state.rows]
 
     def close(self) -> None:
-        """Give back the engine; what its states hold goes with them."""
-        del self.plan, self.runtime
+        """Give back the engine and what its states hold; again does no harm."""
+        for state in list(self._states):
+            state.close()
+        self.plan = self.runtime = None
 
 
 def built_for(path: Path, spec: EngineSpec) -> EngineFacts:

@@ -6,27 +6,26 @@ of TensorRT 11 and builds without a GPU.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
+from .. import files
 from ..errors import EngineError, install
 from ..spec import FLOAT32_NODE, STATE_OUT, EngineFacts, EngineSpec, Precision
 from .cuda import Device
 
 LOGGER = logging.getLogger(__name__)
 REBUILD = "build it again on this machine: streamer build MODEL --backend tensorrt"
-INSTALL = (
-    f"{install('tensorrt')} on a server; on a Jetson, JetPack has it: make the virtual environment with "
-    "--system-site-packages"
-)
+WORKSPACE = 0.5  # of the memory that is free now: on a Jetson it is all that the system has
 WITHOUT_PRECISION = ("CONSTANT", "CONCATENATION", "SHAPE", "CAST")  # layers of 8.6 that cannot be told theirs
 
 
@@ -36,12 +35,12 @@ def load_tensorrt() -> ModuleType:
         import tensorrt
     except ModuleNotFoundError as error:
         if error.name != "tensorrt":
-            raise EngineError(f"TensorRT is installed in part ({error}); {INSTALL}") from error
-        raise EngineError(f"TensorRT is not installed; {INSTALL}") from error
+            raise EngineError(f"TensorRT is installed in part ({error}); {install('tensorrt')}") from error
+        raise EngineError(f"TensorRT is not installed; {install('tensorrt')}") from error
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineError(
             f"TensorRT is installed, but its libraries cannot be loaded ({error}); install it again, all parts of one "
-            f"version: {INSTALL}"
+            f"version: {install('tensorrt')}"
         ) from error
     return tensorrt  # type: ignore[no-any-return]
 
@@ -75,16 +74,36 @@ def make_log(trt: ModuleType) -> Any:
             elif severity.name == "WARNING":
                 self.warnings.append(message.strip())
 
+        def forget(self) -> None:
+            """Begin anew: what was said before is not the reason of what comes."""
+            self.errors.clear()
+            self.warnings.clear()
+
         def reason(self) -> str:
-            """The last errors, or the last warnings if there are none."""
+            """The last errors since `forget`, or the last warnings if there are none."""
             return "; ".join(self.errors or self.warnings) or "it gives no reason"
 
     return Log()
 
 
+def check_driver(trt: ModuleType, gpu: Device) -> None:
+    """Raise EngineError if TensorRT's wheels are for a newer CUDA than the driver knows: it would fail elsewhere."""
+    for cuda in (13, 12):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.distribution(f"tensorrt-cu{cuda}-libs")
+            if int(gpu.driver.partition(".")[0]) < cuda:
+                raise EngineError(
+                    f"TensorRT {trt.__version__} is for CUDA {cuda}, but the NVIDIA driver knows CUDA {gpu.driver} "
+                    "only: update the driver (CUDA 13 needs 580 or newer, CUDA 12 needs 525), or take the TensorRT of "
+                    "its CUDA: pip uninstall tensorrt, pip install tensorrt-cu12"
+                )
+            return
+
+
 def machine_facts(*, rows: int, precision: Precision) -> EngineFacts:
     """What an engine that is built here and now is built for; raises EngineError where none can be."""
     trt, gpu = load_tensorrt(), Device()
+    check_driver(trt, gpu)
     return EngineFacts(trt.__version__, gpu.name, gpu.compute_capability, gpu.driver, precision, rows)
 
 
@@ -111,7 +130,11 @@ def build_engine(
     facts = machine_facts(rows=rows, precision=precision)
     timings = out.with_name(f"tensorrt-{facts.tensorrt}-{facts.compute_capability}.timings")
     progress(f"TensorRT {facts.tensorrt} builds {graph.name} for {facts.gpu}, {precision}, {rows} rows")
-    plan = serialize(load_tensorrt(), graph, spec, rows=rows, precision=precision, progress=progress, timings=timings)
+    workspace = int(Device().free_bytes() * WORKSPACE)
+    plan = serialize(
+        load_tensorrt(), graph, spec,
+        rows=rows, precision=precision, progress=progress, timings=timings, workspace=workspace,
+    )  # fmt: skip
     write_whole(out, plan)
     progress(f"{out} is built, {len(plan) / 1e6:.1f} MB")
     return facts
@@ -126,8 +149,10 @@ def serialize(
     precision: Precision,
     progress: Callable[[str], None],
     timings: Path | None = None,
+    workspace: int | None = None,
 ) -> bytes:
     """The engine of a step graph, as bytes. `timings` is a file that remembers what was timed; None remembers nothing.
+    `workspace` bounds the memory that a layer may take while it is tried and run, bytes; None leaves all of it.
 
     TensorRT 10 and 11 take every type as the graph has it. 8.6 chooses by speed, float16 among others if it is
     allowed: there the nodes that the graph marks as float32 are pinned. No version may take TF32 for float32.
@@ -154,6 +179,9 @@ def serialize(
         config.progress_monitor = make_monitor(trt, progress)
     if timings is not None:
         remember_timings(config, timings)
+    if workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
+    log.forget()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(f"{graph}: TensorRT {trt.__version__} cannot build this graph: {log.reason()}")
@@ -277,11 +305,8 @@ def read_whole(path: Path) -> bytes:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that others see whole or not at all; raises EngineError if it cannot be written."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
+        files.write_whole(path, content)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise EngineError(f"{path}: cannot be written: {error.strerror}") from error

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ..base import Engine, Snapshot, probabilities
 from ..spec import Certificate, EnginePrecision, EngineSpec
-from .scenes import video
 
 STEPS = 1000
 TIE = 2e-3  # labels whose probabilities differ by less share a place: two correct runtimes may order them differently
@@ -21,6 +20,7 @@ IDLE = 1 / 8  # the chance that a row gets no frame in a step
 LARGEST = 1e9  # of a drift that is no number: JSON has no infinity
 
 Inputs = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]
+Draw = Callable[[int, int, int], Iterator[NDArray[np.uint8]]]
 
 
 @dataclass
@@ -48,6 +48,7 @@ def certify(
     steps: int = STEPS,
     rows: Sequence[int] = (1,),
     progress: Callable[[str], object] = len,  # tells nobody
+    draw: Draw | None = None,
 ) -> list[Certificate]:
     """How each engine, in its precision, compares with the reference; a certificate's `fault` says if it may be used.
 
@@ -55,12 +56,15 @@ def certify(
                mode, evaluations of full windows in window mode. A quarter more follow with resets and idle rows
     rows       of the state; for each number after the first, another quarter of the steps
     progress   is told now and then how far it is
+    draw       height, width, seed -> the frames of a row; None: those of scenes.py
     """
     tallies = [Tally() for _ in engines]
     restless = -(-steps // 4)
+    draw = draw or scenes
     plan = [(rows[0], steps), *((count, 0) for count in rows[1:])]
     for count, calm in plan:
-        for answers in compare(reference, [engine for engine, _ in engines], tallies, count, calm, calm + restless):
+        run = compare(reference, [engine for engine, _ in engines], tallies, count, calm, calm + restless, draw)
+        for answers in run:
             progress(f"compared {answers} of {calm + restless} answers, {count} row{'s' if count > 1 else ''} a step")
     return [
         Certificate(
@@ -78,15 +82,28 @@ def certify(
     ]
 
 
+def scenes(height: int, width: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """The drawn video of scenes.py. It needs OpenCV, which a machine that is there for its GPU need not have."""
+    from .scenes import video
+
+    return video(height, width, seed)
+
+
 def compare(
-    reference: Engine, engines: Sequence[Engine], tallies: Sequence[Tally], rows: int, calm: int, steps: int
+    reference: Engine,
+    engines: Sequence[Engine],
+    tallies: Sequence[Tally],
+    rows: int,
+    calm: int,
+    steps: int,
+    draw: Draw,
 ) -> Iterator[int]:
     """One run until `steps` answers are compared, the first `calm` of them without a reset in row 0; their number so
     far, after every 100 frames.
     """
     spec, undisturbed = reference.spec, calm > 0
     expected_state, states = reference.new_state(rows), [engine.new_state(rows) for engine in engines]
-    videos = [video(spec.height, spec.width, seed) for seed in range(rows)]
+    videos = [draw(spec.height, spec.width, seed) for seed in range(rows)]
     rng = np.random.default_rng(rows)
     compared = frame = 0
     while compared < steps:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import torch
 from onnx import numpy_helper
 
+from ..files import write_whole
 from ..networks import Network
 from ..networks.folding import fold_batch_norms
 from ..networks.stepper import Stepper, make_stepper
 from ..spec import FLOAT32_NODE, STATE_OUT, Precision
+from .constants import drop_unused, fold_constants, graphs
 
 WRITTEN_OPSET = 18  # the oldest that torch's exporter writes
 OPSET = 17  # the newest that TensorRT 8.6 reads
@@ -72,10 +73,11 @@ def export_onnx(
     assert program is not None
     model = program.model_proto
     forget_origin(model)
+    fold_constants(model)
     lower_opset(model)
     if precision == "fp16":
         mark_float32(model)
-    onnx.save(model, path)
+    write_whole(path, model.SerializeToString())
     return stepper
 
 
@@ -93,11 +95,7 @@ def lower_opset(model: onnx.ModelProto) -> None:
                 set_attributes(node, noop_with_empty_axes=None, axes=axes[0] if axes else None)
             elif node.op_type == "Split":
                 set_attributes(node, num_outputs=None)
-    used = {name for graph in everything for node in graph.node for name in node.input}
-    for graph in everything:
-        kept = [tensor for tensor in graph.initializer if tensor.name in used]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
+    drop_unused(model)
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
@@ -129,15 +127,6 @@ def forget_origin(model: onnx.ModelProto) -> None:
         for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
             part.ClearField("metadata_props")
             part.ClearField("doc_string")
-
-
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and those inside its conditionals."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from graphs(attribute.g)
 
 
 def node_count(path: Path) -> int:

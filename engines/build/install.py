@@ -18,6 +18,7 @@ import msgspec
 from ..base import Engine
 from ..cache import engine_file, local_graph, local_sidecar, make_room
 from ..errors import EngineError, install
+from ..files import same_file
 from ..loading import (
     BUILT_IN,
     PRECISIONS,
@@ -41,6 +42,7 @@ from ..spec import (
     sha256,
     write_spec,
 )
+from .agreement import LIMIT, graph_difference
 from .certificate import STEPS, certify, processor, runtime
 
 Progress = Callable[[str], None]
@@ -206,6 +208,8 @@ class Install:
         spec = msgspec.structs.replace(self.spec, engine=facts, files=files, certificates=())
         try:
             engine = TensorRTEngine(out, spec)
+            facts = msgspec.structs.replace(facts, graphs=self.replays_rightly(engine))
+            engine.graphs, spec = facts.graphs, msgspec.structs.replace(spec, engine=facts)
             (certificate,) = self.compare(self.reference(), [engine], (self.rows,))
             engine.close()
             self.may_install(certificate, needed=True)
@@ -214,6 +218,16 @@ class Install:
             raise
         write_spec(sidecar, msgspec.structs.replace(spec, certificates=(certificate,)))
         return Installed(out, sidecar, (certificate,), found=False)
+
+    def replays_rightly(self, engine: Engine) -> bool:
+        """Whether an engine may replay its steps as CUDA graphs; told apart from what a certificate looks for, so that
+        a wrong graph is not taken for a precision that is too coarse.
+        """
+        apart = graph_difference(engine, self.rows)
+        if apart is None or apart <= LIMIT:
+            return True
+        self.progress(f"replayed as CUDA graphs its steps answer otherwise (by {apart:.2g}): it will run without them")
+        return False
 
     def graph(self, precision: Precision) -> Path:
         """The step graph in a precision: the one beside the model, else one that torch exports into the cache."""
@@ -301,6 +315,9 @@ def add_graph(model: str | Path) -> Path:
     check_file(weights, spec)
     from .model import export_graph
 
+    for read in (weights, path, path.with_suffix(".onnx")):
+        if same_file(graph, read):
+            raise EngineError(f"{graph}: is another name of {read.name}, which is read; delete this link")
     try:
         export_graph(weights, spec, graph, "fp16")
         write_spec(path, msgspec.structs.replace(spec, files={**spec.files, graph.name: sha256(graph)}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -28,12 +30,24 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
     that differs, and in bf16 if this processor has it and the graph stays within its limit. Without a bf16
     certificate the engine's `auto` runs float32. `steps` are those of the certificates; by default 1,000, or for a
     large network 200 of a stream and T of a window.
+
+    All three files come anew, or none. Raises OSError where they cannot be written.
     """
     if (spec.mode == "stream") != network.causal:
         raise EngineError(f"{spec.name}: {spec.mode} mode needs the {'clip' if network.causal else 'causal'} form")
     folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{spec.name[:40]}.", dir=folder) as draft:
+        spec = _write_model(network, spec, Path(draft), steps)
+        for name in (*spec.files, f"{spec.name}.json"):  # the sidecar comes last: without it the others are no model
+            (Path(draft) / name).replace(folder / name)
+    return spec
+
+
+def _write_model(network: Network, spec: EngineSpec, folder: Path, steps: int | None) -> EngineSpec:
     weights, graph = folder / f"{spec.name}.pt", folder / f"{spec.name}.onnx"
-    torch.save({name: value.cpu() for name, value in network.state_dict().items()}, weights)
+    content = io.BytesIO()  # torch tells a full disk by a RuntimeError without a reason
+    torch.save({name: value.cpu() for name, value in network.state_dict().items()}, content)
+    weights.write_bytes(content.getbuffer())
     stepper = export_onnx(network, spec.height, spec.width, graph, spec.hop)
     state = zip(stepper.state_names, stepper.initial_state(1), strict=True)
     states = tuple(TensorSpec(name, tuple(value.shape[1:]), "float32") for name, value in state)

@@ -11,8 +11,8 @@ import sys
 import typer
 
 from engines import EngineError
-from streamer.commands import build, check, config, ctl, keygen, models, replay, run, view, watch
-from streamer.errors import StreamerError
+from streamer.commands import build, check, config, console, ctl, keygen, models, replay, run, view, watch
+from streamer.errors import ConfigError, StreamerError
 from streamer.health import logs
 
 __all__ = ["app", "main"]
@@ -39,14 +39,29 @@ app.command()(build.verify)
 
 def main() -> None:
     """Run the command line; expected errors are one line on stderr and an exit code."""
+    console.prepare()
     if sys.stderr:
         faulthandler.enable()  # a library that crashes takes the process with it, but not without a word
     logs.set_up("text")
+    sys.exit(_run(view.with_view_address(sys.argv[1:])))
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        app(args=view.with_view_address(sys.argv[1:]))
+        code = app(args=arguments, standalone_mode=False)
+        sys.stdout.flush()
     except (StreamerError, EngineError) as error:
         logs.log.error("%s", error)
-        sys.exit(error.exit_code)
-    except Exception:
+        return error.exit_code
+    except typer.Abort:
+        return 1
+    except Exception as error:
+        if hasattr(error, "show"):
+            return console.usage(error, arguments)
+        if isinstance(error, OSError) and (told := console.no_room(error)):
+            logs.log.error("%s", told)
+            console.let_go()
+            return ConfigError.exit_code
         logs.log.critical("an error that was not expected; please report it", exc_info=True)
-        sys.exit(1)
+        return 1
+    return code or 0

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from streamer.commands.check import describe, model_lines
+from streamer.commands.options import check_output, writing
 
 models_app = typer.Typer(rich_markup_mode=None)
 
@@ -51,6 +52,10 @@ def import_model(
     """Make a model of a published checkpoint: NAME.onnx, NAME.pt and NAME.json, for --model NAME.onnx."""
     from engines.build.importing import import_model as write_model
 
-    spec = write_model(file, out, labels, frames=frames, causal=causal, rate_hz=rate, size=size, hop=hop)
+    outputs = [Path(f"{out}{suffix}") for suffix in (".onnx", ".pt", ".json")]
+    for output in outputs:
+        check_output("--out", output, [file, *([labels] if labels else [])])
+    with writing("--out", out):
+        spec = write_model(file, out, labels, frames=frames, causal=causal, rate_hz=rate, size=size, hop=hop)
     typer.echo(f"{spec.name}: {describe(spec)}")
     typer.echo(f"to run it: streamer run 0 --model {out}.onnx")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engines import Engine, load_engine
+from engines.files import same_file
+from engines.loading import find_model
+from engines.spec import read_spec
 from streamer.config import Config
 from streamer.errors import ConfigError
 from streamer.labels.messages import KINDS, Kind
@@ -79,6 +83,28 @@ def make_sources(config: Config) -> list[Source]:
     for source in config.sources:
         sources.append(open_source(source, {other.name for other in sources}, config.capture))
     return sources
+
+
+def check_output(option: str, out: Path, inputs: Iterable[Path], what: str = "read") -> None:
+    """Raise ConfigError if the output is one of the inputs, whatever its name: a slip shall not cost a recording."""
+    for path in inputs:
+        if same_file(out, path):
+            raise ConfigError(f"{option} {out}: this is the file that is {what}; give another name")
+
+
+@contextmanager
+def writing(option: str, out: Path) -> Iterator[None]:
+    """What goes wrong while an output is written becomes a ConfigError."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{option} {out}: cannot be written: {error.strerror or error}") from error
+
+
+def model_files(config: Config) -> list[Path]:
+    """What is read of a model: its sidecar and the files that this names."""
+    sidecar = find_model(config.model).with_suffix(".json")
+    return [sidecar, *(sidecar.parent / name for name in read_spec(sidecar).files)]
 
 
 def make_curve(server_key: Path | None, key: Path | None) -> Curve | None:

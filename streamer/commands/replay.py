@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from engines.files import replacing
 from streamer.commands.options import (
     BackendOption,
     ConfigOption,
     ModelOption,
     SetOption,
     check_kinds,
+    check_output,
     make_engine,
     make_settings,
     make_sources,
+    model_files,
+    writing,
 )
+from streamer.config import Config
 from streamer.errors import ConfigError, SourceError
 from streamer.labels.messages import KINDS, Message, encode
+from streamer.sources import Source
+
+_TERMINAL = Path("-")
 
 
 def replay(
@@ -56,18 +64,18 @@ def replay(
     for source in sources:
         if source.live:
             raise SourceError(f"{source.uri}: is live and never ends; replay takes files, run takes cameras")
+        if source.config.pace != "fast":
+            raise ConfigError("replay reads files as fast as it goes; leave out sources.N.pace")
+    check_outputs(out, render, sources, config, settings)
     engine = make_engine(settings)
     with ExitStack() as stack:
         stack.callback(engine.close)
-        try:
-            target = sys.stdout.buffer if str(out) == "-" else stack.enter_context((out or Path(os.devnull)).open("wb"))
-        except OSError as error:
-            raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
         video = stack.enter_context(open_render(render, sources)) if render else None
+        write_line = stack.enter_context(open_out(out))
 
         def write(message: Message) -> None:
             if message.kind in kinds:
-                target.write(encode(message) + b"\n")
+                write_line(encode(message) + b"\n")
             if video:
                 video(message)
 
@@ -77,4 +85,33 @@ def replay(
             typer.echo(f"{source.uri}: {stream.inferred} frames inferred, {stream.started} events{damage}", err=True)
             for spell in stream.slowness.spells.values():
                 typer.echo(spell, err=True)
-        target.flush()
+
+
+def check_outputs(
+    out: Path | None, render: Path | None, sources: Sequence[Source], config: Path | None, settings: Config
+) -> None:
+    """Raise ConfigError if one of the outputs is another file of this replay."""
+    replayed = [source.path for source in sources if source.path]
+    others = [*([config] if config else []), *model_files(settings)]
+    for option, path in (
+        ("--out", Path(f"/dev/fd/{sys.stdout.fileno()}") if out == _TERMINAL else out),
+        ("--render", render),
+    ):
+        if path:
+            check_output(option, path, replayed, "replayed")
+            check_output(option, path, others)
+    if out and render:
+        check_output("--render", render, [out], "given with --out")
+
+
+@contextmanager
+def open_out(out: Path | None) -> Iterator[Callable[[bytes], object]]:
+    """Where lines of messages go: a file that takes its place when all are written, the terminal, or nowhere."""
+    if out is None:
+        yield len
+    elif out == _TERMINAL:
+        yield sys.stdout.buffer.write
+        sys.stdout.buffer.flush()
+    else:
+        with writing("--out", out), replacing(out) as draft, draft.open("wb") as file:
+            yield file.write

@@ -135,7 +135,14 @@ def open_sockets(settings: Config, spec: EngineSpec, stack: ExitStack) -> tuple[
             f"control_curve.authorized_keys_dir: {keys.authorized_keys_dir} is the folder of publish.curve, so whoever "
             "may read labels could control the run; make another folder"
         )
-    control = stack.enter_context(Control(settings.control, keys)) if settings.control else None
+    control = None
+    if settings.control:
+        try:
+            control = stack.enter_context(Control(settings.control, keys))
+        except ConfigError as error:
+            if settings.control != "auto" or keys:
+                raise
+            logs.log.warning("no commands are taken: %s", error)
     if not publish.address:
         return control, None
     return control, Publisher(publish.address, spec.version, spec.mode, curve=publish.curve, access=publish.ipc_access)

@@ -27,7 +27,7 @@ def open_page(config: ViewConfig, console: Console, stack: ExitStack) -> PagePro
     """The page, if the configuration asks for one, bound and told; serve it with `start`. `stack` closes it."""
     if config.address is None:
         if config.token is not None:
-            raise ConfigError("a view token is given, but no page to protect; add --view")
+            raise ConfigError("view.token is given, but no page to protect; add --view")
         return None
     from streamer.view.process import PageProcess
 
@@ -96,6 +96,6 @@ def with_view_address(arguments: Sequence[str]) -> list[str]:
 def _is_source(text: str) -> bool:
     try:
         open_source(SourceConfig(uri=text))
-    except SourceError:
+    except (SourceError, ValueError):
         return False
     return True

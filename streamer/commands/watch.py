@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,6 +32,8 @@ def watch(
     from streamer.labels.subscriber import Subscriber
 
     curve = make_curve(server_key, key)
+    if json and isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever the terminal shows
     with (
         suppress(KeyboardInterrupt),
         Subscriber(address, streams=stream, kinds=check_kinds(kind), curve=curve) as subscriber,

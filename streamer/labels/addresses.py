@@ -37,7 +37,8 @@ def bind(sock: zmq.Socket[bytes], address: str, key: str, access: Access = "user
     """Bind a socket whose options are set; returns the address bound, with the port that was found for `*` or 0.
 
     key: the configuration's key of the address, for messages. access: who may connect to an ipc address.
-    Raises ConfigError for an address that is malformed, in use, or not this machine's. Logs a warning for an address that other machines can reach in plain text.
+    Raises ConfigError for an address that is malformed, in use, or not this machine's.
+    Logs a warning for an address that other machines can reach in plain text.
     """
     host = _checked(sock, address, bindable=True)
     if not host:

@@ -1,4 +1,4 @@
-"""The control socket: one JSON request, one JSON reply, served in the engine's thread between two steps.
+"""The control socket: one JSON request, one JSON reply; what is asked is done in the engine's thread between two steps.
 
     {"command": "add", "source": {"uri": "rtsp://camera/1", "name": "door"}}    ->  {"ok": {"stream": "door"}}
     {"command": "reset", "stream": "dor"}    ->  {"error": "there is no stream 'dor'; did you mean 'door'?"}
@@ -10,11 +10,20 @@
     remove   stream    it ends: open event with `shutdown`, status `stopped`, and new subscribers hear nothing of it
     drain              take no more frames, tell what those that were taken say, end the run with exit code 0
 
-It is a ROUTER socket: REQ and DEALER sockets of any binding can ask.
+It is a ROUTER socket: REQ and DEALER sockets of any binding can ask. Nothing in a request is looked at before its size
+and its number of parts are known to be small; the source of `add` is opened in a thread of its own.
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, get_args
@@ -26,16 +35,27 @@ from pydantic import ValidationError
 from streamer.config import CurveConfig, SourceConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.labels import addresses
-from streamer.labels.curve import Gate
+from streamer.labels.guard import Guard
 from streamer.labels.messages import Message
 from streamer.labels.publisher import LINGER_MS, end_context
 from streamer.labels.runtime import new_address
 from streamer.settings import explain
+from streamer.sources import Source
 from streamer.text import redact
 
-MAX_REQUEST_BYTES = 64 * 1024  # who sends more is disconnected
+MAX_REQUEST_BYTES = 16 * 1024  # who sends more is disconnected
 REQUESTS_PER_POLL = 8  # the rest waits until the engine has made another step
 QUEUE = 100  # requests and replies that wait, for each client
+MOST_OPEN = 64  # requests of all clients that wait for their answer; the rest stays in the queues
+MOST_PARTS = 16  # of a message: the envelope's and the request
+MOST_OPENERS = 4
+MOST_FIELDS, MOST_NAME, MOST_LENGTH, MOST_NUMBER = 32, 64, 2048, 10**9  # of a source
+MOST_TOLD = 2000  # characters of an error
+_LOOK_MS = 10  # how often it looks for what has been done
+_PARTS_AT_ONCE, _YIELD_S = 10_000, 0.001  # while a message is thrown away, the engine's thread has its turns
+
+
+_log = logging.getLogger(__name__)
 
 
 class StreamReport(msgspec.Struct, frozen=True):
@@ -72,8 +92,11 @@ class Controlled(Protocol):
     def reset(self, name: str) -> int:
         """Start a stream's temporal state anew; returns its epoch."""
 
-    def add(self, config: SourceConfig) -> str:
-        """Begin one more stream; returns its name."""
+    def open(self, config: SourceConfig) -> Source:
+        """The source of one more stream. Any thread may ask, since it may take its time."""
+
+    def add(self, config: SourceConfig, source: Source | None = None) -> str:
+        """Begin one more stream; returns its name. source: what `open` made of it, or else it is opened now."""
 
     def remove(self, name: str) -> None:
         """End a stream."""
@@ -122,8 +145,20 @@ COMMANDS: dict[str, tuple[str, ...]] = {kind.__name__.lower(): kind.__struct_fie
 _decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A request on its way: who asked, and what will be answered. config and source: of `add`, as far as they are."""
+
+    request: Request
+    done: Future[Any]
+    config: SourceConfig | None = None
+    source: Source | None = None
+
+
 class Control:
-    """Binds `address` and answers requests; used from one thread. Raises ConfigError when it cannot be bound.
+    """Binds `address` and answers requests. Raises ConfigError when it cannot be bound.
+
+    A thread of its own reads, checks and answers; `poll` does in the caller's thread what was asked.
 
     address  where it is bound; for `auto` a socket of this run in the user's runtime folder
     curve    who may ask. A tcp address needs it: its port is open to every program, web page and camera that reaches it
@@ -138,37 +173,43 @@ class Control:
         self._is_own = address == "auto"
         if self._is_own:
             address = new_address()
+        self._asked: deque[_Asked] = deque()
+        self._open: list[tuple[list[bytes], Future[Any]]] = []  # envelopes of replies that are to come
+        self._openers: list[threading.Thread] = []
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.zap_domain = addresses.DOMAIN
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
-        self._socket.setsockopt(zmq.RCVHWM, QUEUE)
+        # over TCP guard.py bounds what waits; a queue that can be full is what makes libzmq abort
+        self._socket.setsockopt(zmq.RCVHWM, 0 if curve and address.startswith("tcp:") else QUEUE)
         self._socket.setsockopt(zmq.SNDHWM, QUEUE)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10000)
+        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         try:
-            self._gate = Gate(self._socket, curve, "control_curve") if curve else None
+            self._guard = Guard(self._socket, MAX_REQUEST_BYTES, curve, "control_curve")
             self.address = addresses.bind(self._socket, address, "control")
         except BaseException:
             self._context.destroy(linger=0)
             raise
+        self._guard.start(self.address)
+        threading.Thread(target=self._serve, name="control", daemon=True).start()
 
     def poll(self, on: Controlled) -> None:
-        """Answer the requests that have arrived, at most eight. Never waits: who does not read loses replies."""
-        if self._gate:
-            self._gate.poll()
+        """Do what was asked, at most eight requests. Never waits."""
         for _ in range(REQUESTS_PER_POLL):
-            try:
-                *envelope, request = self._socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
+            if not self._asked:
                 return
-            self._socket.send_multipart((*envelope, answer(request, on)), zmq.DONTWAIT)
+            asked = self._asked.popleft()
+            try:
+                if asked.config and not asked.source:
+                    self._begin_to_open(asked, asked.config, on)
+                else:
+                    asked.done.set_result(act(asked.request, on, asked.config, asked.source))
+            except Exception as error:  # no request ends the run; `answer` tells it
+                asked.done.set_exception(error)
 
     def close(self) -> None:
         """Give replies that are on their way 200 ms, and free the address."""
-        if self._gate:
-            self._gate.close()
-        self._socket.close(linger=LINGER_MS)
+        deadline = time.monotonic() + LINGER_MS / 1e3
+        while any(done.done() for _, done in tuple(self._open)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_MS / 1e3)
         end_context(self._context)
         if self._is_own:  # ZeroMQ leaves the socket's file where it is
             Path(self.address.removeprefix("ipc://")).unlink(missing_ok=True)
@@ -181,16 +222,76 @@ class Control:
     ) -> None:
         self.close()
 
+    def _begin_to_open(self, asked: _Asked, config: SourceConfig, on: Controlled) -> None:
+        """Open a source in a thread, since that may hang, and ask again with it."""
+        self._openers = [thread for thread in self._openers if thread.is_alive()]
+        if len(self._openers) >= MOST_OPENERS:
+            raise ConfigError(f"{MOST_OPENERS} sources are being opened already; try again when they are")
 
-def answer(request: bytes, on: Controlled) -> bytes:
-    """The reply to a request: `{"ok": ...}` or `{"error": sentence}`, without passwords."""
+        def run() -> None:
+            try:
+                asked.source = on.open(config)
+            except Exception as error:
+                asked.done.set_exception(error)
+            else:
+                self._asked.append(asked)
+
+        self._openers.append(threading.Thread(target=run, name="open source", daemon=True))
+        self._openers[-1].start()
+
+    def _serve(self) -> None:
+        """The thread: until the context ends."""
+        with suppress(zmq.ContextTerminated), self._socket:
+            while True:
+                if len(self._open) >= MOST_OPEN:
+                    time.sleep(_LOOK_MS / 1e3)
+                elif self._socket.poll(_LOOK_MS if self._open else None):
+                    self._receive()
+                for envelope, done in [one for one in self._open if one[1].done()]:
+                    self._socket.send_multipart((*envelope, answer(done)), zmq.DONTWAIT)
+                    self._open.remove((envelope, done))
+
+    def _receive(self) -> None:
+        """Take a message. One of too many parts is thrown away part by part, and its sender is disconnected."""
+        frames = [self._socket.recv(copy=False)]
+        while frames[-1].more and len(frames) <= MOST_PARTS:
+            frames.append(self._socket.recv(copy=False))
+        number, peer = self._guard.peer(frames[-1])
+        if len(frames) > MOST_PARTS:
+            self._guard.cut(number, f"a request of more than {MOST_PARTS} parts")
+            for count in itertools.count():
+                if not self._socket.getsockopt(zmq.RCVMORE):
+                    return
+                self._socket.recv()
+                if count % _PARTS_AT_ONCE == 0:
+                    time.sleep(_YIELD_S)
+        peer.heard = True
+        *envelope, request = (frame.bytes for frame in frames)
+        done: Future[Any] = Future()
+        try:
+            asked = _Asked(parse(request), done)
+            if isinstance(asked.request, Add):
+                asked.config = source_config(asked.request.source)
+            self._asked.append(asked)
+        except Exception as error:  # `answer` tells it
+            done.set_exception(error)
+        self._open.append((envelope, done))
+
+
+def answer(done: Future[Any]) -> bytes:
+    """The reply to a request that was done: `{"ok": ...}` or `{"error": sentence}`, without passwords."""
     try:
-        return msgspec.json.encode({"ok": _act(_parsed(request), on)})
+        return msgspec.json.encode({"ok": done.result()})
     except (ConfigError, SourceError) as error:
-        return msgspec.json.encode({"error": redact(str(error))})
+        told = redact(str(error))
+    except Exception as error:
+        _log.exception("a request failed")
+        told = f"this failed, please report it: {redact(repr(error))}"
+    return msgspec.json.encode({"error": told if len(told) <= MOST_TOLD else f"{told[:MOST_TOLD]}..."})
 
 
-def _act(request: Request, on: Controlled) -> Any:
+def act(request: Request, on: Controlled, config: SourceConfig | None = None, source: Source | None = None) -> Any:
+    """Do what was asked; config and source are those of `add`. Returns what is answered."""
     match request:
         case Status():
             return on.report()
@@ -198,8 +299,9 @@ def _act(request: Request, on: Controlled) -> Any:
             return on.snapshot()
         case Reset(name):
             return {"stream": name, "epoch": on.reset(name)}
-        case Add(source):
-            return {"stream": on.add(_source_config(source))}
+        case Add():
+            assert config
+            return {"stream": on.add(config, source)}
         case Remove(name):
             on.remove(name)
             return {"stream": name}
@@ -208,7 +310,8 @@ def _act(request: Request, on: Controlled) -> Any:
             return {}
 
 
-def _parsed(request: bytes) -> Request:
+def parse(request: bytes) -> Request:
+    """A request. Raises ConfigError."""
     try:
         return _decoder.decode(request)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
@@ -218,7 +321,16 @@ def _parsed(request: bytes) -> Request:
         ) from error
 
 
-def _source_config(source: int | str | dict[str, Any]) -> SourceConfig:
+def source_config(source: int | str | dict[str, Any]) -> SourceConfig:
+    """The source of an `add`. Raises ConfigError."""
+    fields = source if isinstance(source, dict) else {"uri": source}
+    if len(fields) > MOST_FIELDS:
+        raise ConfigError(f"the request's source has {len(fields)} fields; {MOST_FIELDS} are allowed")
+    for name, value in fields.items():
+        if len(name) > MOST_NAME or (isinstance(value, str) and len(value) > MOST_LENGTH):
+            raise ConfigError(f"{name[:MOST_NAME]}: is too long; {MOST_LENGTH} characters are allowed")
+        if isinstance(value, int) and abs(value) > MOST_NUMBER:
+            raise ConfigError(f"{name}: is too large; {MOST_NUMBER} is allowed")
     try:
         return SourceConfig.model_validate(source)
     except ValidationError as error:

@@ -8,24 +8,24 @@ server has the client's public key in a folder. All other clients get nothing.
 from __future__ import annotations
 
 import logging
+import os
 import stat
 import struct
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import zmq
 import zmq.auth
 from zmq.utils import z85
-from zmq.utils.monitor import parse_monitor_message
 
 from streamer.config import CurveConfig
 from streamer.errors import ConfigError
 
-WARN_S = 60.0  # least time between two warnings about clients that were turned away
-HANDSHAKE_MS = 10_000  # then a connection that is not let in is closed; its client may try again
 _RELOAD_S = 1.0  # keys added to the folder, or taken out of it, count after this time at the latest
-_QUESTIONS_PER_POLL = 100  # the rest waits for the next poll
+_QUESTIONS_AT_ONCE = 100  # the rest waits
 _KEY_BYTES = 32
 
 _log = logging.getLogger(__name__)
@@ -40,14 +40,18 @@ def write_keys(name: Path) -> tuple[Path, Path]:
         (secret_file, 0o600, f'# Both keys: keep this file to yourself.\n{text}    secret-key = "{secret}"\n'),
         (public_file, 0o644, f"# The public key: give it to the other side.\n{text}"),
     )
-    for path, mode, content in files:
-        try:
+    made: list[Path] = []
+    try:
+        for path, mode, content in files:
             path.touch(mode, exist_ok=False)
+            made.append(path)
             path.write_text(content, encoding="ascii")
-        except FileExistsError as error:
+    except OSError as error:
+        for half in made:
+            half.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
             raise ConfigError(f"{path} exists already; choose another name, or delete it if nobody uses it") from error
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
     return public_file, secret_file
 
 
@@ -57,13 +61,21 @@ def read_public(path: Path) -> bytes:
 
 
 def read_secret(path: Path) -> bytes:
-    """The secret key of a key file, 32 bytes. Raises ConfigError, also when others may read the file."""
+    """The secret key of a key file, 32 bytes. Raises ConfigError, also when others may read the file.
+
+    A group may, where the file is root's; and the mode of what is mounted read-only is not ours to change.
+    """
     secret = _read(path)[1]
     if not secret:
         raise ConfigError(f"{path}: holds no secret key; give the file that ends in .key_secret")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise ConfigError(f"{path}: holds a secret key and others may read it (mode {mode:o}); run chmod 600 {path}")
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    allowed = 0o740 if status.st_uid == 0 else 0o700  # root's files are of a group that the administrator chose
+    if mode & ~allowed & 0o777 and not os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise ConfigError(
+            f"{path}: holds a secret key and others may read it (mode {mode:o}); run chmod 600 {path}, or mount it "
+            "read-only, as secrets of containers are"
+        )
     return secret
 
 
@@ -114,60 +126,47 @@ class Curve:
 class Gate:
     """The server's side: encrypts a socket that is not yet bound, and lets clients in whose keys are in the folder.
 
-    ZeroMQ asks about every connection over an inproc socket, once for each context, and `poll` answers. (pyzmq's own
-    authenticators do the same in a thread or an event loop of theirs.)
-    key: the configuration's key, for messages. Raises ConfigError.
+    ZeroMQ asks about every connection over an inproc socket, `questions`, once for each context. (pyzmq's own
+    authenticators answer in a thread or an event loop of theirs.) After the socket is bound everything belongs to one
+    thread. key: the configuration's key, for messages; warn: is told who was turned away. Raises ConfigError.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], config: CurveConfig, key: str) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], config: CurveConfig, key: str, warn: Callable[[str], None]) -> None:
         self._folder = config.authorized_keys_dir
+        self._warn = warn
         secret = read_secret(config.secret_key_file)
         self._keys, problems = read_folder(self._folder)
         if problems:
             raise ConfigError(f"{key}.authorized_keys_dir: {problems[0]}")
         if not self._keys:
             _log.warning("%s holds no keys, so nobody is let in; put the clients' .key files there", self._folder)
-        self._read_at = self._warn_at = time.monotonic()
-        self._unsaid = 0
+        self._read_at = time.monotonic()
         socket.curve_secretkey = secret
         socket.curve_server = True
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # who cannot be asked about is not let in
-        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        self._questions = socket.context.socket(zmq.REP)
-        self._questions.bind("inproc://zeromq.zap.01")
-        self._socket = socket
-        self._failures = _failures(socket)
+        self.questions = socket.context.socket(zmq.REP)
+        self.questions.bind("inproc://zeromq.zap.01")
 
-    def poll(self) -> None:
+    def answer(self) -> None:
         """Answer who has asked to come in. Returns at once."""
-        for _ in range(_QUESTIONS_PER_POLL):
+        for _ in range(_QUESTIONS_AT_ONCE):
             try:
-                _version, number, _domain, address, *_, key = self._questions.recv_multipart(zmq.DONTWAIT)
+                _version, number, _domain, address, *_, key = self.questions.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 break
             known = key in self._current_keys()
             # 300 leaves the client waiting and trying again; after 400 it would not, even if its key is added later
-            self._questions.send_multipart((b"1.0", number, b"200" if known else b"300", b"", b"", b""))
+            self.questions.send_multipart((b"1.0", number, b"200" if known else b"300", b"", b"", b""))
             if not known:
                 self._warn(
                     f"turned away a client at {address.decode() or 'an ipc address'}: its public key "
                     f"{z85.encode(key).decode()} is not in {self._folder}"
                 )
-        for _ in range(_QUESTIONS_PER_POLL):
-            try:
-                event = parse_monitor_message(self._failures.recv_multipart(zmq.DONTWAIT))
-            except zmq.Again:
-                break
-            why = _FAILURES.get(int(event["value"]), "it broke off the handshake")
-            self._warn(f"turned away a client of {event['endpoint'].decode()}: {why}")
 
-    def close(self) -> None:
-        """Let nobody in any more; to be called before the socket is closed."""
-        if self._failures.closed:
-            return
-        self._socket.disable_monitor()
-        self._questions.close(linger=0)
-        self._failures.close(linger=0)
+    def failed(self, event: Mapping[str, Any]) -> None:
+        """Tell of a handshake that failed before anybody was asked."""
+        why = _FAILURES.get(int(event["value"]), "it broke off the handshake")
+        self._warn(f"turned away a client of {event['endpoint'].decode()}: {why}")
 
     def _current_keys(self) -> frozenset[bytes]:
         now = time.monotonic()
@@ -178,31 +177,8 @@ class Gate:
                 self._warn(f"a key that does not count: {problem}")
         return self._keys
 
-    def _warn(self, text: str) -> None:
-        """Log at most one line a minute; it tells how many others there were."""
-        now = time.monotonic()
-        if now < self._warn_at:
-            self._unsaid += 1
-            return
-        others = f" (and {self._unsaid} more like this)" if self._unsaid else ""
-        self._warn_at, self._unsaid = now + WARN_S, 0
-        _log.warning("%s%s", text, others)
-
 
 _FAILURES: dict[int, str] = {
     zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: "it does not encrypt; give it keys (--server-key, --key)",
     zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC: "it has another server's key",
 }
-
-
-def _failures(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
-    """A socket that tells of handshakes with `socket` that failed before anybody was asked.
-
-    ZeroMQ's I/O thread waits for space in this queue. Without a limit it always has some, and `poll` empties it.
-    """
-    address = f"inproc://failures-{id(socket)}"
-    socket.monitor(address, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
-    failures: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
-    failures.setsockopt(zmq.RCVHWM, 0)
-    failures.connect(address)
-    return failures

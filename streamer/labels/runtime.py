@@ -18,6 +18,7 @@ from streamer.errors import ConfigError
 from streamer.labels.addresses import unreachable
 
 _SUFFIX = ".control"
+_LONGEST = 84  # bytes of a folder's name: a socket's may have 107
 _STARTING_S = 10.0  # a younger socket that nobody listens at may be of a run that is starting
 
 
@@ -46,7 +47,7 @@ def find_address() -> str:
     paths = [path for folder in folders if _is_private(folder) for path in sorted(folder.glob(f"*{_SUFFIX}"))]
     found = [address for address in map("ipc://{}".format, paths) if not unreachable(address)]
     if not found:
-        places = " and ".join(map(str, folders))
+        places = ", ".join(map(str, folders))
         raise ConfigError(
             f"no run of yours takes commands here (looked in {places}); start one, or name the `control` address that "
             "it shows with --address"
@@ -58,11 +59,12 @@ def find_address() -> str:
 
 def _folders() -> list[Path]:
     """Where sockets may be; a run takes the first."""
-    folders = [Path(tempfile.gettempdir()) / f"action-streamer-{os.geteuid()}"]
     given = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
-    if given.is_absolute() and _is_private(given):  # after `su` it may be another user's
-        folders.insert(0, given / "action-streamer")
-    return folders
+    is_mine = given.is_absolute() and _is_private(given)  # after `su` it may be another user's
+    temporary = dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp")))
+    folders = [given / "action-streamer"] * is_mine
+    folders += [folder / f"action-streamer-{os.geteuid()}" for folder in temporary]
+    return [folder for folder in folders if len(os.fsencode(folder)) <= _LONGEST]
 
 
 def _is_private(folder: Path) -> bool:

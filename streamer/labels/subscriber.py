@@ -29,6 +29,7 @@ from streamer.labels.messages import KINDS, ROOT, Kind, Message, decode, split_t
 
 _log = logging.getLogger(__name__)
 
+_MOST_COUNTED = 10_000  # streams and kinds whose `seq` is followed; a hostile publisher could name more without end
 _MAX_MESSAGE_BYTES = 1 << 20  # ours are below a few kilobytes; a sender of longer ones is disconnected
 
 
@@ -204,6 +205,8 @@ class Subscriber:
                 return False
             self.missed += message.seq - seq - 1
         self._seen[key] = message.session, message.seq
+        if len(self._seen) > _MOST_COUNTED:
+            del self._seen[next(iter(self._seen))]
         return True
 
     def _put(self, message: Message) -> None:

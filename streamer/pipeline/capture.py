@@ -13,9 +13,12 @@ from streamer.types import Frame
 
 log = logging.getLogger(__name__)
 
+MOST_HUNG = 3  # threads of one source that may hang at a time
+
 
 class Capture:
-    """One source's thread. A thread that hangs in a driver or a library is abandoned, counted and replaced.
+    """One source's thread. A thread that hangs in a driver or a library is abandoned, counted and replaced, until three
+    hang at a time.
 
     added: the stream came while the pipeline ran. If its source cannot be read it leaves, and the others go on
     """
@@ -28,6 +31,7 @@ class Capture:
         self._wake = wake
         self._done_captured = self._done_reconnects = 0  # by readers that were replaced
         self.abandoned = 0
+        self._hung: list[threading.Thread] = []
         self._begin(0)
 
     def _begin(self, connection: int) -> None:
@@ -54,16 +58,28 @@ class Capture:
 
     def replace_if_hung(self, now: float) -> None:
         """Abandon a reader that hangs, at `now` by the monotonic clock, and start another."""
-        if self._stop.is_set() or not self.reader.hangs(now):
+        if self._stop.is_set() or not self.reader.hangs(now) or self.stuck:
             return
         health = self.reader.health(now)
         self._stop.set()
         self.abandoned += 1
         told = {"stream": self.stream.name}
         log.warning("%s: the capture thread hangs in %s; replaced it", self.stream.name, self.source.uri, extra=told)
+        self._hung = [*self._hung, self.thread]
         self._done_captured += health.captured
         self._done_reconnects += health.reconnects
         self._begin(self.reader.connections)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether so many threads hang that no other is started until one returns."""
+        self._hung = [thread for thread in self._hung if thread.is_alive()]
+        return len(self._hung) + 1 >= MOST_HUNG
+
+    @property
+    def threads(self) -> int:
+        """How many of its threads have not ended."""
+        return sum(thread.is_alive() for thread in (self.thread, *self._hung))
 
     def health(self, now: float) -> Health:
         """The source's condition over all of its readers, at `now` by the monotonic clock."""
@@ -72,6 +88,9 @@ class Capture:
             health = replace(health, state="stalled", detail=frozen)
         elif health.state == "online" and (slowness := self.stream.slowness.sentence):
             health = replace(health, detail=slowness)
+        if self.reader.hangs(now) and self.stuck:
+            detail = f"{self.source.uri}: {MOST_HUNG} threads hang in it, so no other is started until one returns"
+            health = replace(health, state="offline", detail=detail)
         return replace(
             health,
             captured=self._done_captured + health.captured,

@@ -16,7 +16,7 @@ from engines import Engine, EngineState
 from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError
 from streamer.labels.control import Control, Report
-from streamer.labels.messages import Kind, Message, MessageBuilder
+from streamer.labels.messages import Kind, Message, MessageBuilder, stream_prefix
 from streamer.labels.publisher import RETAINED, Publisher, wall_us
 from streamer.pipeline.meters import Meter, Probe
 from streamer.pipeline.rows import Rows
@@ -24,7 +24,7 @@ from streamer.pipeline.shedding import Load
 from streamer.pipeline.stream import Stream
 from streamer.pipeline.summary import Summary
 from streamer.pipeline.watch import Watch
-from streamer.sources import Source, open_source
+from streamer.sources import Source, distinguish, open_source
 from streamer.sources.reader import Health
 from streamer.types import Image
 
@@ -205,17 +205,24 @@ class Pipeline:
         stream.reset()
         return stream.epoch
 
-    def add(self, config: SourceConfig) -> str:
+    def open(self, config: SourceConfig) -> Source:
+        """A source for `add`. Any thread may ask, since a file system may hang. SourceError if there is none."""
+        return open_source(config, (), self._config.capture)
+
+    def add(self, config: SourceConfig, source: Source | None = None) -> str:
         """Begin one more stream; returns its name. ConfigError or SourceError if that cannot be.
 
-        It is captured at once, and seen by the engine when it has a row.
+        It is captured at once, and seen by the engine when it has a row. source: what `open` made of the configuration.
         """
         if self.draining:
             raise ConfigError("the run is ending; no stream can be added any more")
-        if len(self.streams) >= MAX_STREAMS:
-            raise ConfigError(f"there are {len(self.streams)} streams already; remove one first")
-        names = [stream.name for stream in self.streams]
-        stream = self._stream(open_source(config, names, self._config.capture))
+        if len(self.streams) + (leaving := self._watch.leaving) >= MAX_STREAMS:
+            hang = f", and {leaving} threads of streams that were removed still hang" if leaving else ""
+            raise ConfigError(f"there are {len(self.streams)} streams already{hang}; remove one first")
+        source = source or self.open(config)
+        distinguish(source, [stream.name for stream in self.streams])
+        stream_prefix(source.name)  # a name that is none is the request's error, not the run's
+        stream = self._stream(source)
         self._watch.add(stream)
         return stream.name
 

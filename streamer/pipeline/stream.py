@@ -55,6 +55,7 @@ class Stream:
     ) -> None:
         self.source = source
         self.name = source.name
+        source.rate_hz = spec.rate_hz
         self.ring = Ring(config.buffer, spec.height, spec.width, wake)
         self.epoch = epoch
         self.inferred = self.started = 0

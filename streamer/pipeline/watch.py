@@ -19,6 +19,7 @@ from streamer.pipeline.stream import Stream
 from streamer.pipeline.summary import Totals
 from streamer.sources.clock import UtcClock
 from streamer.sources.reader import Health
+from streamer.text import redact
 
 STATUS_S = 5.0
 STATE_S = 1.0
@@ -59,6 +60,11 @@ class Watch:
         self._state_due: dict[str, float] = {}
         self._clock, self._set_us = UtcClock(), 0
 
+    @property
+    def leaving(self) -> int:
+        """Threads of streams that were removed, which have not ended yet."""
+        return sum(capture.threads for capture in self._leaving)
+
     def begin(self) -> None:
         """Read all sources from now on."""
         self._captures = [Capture(stream, self._wake) for stream in self.streams]
@@ -71,10 +77,12 @@ class Watch:
     def look(self, now: float) -> bool:
         """Look at the sources, tell what changed; True when all have ended. `now`: by the monotonic clock."""
         self._look_at_clock()
-        self._leaving = [capture for capture in self._leaving if capture.thread.is_alive()]
+        self._leaving = [capture for capture in self._leaving if capture.threads]
         for capture in list(self._captures):
-            if capture.added and isinstance(capture.error, SourceError):
-                self.end(capture.stream, str(capture.error))
+            if capture.added and isinstance(capture.error, Exception):  # at worst it is removed again
+                unexpected = not isinstance(capture.error, SourceError)
+                kind = f"{type(capture.error).__name__}: " * unexpected
+                self.end(capture.stream, kind + redact(str(capture.error)))
                 continue
             if capture.error:
                 raise capture.error
@@ -105,7 +113,7 @@ class Watch:
             self._warned.setdefault(name, set()).add(kind)
             log.warning("%s: %s", name, stream.slowness.spells[kind], extra={"stream": name})
         # the detail may tell for how long, and would be news all the time
-        about = state, self._load.stage, stream.slowness.kind
+        about = state, self._load.stage, stream.slowness.kind, stream.source.note
         if self._told.get(name) == about and now < self._status_due.get(name, 0):
             return
         if before is None or before.state != health.state:

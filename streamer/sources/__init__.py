@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from engines.errors import did_you_mean
 from streamer.config import Capture, SourceConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.sources.base import Source
-from streamer.text import redact
+from streamer.text import shown_address
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "distinguish", "open_source"]
 
-_FORMS = "0, /dev/video0, v4l2:NAME, rtsp://HOST/PATH, http://HOST/PATH, a video file, pattern://swipe"
+_FORMS = (
+    "0, /dev/video0, v4l2:NAME, rtsp://HOST/PATH, http://HOST/PATH, a video file, - (standard input), pattern://swipe"
+)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(file|v4l2):")
 
 
@@ -24,10 +27,16 @@ def _camera(config: SourceConfig) -> Source:
     return CameraSource(config)
 
 
-def _network(config: SourceConfig) -> Source:
-    from streamer.sources.network import NetworkSource
+def _rtsp(config: SourceConfig) -> Source:
+    from streamer.sources.rtsp import RtspSource
 
-    return NetworkSource(config)
+    return RtspSource(config)
+
+
+def _web(config: SourceConfig) -> Source:
+    from streamer.sources.web import WebSource
+
+    return WebSource(config)
 
 
 def _file(config: SourceConfig) -> Source:
@@ -44,11 +53,11 @@ def _pattern(config: SourceConfig) -> Source:
 
 _KINDS: dict[str, Callable[[SourceConfig], Source]] = {
     "file": _file,
-    "http": _network,
-    "https": _network,
+    "http": _web,
+    "https": _web,
     "pattern": _pattern,
-    "rtsp": _network,
-    "rtsps": _network,
+    "rtsp": _rtsp,
+    "rtsps": _rtsp,
     "v4l2": _camera,
 }
 
@@ -60,30 +69,48 @@ def open_source(config: SourceConfig, taken: Collection[str] = (), capture: Capt
     capture: where it is read, unless `config` says so.
     """
     try:
-        source = _KINDS[_kind(config.uri)](config)
-    except (ValueError, OSError) as error:  # no file has such a name, or urlsplit's, which would tell the password
-        raise SourceError(f"{redact(config.uri)!r}: is malformed; a source is one of: {_FORMS}") from error
+        make = _KINDS[_kind(config.uri)]
+        if config.user is not None and make not in {_rtsp, _web}:
+            raise SourceError(f"{shown_address(config.uri)}: user and password are for network cameras; leave them out")
+        source = make(config)
+    except (ValueError, OSError):  # urlsplit's would tell the password
+        raise SourceError(f"{shown_address(config.uri)!r}: is malformed; a source is one of: {_FORMS}") from None
     if (config.capture or capture) == "process":
         from streamer.sources.process import ProcessSource
 
         source = ProcessSource(source)
-    if source.name in taken:
-        if config.name:
-            raise ConfigError(f"two sources are called {config.name}; give each another name")
-        numbers = (f"{source.name[:60]}-{number}" for number in range(2, len(taken) + 3))
-        source.name = next(name for name in numbers if name not in taken)
+    distinguish(source, taken)
     return source
 
 
+def distinguish(source: Source, taken: Collection[str]) -> None:
+    """Give a source another name if its own is taken. ConfigError if it was given in the configuration."""
+    if source.name in taken:
+        if source.config.name:
+            raise ConfigError(f"two sources are called {source.name}; give each another name")
+        numbers = (f"{source.name[:60]}-{number}" for number in range(2, len(taken) + 3))
+        source.name = next(name for name in numbers if name not in taken)
+
+
 def _kind(uri: str) -> str:
-    if uri.isdecimal() or uri.startswith("/dev/"):
+    if uri == "-":
+        return "file"
+    if uri.isdecimal() or (uri.startswith("/dev/") and not _is_file(uri)):
         return "v4l2"
     if match := _SCHEME.match(uri):
         scheme = (match[1] or match[2]).lower()
         if scheme in _KINDS:
             return scheme
         hint = did_you_mean(scheme, _KINDS, f"a source is one of: {_FORMS}", lambda kind: f"{kind}://")
-        raise SourceError(f"{redact(uri)}: no source is called {scheme}://; {hint}")
+        raise SourceError(f"{shown_address(uri)}: no source is called {scheme}://; {hint}")
     if uri and Path(uri).exists():
         return "file"
-    raise SourceError(f"{redact(uri)!r}: there is no such file; a source is one of: {_FORMS}")
+    raise SourceError(f"{shown_address(uri)!r}: there is no such file; a source is one of: {_FORMS}")
+
+
+def _is_file(device: str) -> bool:
+    """Whether this is a file or a pipe below /dev, such as /dev/shm/clip.mp4 or /dev/stdin, and no device."""
+    try:
+        return not stat.S_ISCHR(Path(device).stat().st_mode)
+    except OSError:
+        return False

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from streamer.config import SourceConfig
-from streamer.text import redact
+from streamer.text import shown_address
 from streamer.types import Frame
+
+log = logging.getLogger(__name__)
 
 
 def stream_name(uri: str) -> str:
@@ -18,11 +23,13 @@ def stream_name(uri: str) -> str:
 
     Matches [a-z0-9_-]{1,64}.
     """
-    scheme, separator, address = redact(uri).partition("?")[0].lower().rpartition("://")
+    if uri == "-":
+        return "stdin"
+    scheme, separator, address = shown_address(uri).partition("?")[0].lower().partition("://")
     if separator and scheme != "file":
         text = address.rpartition("@")[2]
     else:
-        text = Path(address.removeprefix("v4l2:").removeprefix("file:")).stem
+        text = Path(uri.lower().removeprefix("v4l2:").removeprefix("file:")).stem
     name = re.sub(r"[^a-z0-9_-]+", "-", text).strip("-")[:64]
     return f"camera{name}" if name.isdecimal() else name or "stream"
 
@@ -37,6 +44,10 @@ class Source(ABC):
     path     of a file; None for all others
     corrupt  damaged packets and frames so far; any thread may read it
     crashes  how often its decoder crashed or hung so far, and was replaced: only where it runs in a process of its own
+    note     what it does otherwise than usual, or what it waits for; empty: nothing. Any thread may read it
+    heard_s  when the camera last sent anything at all, by the monotonic clock
+    on_note  is called with every note instead of the log
+    rate_hz  how many frames a second are wanted, for a source that can choose; None: as many as come
     patience_s  a thread that reads this source returns at most this long after it was told to stop, unless it hangs
     """
 
@@ -46,14 +57,28 @@ class Source(ABC):
 
     def __init__(self, config: SourceConfig) -> None:
         self.config = config
-        self.uri = redact(config.uri)
+        self.uri = shown_address(config.uri)
         self.name = config.name or stream_name(config.uri)
         self.corrupt = self.crashes = 0
         self.patience_s = 2 * (config.open_s + config.read_s)
+        self.note, self.heard_s = "", -math.inf
+        self.rate_hz: float | None = None
+        self.on_note: Callable[[str], None] | None = None
+        self._noted: set[str] = set()
 
     def damaged(self) -> None:
         """Count a damaged packet or frame."""
         self.corrupt += 1
+
+    def say(self, note: str) -> None:
+        """The camera is there; what is to be told of it until something else is. Each thing is logged once."""
+        self.heard_s = time.monotonic()
+        if self.on_note:
+            self.on_note(note)
+        elif note and note not in self._noted:
+            self._noted.add(note)
+            log.warning("%s: %s", self.name, note, extra={"stream": self.name})
+        self.note = note
 
     @abstractmethod
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:

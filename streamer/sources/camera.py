@@ -16,6 +16,7 @@ from streamer.errors import SourceError
 from streamer.opencv import cv2
 from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
+from streamer.sources.waited import Waited
 from streamer.types import Frame, Timeline
 
 _DEVICES = Path("/dev")
@@ -68,7 +69,7 @@ class CameraSource(Source):
                 capture.set(key, value)
 
     def _read(self, capture: cv2.VideoCapture, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
-        clock, utc = CaptureClock(), UtcClock()
+        clock, utc, waited = CaptureClock(), UtcClock(), Waited()
         index = 0
         while not stop.is_set():
             if not capture.grab():
@@ -83,6 +84,7 @@ class CameraSource(Source):
             timed = driver_us > 0
             reference_us = utc.utc_us(driver_us) if timed else None
             time_us = clock.utc_us(driver_us if timed else None, arrival_us, reference_us, set_us)
+            arrived_s -= waited.wait_s(driver_us if timed else None, arrived_s)
             timeline = Timeline(set_us=set_us)
             yield Frame(time_us, index, connection, partial(np.asarray, image, np.uint8), arrived_s, timeline)
             index += 1

@@ -1,8 +1,10 @@
 """The capture process: it reads one source for a `ProcessSource`, frame by frame, as it is told to.
 
-    python -m streamer.sources.child SOCKET MEMORY    # two descriptors; the configuration comes over the socket
+    python -m streamer.sources.child SOCKET MEMORY RATE    # two descriptors, frames a second that are wanted
 
-    it is told        it answers
+The configuration comes over the socket; then
+
+    it is told        it answers, perhaps after some `Noted`
     the number of     connects, and goes to the first frame: `Got`, or `Ended` or `Failed`, after which it waits for the
     a connection      number of another connection
     NEXT              goes to the next frame: as above
@@ -73,11 +75,18 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     corrupt: int
 
 
-Answer = Got | Drawn | Ended | Failed
+class Noted(msgspec.Struct, frozen=True, tag=True):
+    """What the source says of itself, while it looks for the next frame; another answer follows."""
+
+    note: str
+
+
+Answer = Got | Drawn | Ended | Failed | Noted
 
 
 def serve(source: Source, link: socket.socket, memory: mmap.mmap, stop: threading.Event) -> None:
     """Obey until the other end is gone."""
+    source.on_note = lambda note: _send(link, Noted(note))
     while told := link.recv(LONGEST):
         answer: Answer
         try:
@@ -129,6 +138,7 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(link, stop), daemon=True).start()
     try:
         source = open_source(SourceConfig.model_validate_json(link.recv(LONGEST)))
+        source.rate_hz = float(sys.argv[3]) or None
         serve(source, link, mmap.mmap(int(sys.argv[2]), ROOM), stop)
     except (BrokenPipeError, ConnectionResetError):
         pass  # the other end is gone

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
 import threading
 import time
 from collections.abc import Generator
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,9 @@ from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
-from streamer.sources.video import LIMITS, decode, has_decoder, open_video, picture, pts_us, video_stream
+from streamer.sources.pipe import Pipe
+from streamer.sources.video import LIMITS, Bytes, decode, has_decoder, open_video, picture, pts_us, video_stream
+from streamer.text import printable
 from streamer.types import Frame, Timeline
 
 _USUAL_FPS = 30
@@ -33,13 +37,16 @@ _STEP_US = 1_000_000  # behind a leap the next frame comes within this
 _DISORDER_US = 1_000_000  # timestamps that run back by no more than this are in disorder; beyond, they leap
 _UNTIMED = frozenset({"h264", "hevc", "vvc", "m4v", "mjpeg", "mpegvideo", "obu", "av1", "cavsvideo", "h261", "h263"})
 """Formats without timestamps: FFmpeg makes them up, at 25 frames a second."""
+_STDIN = Path("/dev/stdin")
 _FORMATS = "use a video file such as .mp4, .mkv or .avi"
 
 log = logging.getLogger(__name__)
 
 
 class FileSource(Source):
-    """A video file, by its path or as file:PATH or file:///PATH. The best video stream, if it has several.
+    """A video file, by its path or as file:PATH or file:///PATH; a pipe, by its path or as - (standard input).
+
+    The best video stream, if it has several.
 
     Pace `realtime`: frames come when a camera would give them, and are stamped from now on in UTC. Pace `fast`: every
     frame in order at once, stamped in microseconds from the first frame on, so that reading a file twice gives the
@@ -50,34 +57,65 @@ class FileSource(Source):
 
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
-        uri = config.uri
+        uri = config.uri if config.uri != "-" else str(_STDIN)
+        self.uri = printable(config.uri)  # a name, which may look like an address with a password
         self.path = self._path = Path(
             unquote(urlsplit(uri).path) if uri.startswith("file://") else uri.removeprefix("file:")
         )
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
-        self._check()
-        try:
+        with ExitStack() as closing:
             # "file:" keeps FFmpeg from taking a name with a colon for the address of something else
-            with open_video(f"file:{self._path}", LIMITS) as container:
-                yield from self._read(container, self._checked(container), connection, stop)
-        except av.error.InvalidDataError as error:
-            raise SourceError(f"{self.uri}: this is not a video, or it is damaged or cut off; {_FORMATS}") from error
-        except av.error.FFmpegError as error:
-            raise SourceError(f"{self.uri}: cannot be read ({error.strerror}); {_FORMATS}") from error
+            readable: str | Bytes = f"file:{self._path}"
+            if self._is_pipe():
+                readable = closing.enter_context(contextlib.closing(self._pipe(stop)))
+            try:
+                with open_video(readable, LIMITS) as container:
+                    yield from self._read(container, self._checked(container), connection, stop)
+            except av.error.InvalidDataError as error:
+                if stop.is_set():  # a pipe that nobody has written to
+                    return
+                raise self._unreadable("this is not a video, or it is damaged or cut off", _FORMATS) from error
+            except av.error.FFmpegError as error:
+                raise SourceError(f"{self.uri}: cannot be read ({error.strerror}); {_FORMATS}") from error
 
-    def _check(self) -> None:
-        """The plain reasons why a file cannot be read, told before FFmpeg tells them worse."""
+    def _pipe(self, stop: threading.Event) -> Pipe:
+        try:
+            return Pipe(None if self._path == _STDIN else self._path, stop)
+        except OSError as error:
+            raise SourceError(f"{self.uri}: cannot be opened ({error.strerror}); is something piped in?") from error
+
+    def _unreadable(self, what: str, advice: str) -> SourceError:
+        """What is wrong with a file, unless it is sound and of a kind that cannot be read here."""
+        head = b""
+        if self._path.is_file():
+            with contextlib.suppress(OSError), self._path.open("rb") as file:
+                head = file.read(64)
+        else:
+            advice += "; a pipe cannot be rewound, send .ts or .mkv through it"
+        if head[8:12] == b"WEBP" and b"ANIM" in head:
+            what = "animated WebP is not read here"
+            advice = "convert it to a GIF, an APNG or a video, such as: magick FILE OUT.gif"
+        return SourceError(f"{self.uri}: {what}; {advice}")
+
+    def _is_pipe(self) -> bool:
+        """Whether it is a pipe. The plain reasons why nothing can be read, told before FFmpeg tells them worse."""
         try:
             status = self._path.stat()
         except OSError as error:
             raise SourceError(f"{self.uri}: {error.strerror}; check the path") from error
+        if stat.S_ISFIFO(status.st_mode) or (self._path == _STDIN and stat.S_ISSOCK(status.st_mode)):
+            return True
         if stat.S_ISDIR(status.st_mode):
             raise SourceError(f"{self.uri}: this is a directory; give one video file")
-        if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        if not stat.S_ISREG(status.st_mode):
+            what = "nothing is piped in" if self._path == _STDIN else "this is neither a file nor a pipe"
+            raise SourceError(f"{self.uri}: {what}; give a video file, or pipe a video in")
+        if status.st_size == 0:
             raise SourceError(f"{self.uri}: this file is empty; copy or record it again")
         if not os.access(self._path, os.R_OK):
             raise SourceError(f"{self.uri}: permission denied; let your user read the file (chmod +r)")
+        return False
 
     def _checked(self, container: InputContainer) -> VideoStream:
         """The container's video stream, if it can be decoded."""
@@ -101,18 +139,21 @@ class FileSource(Source):
         timeline = _Timeline(round(1_000_000 / (rate or _USUAL_FPS)), patient=not realtime)
         utc, began_us = UtcClock(), time.monotonic_ns() // 1000
         index = -1
-        for index, (frame, _) in enumerate(decode(container, stream, self.damaged, stop)):
+        for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop)):
             at_us, due = timeline.place_us(pts_us(frame) if timed else None), None
             if realtime:
                 due = (began_us + at_us) / 1e6
                 if stop.wait(due - time.monotonic()):
                     return
                 at_us = utc.utc_us(began_us + at_us)
-            show, told_by = partial(picture, frame, self.uri), Timeline(timeline.piece, utc.set_us if realtime else 0)
+            show, told_by = (
+                partial(picture, frame, self.uri, packet),
+                Timeline(timeline.piece, utc.set_us if realtime else 0),
+            )
             yield Frame(at_us, index, connection, show, due, told_by)
         if index < 0 and not stop.is_set():
             advice = "it is damaged or cut off, copy it again; or larger than 8192x4320, scale it"
-            raise SourceError(f"{self.uri}: not one frame could be decoded; {advice}")
+            raise self._unreadable("not one frame could be decoded", advice)
 
     def _guessed_rate(self, stream: VideoStream) -> Fraction | float:
         """The frame rate of a file without timestamps, frames a second; told in the log."""

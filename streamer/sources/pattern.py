@@ -22,6 +22,7 @@ from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
 from streamer.types import Frame, Image, Timeline
 
+_MOST_FPS, _MOST_PIXELS, _MOST_S = 240, 1920 * 1080, 1e6
 _OBJECT = 0.36  # side of the object at rest, in picture heights
 
 
@@ -62,9 +63,9 @@ _SCRIPTS = {
 class PatternSource(Source):
     """A textured object on a textured background that performs a script of motions, over and over.
 
-    pattern://swipe shows every motion in 28 s, pattern://still none. Parameters: fps (30), size (640x480), seed (0:
-    the textures), duration (seconds, then it ends like a file). Pace `realtime` comes and is stamped like a camera,
-    `fast` like a file.
+    pattern://swipe shows every motion in 28 s, pattern://still none. Parameters: fps (30; at most 240), size (640x480;
+    at most 1920x1080), seed (0: the textures), duration (seconds, then it ends like a file). Pace `realtime` comes and
+    is stamped like a camera, `fast` like a file.
     """
 
     def __init__(self, config: SourceConfig) -> None:
@@ -76,21 +77,24 @@ class PatternSource(Source):
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
         if unknown := given.keys() - {"fps", "size", "seed", "duration"}:
             raise SourceError(f"{self.uri}: unknown parameter {min(unknown)!r}; there are fps, size, seed and duration")
-        self.fps = self._number("fps", given.get("fps", "30"))
-        self.duration_s = self._number("duration", given["duration"]) if "duration" in given else math.inf
+        self.fps = self._number("fps", given.get("fps", "30"), _MOST_FPS)
+        self.duration_s = self._number("duration", given["duration"], _MOST_S) if "duration" in given else math.inf
         width, height = self._match(
             "size", given.get("size", "640x480"), r"(\d{2,4})x(\d{2,4})", "WIDTHxHEIGHT, such as 640x480"
         )
+        self._size = int(width), int(height)
+        if math.prod(self._size) > _MOST_PIXELS:
+            raise SourceError(f"{self.uri}: size is {width}x{height}; 1920x1080 is the largest")
         (seed,) = self._match("seed", given.get("seed", "0"), r"(\d{1,9})", "a whole number")
         self.live = self.duration_s == math.inf
-        self._scene = _Scene(int(width), int(height), int(seed))
+        self._seed = int(seed)
         self._script = _Script(_SCRIPTS[kind])
         self._start_us = 0
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
         realtime = self.config.pace == "realtime"
         utc, began_us = UtcClock(), time.monotonic_ns() // 1000
-        self._start_us = 0
+        self._start_us, scene = 0, _Scene(*self._size, self._seed)
         for index in itertools.count():
             at_s = index / self.fps
             due = began_us / 1e6 + at_s if realtime else None
@@ -99,18 +103,18 @@ class PatternSource(Source):
                 return
             if realtime:
                 self._start_us = utc.utc_us(began_us)
-            time_us, draw = self._start_us + round(at_s * 1e6), partial(self._scene.draw, self._script.at(at_s)[1])
+            time_us, draw = self._start_us + round(at_s * 1e6), partial(scene.draw, self._script.at(at_s)[1])
             yield Frame(time_us, index, connection, draw, due, Timeline(set_us=utc.set_us))
 
     def truth(self, time_us: int) -> str:
         """What the object does at this time of a frame, in the connection that was begun last."""
         return self._script.at((time_us - self._start_us) / 1e6)[0]
 
-    def _number(self, key: str, text: str) -> float:
-        """A positive number."""
+    def _number(self, key: str, text: str, most: float) -> float:
+        """A positive number, not too large."""
         self._match(key, text, r"(\d+\.?\d*)", "a positive number")
-        if not 0.01 <= float(text) <= 1e6:
-            raise SourceError(f"{self.uri}: {key} is {text}; give a number from 0.01 to 1000000")
+        if not 0.01 <= float(text) <= most:
+            raise SourceError(f"{self.uri}: {key} is {text}; give a number from 0.01 to {most:g}")
         return float(text)
 
     def _match(self, key: str, text: str, form: str, words: str) -> tuple[str, ...]:

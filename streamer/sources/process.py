@@ -27,7 +27,7 @@ import numpy as np
 from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources.base import Source
-from streamer.sources.child import LONGEST, NEXT, PICTURE, ROOM, Answer, Drawn, Failed, Got
+from streamer.sources.child import LONGEST, NEXT, PICTURE, ROOM, Answer, Drawn, Ended, Failed, Got, Noted
 from streamer.types import Frame, Image
 
 _START_S = 20.0  # a busy machine takes long to start a process
@@ -72,7 +72,7 @@ class ProcessSource(Source):
 
     def _start(self) -> Child:
         try:
-            return Child(self.config.model_copy(update={"capture": "thread"}))
+            return Child(self.config.model_copy(update={"capture": "thread"}), self.rate_hz)
         except OSError as error:
             raise SourceError(
                 f"{self.uri}: no process can be started ({error.strerror}); trying again", "soon"
@@ -96,6 +96,14 @@ class ProcessSource(Source):
     def _ask(self, child: Child, question: bytes, stop: threading.Event | None = None) -> Answer | None:
         """What the process says; None if `stop` was set before it said anything."""
         child.tell(question)
+        while isinstance(answer := self._heard(child, stop), Noted):
+            self.say(answer.note)
+        if isinstance(answer, Got | Ended | Failed):
+            self.corrupt = self._corrupt_before + answer.corrupt
+        return answer
+
+    def _heard(self, child: Child, stop: threading.Event | None) -> Answer | None:
+        """The next thing that the process says; None if `stop` was set before."""
         deadline = time.monotonic() + self._silence_s + (0.0 if child.answered else _START_S)
         while (data := child.hear()) is None:
             if stop and stop.is_set():
@@ -106,8 +114,6 @@ class ProcessSource(Source):
         if not data:
             raise self._lost(child, f"the decoder crashed: {child.ending()}")
         answer: Answer = msgspec.msgpack.decode(data, type=Answer)
-        if not isinstance(answer, Drawn):
-            self.corrupt = self._corrupt_before + answer.corrupt
         return answer
 
     def _lost(self, child: Child, what: str) -> SourceError:
@@ -125,7 +131,7 @@ class Child:
     answered  whether it has said anything yet
     """
 
-    def __init__(self, config: SourceConfig) -> None:
+    def __init__(self, config: SourceConfig, rate_hz: float | None) -> None:
         self.answered = False
         self._errors = open(os.memfd_create("errors"), "w+b")  # noqa: PTH123, SIM115
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -136,15 +142,15 @@ class Child:
             self._memory = mmap.mmap(memory, ROOM, access=mmap.ACCESS_READ)
             descriptors = theirs.fileno(), memory
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streamer.sources.child", *map(str, descriptors)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
+                [sys.executable, "-m", "streamer.sources.child", *map(str, descriptors), str(rate_hz or 0)],
+                stdin=None if config.uri == "-" else subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
                 pass_fds=descriptors,
                 start_new_session=True,  # Ctrl-C is for the recognition, which then ends this process
             )  # fmt: skip
         finally:
             theirs.close()
             os.close(memory)
-        self.tell(config.model_dump_json().encode())
+        self.tell(config.model_dump_json(context={"secrets": True}).encode())
 
     def tell(self, message: bytes) -> None:
         """Send a message; one that does not arrive has no answer, either."""

@@ -107,7 +107,7 @@ class Reader:
                     self._arrived(now, connection)
                     self._on_frame(frame)
         finally:
-            self._busy_since = None
+            self._busy_since, self.source.note = None, ""
 
     def _arrived(self, now: float, connection: int) -> None:
         with self._lock:
@@ -132,17 +132,21 @@ class Reader:
     def hangs(self, now: float) -> bool:
         """Whether the thread has been inside a library for longer than any time limit allows, at `now` (monotonic)."""
         busy_since = self._busy_since
-        return self.source.live and busy_since is not None and now - busy_since > self.source.patience_s
+        if busy_since is None or not self.source.live:
+            return False
+        return now - max(busy_since, self.source.heard_s) > self.source.patience_s
 
     def health(self, now: float) -> Health:
         """The source's condition at `now`, monotonic. Silence is seen even while the reading thread hangs."""
         with self._lock:
-            state, detail = self._state, self._detail
+            state, detail, note = self._state, self._detail, self.source.note
             age_s = max(0.0, now - self._arrivals[-1]) if self._arrivals else None
             span_s = self._arrivals[-1] - self._arrivals[0] if self._arrivals else 0.0
             fps_in = (len(self._arrivals) - 1) / span_s if span_s > 0 and state == "online" else 0.0
             damaged = self.source.corrupt > self._corrupt
             captured, reconnects = self._captured, max(0, self._connections - self._first_connection - 1)
+        if note and state in {"connecting", "offline", "online"}:
+            state, detail = "online" if state == "online" else "connecting", f"{self.source.uri}: {note}"
         patience_s = max(_STALL_S, _STALL_PERIODS / fps_in if fps_in else 0)
         if state == "online" and self.source.live and age_s is not None and age_s > patience_s:
             what = "only damaged frames, check the network," if damaged else "no frame"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import av.error
@@ -16,6 +16,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from streamer.errors import SourceError
+from streamer.sources.upright import orientation, turned
 from streamer.types import Image
 
 MOST_PIXELS = 8192 * 4320
@@ -32,16 +33,26 @@ _JPEG_END, _JPEG_PADDING = b"\xff\xd9", 64  # bytes; there may be padding behind
 _MOST_FAILURES = 100  # reads that fail one after the other: the container does not get past the damage
 
 
+class Bytes(Protocol):
+    """What can be read like a file, but not again."""
+
+    def read(self, most: int, /) -> bytes:
+        """At most so many bytes, as soon as there are any; empty at the end."""
+
+
 def open_video(
-    address: str, options: dict[str, str] | None = None, timeout: tuple[float, float] | None = None
+    address: str | Bytes,
+    options: dict[str, str] | None = None,
+    timeout: tuple[float, float] | None = None,
+    format: str | None = None,  # noqa: A002
 ) -> InputContainer:
-    """The container at `address`, in whatever encoding its title and other texts are: nobody reads them.
+    """The container at `address`, or in these bytes, in whatever encoding its texts are: nobody reads them.
 
     PyAV before 19 has to be told so, or fails on what is not UTF-8; 19 keeps such bytes, and has no argument for it.
 
-    timeout: for opening and for each read, in seconds.
+    timeout: for opening and for each read, in seconds. format: what it must be; None: what it looks like.
     """
-    container: InputContainer = av.open(address, options=options, timeout=timeout, **_ANY_METADATA)
+    container: InputContainer = av.open(address, format=format, options=options, timeout=timeout, **_ANY_METADATA)
     return container
 
 
@@ -66,12 +77,16 @@ def has_decoder(stream: VideoStream) -> bool:
 
 
 def decode(
-    container: InputContainer, stream: VideoStream, damaged: Callable[[], None], stop: threading.Event
+    container: InputContainer,
+    stream: VideoStream,
+    damaged: Callable[[], None],
+    stop: threading.Event,
+    heard: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[av.VideoFrame, Packet[VideoStream]]]:
     """Every frame of the stream with the packet that completed it, until the end or `stop`.
 
     `damaged` is called for each bad packet and frame. Damaged frames are given too: a smeared picture in time beats a
-    hole. FFmpegError when reading cannot go on.
+    hole. `heard` is called for each packet that gives no frame. FFmpegError when reading cannot go on.
     """
     failures = 0
     packets = container.demux(stream)
@@ -92,7 +107,9 @@ def decode(
             frames = packet.decode()
         except av.error.FFmpegError:
             damaged()
-            continue
+            frames = []
+        if not frames:
+            heard()
         for frame in frames:
             if frame.is_corrupt:
                 damaged()
@@ -105,11 +122,12 @@ class Damage:
     A smeared picture now and then beats a hole. But a decoder fills what it lacks with what it showed before, and
     frames that build on such a picture count as whole; when much is damaged, they show a scene that is over.
 
-    damaged: called for each frame that `decode` has not called it for, and that is cut off or hidden.
+    damaged: called for each frame that `decode` has not called it for, and that is cut off or hidden. jpeg: the frames
+    are JPEGs.
     """
 
-    def __init__(self, damaged: Callable[[], None]) -> None:
-        self._damaged = damaged
+    def __init__(self, damaged: Callable[[], None], *, jpeg: bool) -> None:
+        self._damaged, self._jpeg = damaged, jpeg
         self._recent: deque[bool] = deque(maxlen=_DAMAGE_FRAMES)
         self._ends = False  # the camera ends its JPEGs as it should; not all do
 
@@ -124,7 +142,7 @@ class Damage:
 
     def _cut_off(self, packet: Packet[VideoStream]) -> bool:
         """Whether this is the beginning of a JPEG: FFmpeg fills up the rest from an older picture without a word."""
-        if packet.stream.codec_context.name != "mjpeg":
+        if not self._jpeg:
             return False
         ends = _JPEG_END in bytes(memoryview(packet)[-_JPEG_PADDING:])
         self._ends |= ends
@@ -138,8 +156,8 @@ def pts_us(timed: av.VideoFrame | Packet[VideoStream]) -> int | None:
     return timed.pts * timed.time_base.numerator * 1_000_000 // timed.time_base.denominator
 
 
-def bgr(frame: av.VideoFrame) -> Image:
-    """The frame as a picture [H, W, 3], turned upright as its rotation metadata says.
+def bgr(frame: av.VideoFrame, packet: Packet[VideoStream] | None = None) -> Image:
+    """The frame as a picture [H, W, 3], upright and not mirrored, as `orientation` says.
 
     What cannot be converted as its colours are said to be is converted as if nothing were said of them. FFmpegError
     when that cannot be, either. All in this thread: PyAV's default starts a thread per processor for each frame, and
@@ -152,13 +170,13 @@ def bgr(frame: av.VideoFrame) -> Image:
     except av.error.FFmpegError:
         frame.colorspace = _UNSPECIFIED
         image = frame.to_ndarray(format="bgr24", threads=1)
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    return np.ascontiguousarray(turned(np.asarray(image, np.uint8), orientation(frame, packet)))
 
 
-def picture(frame: av.VideoFrame, uri: str) -> Image:
+def picture(frame: av.VideoFrame, uri: str, packet: Packet[VideoStream] | None = None) -> Image:
     """As `bgr`, for the source at `uri`: SourceError when the frame cannot be converted."""
     try:
-        return bgr(frame)
+        return bgr(frame, packet)
     except av.error.FFmpegError as error:
         advice = "convert the file to H.264 (ffmpeg -i FILE -c:v libx264 OUT.mp4), or set the camera to it"
         raise SourceError(f"{uri}: its pictures ({frame.format.name}) cannot be converted; {advice}", "slow") from error

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 from av.video.stream import VideoStream
 
+from engines.files import replacing, same_file
 from streamer.errors import ConfigError
 from streamer.labels.messages import Message
 from streamer.sources import Source
 from streamer.types import Frame
 from streamer.view.overlay import Overlay
 
-_SUFFIXES = (".mp4", ".mkv", ".mov")
+_FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 _TIME_BASE = Fraction(1, 90_000)
 
 
@@ -24,7 +27,7 @@ def open_render(path: Path, sources: Sequence[Source]) -> Renderer:
     if len(sources) > 1:
         raise ConfigError(f"--render writes one video, not {len(sources)}; replay one file at a time")
     replayed = sources[0].path
-    if replayed and path.exists() and path.samefile(replayed):
+    if replayed and same_file(path, replayed):
         raise ConfigError(f"--render {path}: this is the file that is replayed; give another name")
     return Renderer(path)
 
@@ -36,16 +39,18 @@ class Renderer:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.suffix.lower() not in _SUFFIXES:
-            raise ConfigError(f"--render {path}: a video's name ends with {', '.join(_SUFFIXES)}; use {path.stem}.mp4")
+        form = _FORMATS.get(path.suffix.lower())
+        if form is None:
+            raise ConfigError(f"--render {path}: a video's name ends with {', '.join(_FORMATS)}; use {path.stem}.mp4")
+        self._path = path
+        self._place = ExitStack()  # in which the file takes its place
         try:
-            path.open("wb").close()  # FFmpeg would notice at the first frame
+            draft = self._place.enter_context(replacing(path))
+            self._container = av.open(f"file:{draft}", "w", format=form)
         except OSError as error:
             raise ConfigError(
                 f"--render {path}: cannot be written: {error.strerror}; does the folder exist?"
             ) from error
-        self._container = av.open(str(path.absolute()), "w")
-        self._path = path
         self._stream: VideoStream | None = None
         self._overlay = Overlay()
 
@@ -63,7 +68,8 @@ class Renderer:
         if (picture.width, picture.height) != (self._stream.width, self._stream.height):
             picture = picture.reformat(self._stream.width, self._stream.height)
         picture.pts, picture.time_base = round(frame.time_us * _TIME_BASE.denominator / 1_000_000), _TIME_BASE
-        self._container.mux(self._stream.encode(picture))
+        with self._writing():
+            self._container.mux(self._stream.encode(picture))
 
     def _open(self, width: int, height: int) -> VideoStream:
         options = {"preset": "veryfast", "crf": "20"}
@@ -75,10 +81,23 @@ class Renderer:
     def __enter__(self) -> Renderer:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Finish the file; what failed, or has no frame, leaves none."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
-        if self._stream is None or kind is not None:
-            self._path.unlink(missing_ok=True)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Finish the file; what failed, or has no frame, leaves none, and what stood there before."""
+        with suppress(_NothingError), self._place:
+            with self._writing():
+                if self._stream is not None and error is None:
+                    self._container.mux(self._stream.encode(None))
+                self._container.close()
+            if self._stream is None or error is not None:
+                raise _NothingError
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, av.error.FFmpegError) as error:
+            raise ConfigError(f"--render {self._path}: cannot be written: {error.strerror}") from error
+
+
+class _NothingError(Exception):
+    """There is no video to keep."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from engines import EngineSpec, TensorSpec
 from engines.backends.tensorrt import build_engine
 from engines.spec import STATE_OUT
 
-from .backends.fake_cuda import FakeRuntime
+from .backends.fake_cuda import FakeDriver
 from .backends.fake_tensorrt import Arrays, FakeTensorRT, step_tensors
 
 SPEC = EngineSpec(
@@ -43,23 +42,20 @@ def toy(inputs: Arrays) -> Arrays:
 
 
 @pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
-    runtime = FakeRuntime()
-    bindings = types.ModuleType("cuda.bindings")
-    bindings.runtime = runtime  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
-    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
-    return runtime
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    driver = FakeDriver()
+    monkeypatch.setattr("engines.backends.cuda.load_driver", lambda: driver)
+    return driver
 
 
-def install(monkeypatch: pytest.MonkeyPatch, cuda: FakeRuntime, version: str = "10.3.0") -> FakeTensorRT:
+def install(monkeypatch: pytest.MonkeyPatch, cuda: FakeDriver, version: str = "10.3.0") -> FakeTensorRT:
     module = FakeTensorRT(version, cuda, toy)
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     return module
 
 
 @pytest.fixture
-def trt(monkeypatch: pytest.MonkeyPatch, cuda: FakeRuntime) -> FakeTensorRT:
+def trt(monkeypatch: pytest.MonkeyPatch, cuda: FakeDriver) -> FakeTensorRT:
     return install(monkeypatch, cuda)
 
 

@@ -12,6 +12,7 @@ absolute times of a shared machine mean little, the ratios more.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import sys
@@ -24,9 +25,10 @@ import msgspec
 
 from engines import EngineError
 from tools.errors import ToolError
+from tools.results import write_result
 
 if TYPE_CHECKING:
-    from tools.bench.networks import Row
+    from tools.bench.networks import Failure, Row
 
 PARTS = ("networks", "peers", "pipeline")
 NETWORKS = ("tsm", "tcm", "tanet", "stm", "gtdnet")
@@ -73,13 +75,16 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
 
 
-def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The rows as lines; times with half the distance of the quartiles."""
+def table(rows: Sequence[Row | Failure]) -> Iterator[str]:
+    """The rows as lines; times with half the distance of the quartiles. What was left out comes last, and why."""
+    from tools.bench.networks import Row
+
+    measured = [row for row in rows if isinstance(row, Row)]
     yield (
         f"{'network':8}{'T':>3} {'rows':>4} {'engine':15}{'limit ms':>14}{'step ms':>17}{'window ms':>17}"
         f"{'recompute ms':>17}   {'step/limit':>11}{'recompute/step':>15}{'frames/s':>10}{'difference':>12}"
     )
-    for row in rows:
+    for row in measured:
         ms = {form: getattr(row, f"{form}_ms") for form in row.spread_ms}
         half = {form: (high - low) / 2 for form, (low, high) in row.spread_ms.items()}
         cells = "".join(f"{ms[form]:9.2f} ± {half[form]:<5.2f}" for form in ms)
@@ -87,6 +92,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
             f"{row.network:8}{row.frames:3} {row.rows:4} {row.backend + ' ' + row.precision:16}{cells}"
             f"{row.step_over_limit:11.2f}{row.recompute_over_step:15.2f}{row.frames_per_s:10.0f}{row.difference:12.1e}"
         )
+    for left_out in (row for row in rows if not isinstance(row, Row)):
+        case = f"{left_out.network:8}{left_out.frames:3} {left_out.rows:4} {left_out.engine:16}"
+        yield f"{case}left out: {left_out.why}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,10 +110,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rows", type=numbers, metavar="N,...", help="streams in a step; default 1, on a GPU 1,4,16,64")
     made.add_argument(
         "--backends", type=names(("openvino", "eager", "compiled", "tensorrt")),
-        help="default openvino; on a GPU eager (CUDA graphs), compiled (torch.compile, CUDA graphs), tensorrt",
+        help="default openvino; on a GPU eager (CUDA graphs) and tensorrt; compiled (torch.compile) takes minutes",
     )  # fmt: skip
     made.add_argument("--precision", type=names(("fp32", "bf16", "fp16")), help="default fp32,bf16; on a GPU fp16")
     made.add_argument("--threads", type=number, help="default: all cores but one, as the program does")
+    made.add_argument(
+        "--budget-s", type=float, help="of the networks: what would take longer is left out; default 240 on a GPU"
+    )
     made.add_argument("--rounds", type=number, default=11, help="of turns, after one that does not count")
     made.add_argument("--graphs", type=Path, metavar="DIR", help="keep the exported graphs here for the next time")
     made.add_argument("--seconds", type=float, default=60, help="of the paced clip")
@@ -118,12 +129,12 @@ def parser() -> argparse.ArgumentParser:
 
 def show(files: Sequence[Path]) -> None:
     """Print the tables of earlier runs as one."""
-    from tools.bench.networks import Row
+    from tools.bench.networks import Failure, Row
 
-    rows = []
+    rows: list[Row | Failure] = []
     for file in files:
         try:
-            rows += msgspec.json.decode(file.read_bytes(), type=list[Row])
+            rows += msgspec.json.decode(file.read_bytes(), type=list[Row | Failure])
         except msgspec.DecodeError as error:
             raise ToolError(f"{file}: is not what --json writes: {error}") from error
     for line in table(rows):
@@ -136,7 +147,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     os.environ["ACTION_STREAMER_CACHE"] = str(folder / "cache")  # what is compiled here shall not crowd the user's
     print(machine(), flush=True)
     if "networks" in args.parts:
-        from tools.bench.networks import BACKENDS, Plan, measure_all
+        from tools.bench.networks import BACKENDS, Plan, Row, measure_all
 
         plan = Plan(
             networks=args.networks, backbone=args.backbone, frames=args.frames, size=args.size, width=args.width,
@@ -144,17 +155,20 @@ def run(args: argparse.Namespace, folder: Path) -> None:
             precisions=args.precision or (("fp16",) if args.device == "cuda" else ("fp32", "bf16")),
             rows=args.rows or ROWS[args.device], threads=threads, rounds=args.rounds, graphs=folder,
             tell=lambda line: print(line, file=sys.stderr),
+            budget_s=args.budget_s or (240 if args.device == "cuda" else math.inf),
         )  # fmt: skip
-        rows = list(measure_all(plan))
-        if not rows:
-            raise ToolError("nothing could be measured; see above why")
+        rows: list[Row | Failure] = []
+        for row in measure_all(plan):
+            rows.append(row)
+            if args.json:
+                write_result("--json", args.json, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
         print(f"{args.backbone} at {args.size} px, {threads} thread(s), medians of {args.rounds} rounds in turns:")
         for line in table(rows):
             print(line)
-        for engine in sorted({row.engine for row in rows}):
+        for engine in sorted({row.engine for row in rows if isinstance(row, Row)}):
             print(f"  {engine}")
-        if args.json:
-            args.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+        if not any(isinstance(row, Row) for row in rows):
+            raise ToolError("nothing could be measured; see above why")
     if "peers" in args.parts:
         from tools.bench import peers as bench_peers
 

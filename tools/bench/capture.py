@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tools.bench.pipeline import resident_mb, write_clip
+from tools.results import keep_result
 
 CAPTURES = ("thread", "process")
 
@@ -86,7 +87,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     figures = measure(options.seconds, options.rounds)
     if options.json:
-        options.json.write_text(json.dumps({"load": load, **figures}, indent=2) + "\n")
+        keep_result(parser, options.json, json.dumps({"load": load, **figures}, indent=2).encode() + b"\n")
     print(f"{os.cpu_count()} cores, load {load:.1f} at the start; medians of {options.rounds} alternating runs")
     for capture, one in figures.items():
         print(

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 import engines
-from engines.build.export import export_onnx
 from engines.networks import Network, build_network
 from engines.networks.stepper import make_stepper
 from engines.networks.temporal import State
@@ -113,6 +112,8 @@ def sources_digest() -> str:
 
 def export(subject: Subject, path: Path) -> None:
     """Write the step graph of a subject, and its sidecar when the graph is complete."""
+    from engines.build.export import export_onnx  # needs onnx, which a machine with a GPU need not have
+
     torch.set_num_threads(1)
     network = subject.build()
     export_onnx(network, subject.size, subject.size, path, precision=subject.precision)

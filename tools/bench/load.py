@@ -34,6 +34,7 @@ from streamer.pipeline.pipeline import Pipeline
 from streamer.sources.file import FileSource
 from streamer.types import Frame
 from tools.bench.pipeline import resident_mb, write_clip
+from tools.results import keep_result
 
 
 class Camera(FileSource):
@@ -161,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures = {"load_before": round(load, 1), "slow_ms": options.slow, **measure(config, engine, cameras)}
     show(figures)
     if options.json:
-        options.json.write_text(f"{json.dumps(figures, indent=2)}\n", encoding="utf-8")
+        keep_result(parser, options.json, f"{json.dumps(figures, indent=2)}\n".encode())
 
 
 if __name__ == "__main__":

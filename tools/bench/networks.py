@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +15,12 @@ from numpy.typing import NDArray
 
 from engines import Engine, EngineError
 from engines.backends.eager import TorchEngine, for_gpu
-from engines.backends.openvino import OpenVINOEngine
 from engines.networks.stepper import make_stepper
 from tools.bench.graphs import FORMS, Subject, forms, graphs
 from tools.bench.timing import Times, in_turns, stepping
+from tools.errors import ToolError
 
-BACKENDS = {"cpu": ("openvino",), "cuda": ("eager", "compiled", "tensorrt")}  # what is measured unless told otherwise
+BACKENDS = {"cpu": ("openvino",), "cuda": ("eager", "tensorrt")}  # what is measured unless told otherwise
 PRECISIONS = {
     "openvino": ("fp32", "bf16"), "eager": ("fp32", "fp16"), "compiled": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16"),
 }  # fmt: skip
@@ -29,8 +31,9 @@ OFTEN = ("limit", "step")  # the short ones, measured twice a round
 class Plan:
     """What to measure, on one device.
 
-    graphs  the folder of exported graphs
-    tell    is told progress, and what is left out and why
+    graphs    the folder of exported graphs
+    tell      is told progress
+    budget_s  no case is begun that would not end by then if it takes as long as the longest so far
     """
 
     networks: Sequence[str]
@@ -46,13 +49,24 @@ class Plan:
     rounds: int
     graphs: Path
     tell: Callable[[str], None]
+    budget_s: float = math.inf
 
     def forms(self, network: str, frames: int) -> dict[str, Subject]:
         """The four forms of one of the networks."""
         return forms(network, self.backbone, frames, self.size, self.width)
 
 
-class Row(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True, tag="failure", tag_field="kind"):
+    """A case that was left out, and why."""
+
+    network: str
+    frames: int
+    rows: int
+    engine: str
+    why: str
+
+
+class Row(msgspec.Struct, frozen=True, tag="row", tag_field="kind"):
     """One network in one engine: medians, milliseconds for all rows together, and what they are of each other.
 
     limit, step, window, recompute   see `bench_graphs.Subject`
@@ -83,25 +97,41 @@ class Row(msgspec.Struct, frozen=True):
     engine: str
 
 
-def measure_all(plan: Plan) -> Iterator[Row]:
-    """Every network, number of frames and number of rows of the plan."""
+def measure_all(plan: Plan) -> Iterator[Row | Failure]:
+    """Every network, number of frames and number of rows of the plan, each as soon as it is measured. A case that fails
+    is a `Failure` and ends no other.
+    """
     cases = [(network, frames) for frames in plan.frames for network in plan.networks]
     if "openvino" in plan.backends and plan.device == "cpu":
         wanted = {subject for case in cases for subject in plan.forms(*case).values()}
         plan.tell(f"{len(wanted)} graphs, exported if {plan.graphs} lacks them ...")
         graphs(wanted, plan.graphs)
+    began, longest = time.monotonic(), 0.0
     for network, frames in cases:
-        reference = answers(torch_engine(plan.forms(network, frames)["step"], "cpu", "fp32"))
+        reference = None
         for rows in plan.rows:
+            started = time.monotonic()
+            if started - began + longest > plan.budget_s:
+                yield Failure(network, frames, rows, "all", f"the budget of {plan.budget_s:g} s is used up")
+                continue
             plan.tell(f"{network}, {frames} frames, {rows} rows ...")
-            yield from measure(network, frames, rows, plan, reference)
+            try:
+                if reference is None:
+                    reference = answers(torch_engine(plan.forms(network, frames)["step"], "cpu", "fp32"))
+                yield from measure(network, frames, rows, plan, reference)
+            except (EngineError, ToolError, RuntimeError) as error:  # torch has no room on a GPU: a RuntimeError
+                yield Failure(network, frames, rows, "all", " ".join(str(error).split())[:300])
+            longest = max(longest, time.monotonic() - started)
 
 
-def measure(network: str, frames: int, rows: int, plan: Plan, reference: NDArray[np.float32]) -> Iterator[Row]:
-    """All forms of a network in all engines, in turns. What cannot run here is told and left out."""
+def measure(
+    network: str, frames: int, rows: int, plan: Plan, reference: NDArray[np.float32]
+) -> Iterator[Row | Failure]:
+    """All forms of a network in all engines, in turns."""
     engines: dict[tuple[str, str], Engine] = {}  # of the step, by backend and precision
     runs: dict[tuple[str, str, str], Callable[[], None]] = {}  # by form, backend and precision
-    torch.compiler.reset()  # it gives up on a function that it has compiled for eight models
+    if "compiled" in plan.backends:
+        torch.compiler.reset()  # it gives up on a function that it has compiled for eight models
     for backend in plan.backends:
         for precision in PRECISIONS[backend]:
             if precision not in plan.precisions:
@@ -112,8 +142,8 @@ def measure(network: str, frames: int, rows: int, plan: Plan, reference: NDArray
                     for form, subject in plan.forms(network, frames).items()
                 }
                 runs |= {(form, backend, precision): stepping(engine, rows) for form, engine in opened.items()}
-            except EngineError as error:
-                plan.tell(f"{network}, {backend} {precision}, {rows} rows: left out: {error}")
+            except (EngineError, RuntimeError) as error:
+                yield Failure(network, frames, rows, f"{backend} {precision}", " ".join(str(error).split())[:300])
                 continue
             engines[backend, precision] = opened["step"]
     order = [(form, *key) for key in engines for form in FORMS for _ in range(2 if form in OFTEN else 1)]
@@ -158,6 +188,8 @@ def open_engine(subject: Subject, backend: str, precision: str, rows: int, plan:
     if backend == "openvino":
         if plan.device != "cpu":
             raise EngineError("OpenVINO is the engine of CPUs here; measure it with --device cpu")
+        from engines.backends.openvino import OpenVINOEngine
+
         path, spec = graphs([subject], plan.graphs)[subject]
         return OpenVINOEngine(path, spec, threads=plan.threads, precision=precision)
     if backend == "tensorrt":

@@ -35,12 +35,12 @@ def missing_for_rtsp() -> str | None:
     return None
 
 
-def write_rtsp_clip(path: Path, count: int = 60, height: int = 128, width: int = 160) -> None:
-    """A clip for `RtspServer`: numbered frames in H.264, one keyframe every ten, one slice per picture."""
+def write_rtsp_clip(path: Path, count: int = 60, height: int = 128, width: int = 160, keys: int = 10) -> None:
+    """A clip for `RtspServer`: numbered frames in H.264, a keyframe every `keys`, one slice per picture."""
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base = Fraction(1, 30)
-    x264 = "keyint=10:min-keyint=10:scenecut=0:repeat-headers=1:annexb=1:sliced-threads=0:slices=1"
+    x264 = f"keyint={keys}:min-keyint={keys}:scenecut=0:repeat-headers=1:annexb=1:sliced-threads=0:slices=1"
     encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": x264}
     with path.open("wb") as file:
         for number in range(count + 1):

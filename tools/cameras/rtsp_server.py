@@ -183,6 +183,7 @@ def main() -> None:
     parser.add_argument("--since", type=float, help="when picture 0 was shown, seconds UTC [default: to each at first]")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--path", default="/cam")
+    parser.add_argument("--transport", choices=["tcp", "udp"], help="RTP over this only [default: as the client likes]")
     parser.add_argument("--user")
     parser.add_argument("--password")
     options = parser.parse_args()
@@ -193,6 +194,8 @@ def main() -> None:
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(_PIPELINE)
     factory.set_shared(True)
+    if options.transport:
+        factory.set_protocols({"tcp": GstRtsp.RTSPLowerTrans.TCP, "udp": GstRtsp.RTSPLowerTrans.UDP}[options.transport])
     factory.connect("media-configure", camera.configure)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")

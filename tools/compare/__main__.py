@@ -37,6 +37,7 @@ from tools.compare.training import train
 from tools.motion.clips import warp
 from tools.motion.paths import LABELS, Planned, draw_path
 from tools.motion.textures import sprite
+from tools.results import keep_result
 from tools.train.recipe import Part, Recipe
 
 NETWORKS = ("tsn", "tsm", "tcm", "stm", "tanet", "gtdnet")
@@ -224,7 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
     budget = f"{options.clips} clips, {options.epochs} epochs, {options.seeds} seed(s)"
     print(f"{budget}; chance is {1 / len(LABELS):.0%}; {minutes:.0f} min")
     if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode([asdict(row) for row in rows]), indent=1))
+        content = msgspec.json.format(msgspec.json.encode([asdict(row) for row in rows]), indent=1)
+        keep_result(parser, options.json, content)
     return 0
 
 

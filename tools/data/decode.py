@@ -164,10 +164,12 @@ def _decode(path: Path, wanted: _Wanted) -> tuple[int, int]:
         failures += 1
 
     with _open(path) as container:
-        for number, (frame, _) in enumerate(decode(container, _stream(path, container), damaged, threading.Event())):
+        for number, (frame, packet) in enumerate(
+            decode(container, _stream(path, container), damaged, threading.Event())
+        ):
             frames = number + 1
             if number in wanted.numbers:
-                wanted.add(number, bgr(frame))
+                wanted.add(number, bgr(frame, packet))
                 if wanted.complete:
                     break
     return frames, failures

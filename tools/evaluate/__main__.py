@@ -38,6 +38,7 @@ from tools.evaluate.metrics import Counts, accuracy, class_accuracies, confusion
 from tools.evaluate.scoring import measure_drawn, score_clips
 from tools.evaluate.streaming import Scenes, measure_stream, open_recording
 from tools.motion.paths import LABELS, STILL
+from tools.results import check_result, write_result
 
 Protocol = tuple[int, Literal[1, 3, "full"], Literal["uniform", "dense"]]
 PROTOCOLS: dict[str, Protocol] = {  # clips of a video, crops of a clip, how its frames are chosen
@@ -247,10 +248,22 @@ def write_results(
     if options.json:
         classes = dict(zip(labels, class_accuracies(confusion).tolist(), strict=True))
         content = {"models": [engine.spec.version for engine in engines], **figures, "classes": classes}
-        try:
-            options.json.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
-        except OSError as error:
-            raise ToolError(f"--json {options.json}: cannot be written: {error.strerror}") from error
+        write_result("--json", options.json, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+
+
+def check_results(options: argparse.Namespace) -> None:
+    """Raise ToolError if a result would be written over something that is read, or over another result."""
+    models = options.model if isinstance(options.model, list) else [options.model]
+    videos = getattr(options, "video", None) or []
+    read = [
+        path.with_suffix(suffix)
+        for path in map(Path, filter(None, models))
+        for suffix in (".json", ".onnx", ".pt", path.suffix)
+    ]
+    read += [*videos, *(video.with_suffix(".csv") for video in videos)]
+    read += [path for path in (getattr(options, "config", None), getattr(options, "annotations", None)) if path]
+    check_result("--json", options.json, read)
+    check_result("--confusion", options.confusion, [*read, *([options.json] if options.json else [])])
 
 
 # ------------------------------------------------------------------------------------------------ the command line
@@ -332,6 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; the exit code is 2 for what a tool cannot use, else that of `streamer`'s errors."""
     options = make_parser().parse_args(arguments)
     try:
+        check_results(options)
         options.run(options)
     except (ToolError, EngineError, StreamerError) as error:
         print(f"evaluate: {str(error).splitlines()[0]}", file=sys.stderr)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tools.errors import ToolError
 from tools.evaluate.metrics import Counts, accuracy
+from tools.results import write_result
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]  # BGR
@@ -58,11 +59,10 @@ def confusion_picture(confusion: Counts, labels: Sequence[str], what: str) -> Pi
 def write_confusion(path: Path, confusion: Counts, labels: Sequence[str], what: str) -> None:
     """Write the picture; raises ToolError where it cannot be written."""
     try:
-        written = path.parent.is_dir() and cv2.imwrite(str(path), confusion_picture(confusion, labels, what))
-    except cv2.error:  # no writer for such a name
-        written = False
-    if not written:
-        raise ToolError(f"cannot write the picture {path}: give a name that ends in .png, in a folder that exists")
+        _, content = cv2.imencode(path.suffix, confusion_picture(confusion, labels, what))
+    except cv2.error as error:  # no writer for such a name
+        raise ToolError(f"cannot write the picture {path}: give a name that ends in .png") from error
+    write_result("--confusion", path, content.tobytes())
 
 
 def cell_box(row: int, column: int, labels: Sequence[str]) -> tuple[int, int, int, int]:

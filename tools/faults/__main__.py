@@ -24,6 +24,7 @@ from tools.faults.judge import Expected, Row, judge
 from tools.faults.matrix import FAULTS, Fault
 from tools.faults.scene import NUMBERS
 from tools.faults.stage import Clips, Stage
+from tools.results import keep_result
 
 JOBS, BUSY_S = 4, 2.0
 
@@ -129,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(rows) - failed - skipped} passed, {failed} failed, {skipped} skipped in {took_s:.0f} s;", end=" ")
     print(f"load {os.getloadavg()[0]:.1f} at the end")
     if options.json:
-        options.json.write_text(json.dumps([as_json(row) for row in rows], indent=1) + "\n")
+        keep_result(parser, options.json, json.dumps([as_json(row) for row in rows], indent=1).encode() + b"\n")
     return 1 if failed else 0
 
 

@@ -31,14 +31,13 @@ SETTLE_S = 0.5
 _MAX_GAP_S = 0.6
 _BUFFER = 256  # frames: no burst is too long; with no limit of age, a busy machine drops none
 _HANGING = """
-import pathlib, threading
-import av
-opened = av.open
+import pathlib, socket, threading
+connect = socket.create_connection
 def hang(*arguments, **options):
     if pathlib.Path({flag!r}).exists():
         threading.Event().wait()
-    return opened(*arguments, **options)
-av.open = hang
+    return connect(*arguments, **options)
+socket.create_connection = hang
 """
 
 

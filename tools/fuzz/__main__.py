@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from tools.fuzz.hunt import hunt, keep, report
+from tools.results import keep_result
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     seen = hunt(options.seed, options.seconds, None if options.only is None else [options.only], options.jobs)
     figures = report(options.seed, time.monotonic() - started, seen)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        keep_result(parser, options.json, json.dumps(figures, indent=2).encode() + b"\n")
     if options.keep:
         keep(options.keep, options.seed, seen)
     for medium, outcomes in sorted(figures["media"].items()):

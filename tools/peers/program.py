@@ -48,15 +48,24 @@ def free_port() -> int:
 
 
 class Program:
-    """`streamer run` with these sources; its log goes to `folder`. capture: as in the configuration."""
+    """`streamer run` with these sources; its log goes to `folder`. capture: as in the configuration. page: serve it."""
 
-    def __init__(self, folder: Path, model: str, sources: Sequence[dict[str, Any]], capture: str = "thread") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: str,
+        sources: Sequence[dict[str, Any]],
+        capture: str = "thread",
+        page: bool = False,
+    ) -> None:
         self.labels, self.control = f"tcp://127.0.0.1:{free_port()}", f"ipc://{folder}/control"
         self.web = f"127.0.0.1:{free_port()}"
+        self.page = f"127.0.0.1:{free_port()}" if page else None
         self.sources = sources
         self.log = folder / "log.jsonl"
         config = folder / "soak.yaml"
-        settings = {"model": model, "control": self.control, "metrics": self.web, "sources": list(sources)}
+        settings: dict[str, Any] = {"model": model, "control": self.control, "metrics": self.web}
+        settings |= {"sources": list(sources), "view": {"address": self.page}}
         config.write_text(yaml.safe_dump(settings | {"publish": {"address": self.labels}, "capture": capture}))
         self._command = [
             *DIES_WITH_US,

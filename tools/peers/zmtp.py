@@ -34,11 +34,15 @@ def join(address: str, kind: bytes) -> socket.socket:
     """A connection with a socket of this kind, such as b"SUB", behind it: its handshake is done."""
     peer = connect(address)
     ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind
-    peer.sendall(GREETING + _head(len(ready), _COMMAND) + ready)
     said = b""
-    while b"READY" not in said:
-        got = peer.recv(4096)
-        if not got:
-            raise ConnectionError(f"{address} closed the connection at the handshake")
-        said += got
+    try:
+        peer.sendall(GREETING + _head(len(ready), _COMMAND) + ready)
+        while b"READY" not in said:
+            got = peer.recv(4096)
+            if not got:
+                raise ConnectionError(f"{address} closed the connection at the handshake")
+            said += got
+    except BaseException:
+        peer.close()
+        raise
     return peer

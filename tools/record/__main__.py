@@ -31,6 +31,7 @@ from typing import NoReturn
 import av
 import av.error
 from av.video.stream import VideoStream
+from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -308,7 +309,10 @@ def _check(source: Source, reader: Reader) -> None:
 
 def open_for_recording(uri: str) -> Source:
     """The source; one that ends is read as fast as it goes. SourceError if there is none such."""
-    source = open_source(SourceConfig(uri=uri))
+    try:
+        source = open_source(SourceConfig(uri=uri))
+    except ValidationError as error:
+        raise SourceError(f"--source: {error.errors()[0]['msg'].lower()}") from None
     return source if source.live else open_source(SourceConfig(uri=uri, pace="fast"))
 
 

@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from tools.results import keep_result
 from tools.soak.soak import Report, soak
 
 
@@ -50,7 +51,7 @@ def main() -> int:
     report = soak(options.minutes, options.seed, options.model, options.capture, lambda line: print(line, flush=True))
     print("\n".join(lines(report)))
     if options.json:
-        options.json.write_text(json.dumps(asdict(report), indent=2))
+        keep_result(parser, options.json, json.dumps(asdict(report), indent=2).encode())
     return 1 if report.problems else 0
 
 

@@ -1,82 +1,126 @@
-"""cuda-bindings' runtime over host memory: work is queued on a stream, and done when somebody waits for it."""
+"""The NVIDIA driver's library over host memory: work is queued on a stream, and done when somebody waits for it."""
 
-# ruff: noqa: N802, N815 - the names are NVIDIA's
+# ruff: noqa: N802 - the names are NVIDIA's
 
 from __future__ import annotations
 
 import ctypes
 import enum
-import types
+import threading
 from collections.abc import Callable
 from typing import Any
 
 Work = Callable[[], object]
+ATTRIBUTES = {75: 8, 76: 7}  # the compute capability, 8.7
 
 
-class Status(enum.Enum):
+class Status(enum.IntEnum):
     """The outcomes that the tests need."""
 
-    cudaSuccess = 0
-    cudaErrorMemoryAllocation = 2
-    cudaErrorInsufficientDriver = 35
-    cudaErrorNoDevice = 100
-    cudaErrorStreamCaptureUnsupported = 900
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_OUT_OF_MEMORY = 2
+    CUDA_ERROR_NO_DEVICE = 100
+    CUDA_ERROR_INVALID_CONTEXT = 201
+    CUDA_ERROR_SYSTEM_DRIVER_MISMATCH = 803
+    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
 
 
-class MemcpyKind(enum.Enum):
-    """Which way a copy goes."""
+class FakeDriver:
+    """One GPU. `fails` has the status that a function is to return; `memory` is what is allocated, by address.
 
-    cudaMemcpyHostToDevice = 1
-    cudaMemcpyDeviceToHost = 2
-
-
-class FakeRuntime:
-    """One GPU. `fails` has the status that a function is to return; `memory` is what is allocated, by address."""
-
-    cudaStreamNonBlocking = 1
-    cudaMemcpyKind = MemcpyKind
-    cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeRelaxed=2)
+    Like the real one it takes addresses in 64 bits only, and works only in a thread whose context is set.
+    """
 
     def __init__(self) -> None:
         self.fails: dict[str, Status] = {}
+        self.lacks: set[str] = set()
         self.devices = 1
+        self.version = 12060
         self.name = b"NVIDIA Fake"
+        self.free, self.total = 6 << 30, 8 << 30
         self.memory: dict[int, Any] = {}
         self.queues: dict[int, list[Work]] = {}
         self.captures: dict[int, list[Work]] = {}
+        self.captured: dict[int, list[Work]] = {}  # graphs that nobody has destroyed
         self.graphs: dict[int, list[Work]] = {}
         self.handles = 0
         self.launches = 0
+        self.mixed_up = False  # every graph does what the first one does
+        self.retained = 0
+        self.thread = threading.local()
 
     def __getattribute__(self, name: str) -> Any:
-        if name.startswith("cuda") and name in object.__getattribute__(self, "fails"):
-            return lambda *_: (self.fails[name], None)
+        if name.startswith("cu") and name[2:3].isupper():
+            if name in object.__getattribute__(self, "lacks"):
+                raise AttributeError(name)
+            if name in self.fails:
+                return lambda *_: int(self.fails[name])
         return object.__getattribute__(self, name)
 
     def handle(self) -> int:
         self.handles += 1
         return self.handles
 
-    def queue(self, stream: int, work: Work) -> tuple[Status]:
+    def queue(self, stream: int, work: Work) -> int:
         """Queue on a stream, or into the graph that is captured from it."""
+        if not getattr(self.thread, "context", 0):
+            return Status.CUDA_ERROR_INVALID_CONTEXT
         self.captures.get(stream, self.queues[stream]).append(work)
-        return (Status.cudaSuccess,)
+        return 0
 
-    def cudaGetDeviceCount(self) -> tuple[Status, int]:
-        return Status.cudaSuccess, self.devices
+    def cuInit(self, flags: ctypes.c_uint) -> int:
+        assert flags.value == 0
+        return 0
 
-    def cudaGetDeviceProperties(self, device: int) -> tuple[Status, Any]:
-        assert device == 0
-        return Status.cudaSuccess, types.SimpleNamespace(name=self.name, major=8, minor=7)
+    def cuGetErrorName(self, status: ctypes.c_int, name: Any) -> int:
+        if status.value not in set(Status):
+            return 1
+        name._obj.value = Status(status.value).name.encode()
+        return 0
 
-    def cudaDriverGetVersion(self) -> tuple[Status, int]:
-        return Status.cudaSuccess, 12060
+    def cuDriverGetVersion(self, version: Any) -> int:
+        version._obj.value = self.version
+        return 0
 
-    def cudaMalloc(self, nbytes: int) -> tuple[Status, int]:
-        return Status.cudaSuccess, self.allocate(nbytes)
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = self.devices
+        return 0
 
-    def cudaHostAlloc(self, nbytes: int, flags: int) -> tuple[Status, int]:
-        return Status.cudaSuccess, self.allocate(nbytes)
+    def cuDeviceGet(self, device: Any, number: ctypes.c_int) -> int:
+        device._obj.value = number.value
+        return 0
+
+    def cuDeviceGetName(self, name: Any, length: ctypes.c_int, device: ctypes.c_int) -> int:
+        assert (length.value, device.value) == (256, 0)
+        name._obj.value = self.name
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: ctypes.c_int, device: ctypes.c_int) -> int:
+        value._obj.value = ATTRIBUTES[attribute.value]
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context: Any, device: ctypes.c_int) -> int:
+        self.retained += 1
+        context._obj.value = 0xC0
+        return 0
+
+    def cuCtxSetCurrent(self, context: ctypes.c_void_p) -> int:
+        assert context.value == 0xC0
+        self.thread.context = context.value
+        return 0
+
+    def cuMemGetInfo_v2(self, free: Any, total: Any) -> int:
+        free._obj.value, total._obj.value = self.free, self.total
+        return 0
+
+    def cuMemAlloc_v2(self, pointer: Any, nbytes: ctypes.c_size_t) -> int:
+        pointer._obj.value = self.allocate(nbytes.value)
+        return 0
+
+    def cuMemHostAlloc(self, pointer: Any, nbytes: ctypes.c_size_t, flags: ctypes.c_uint) -> int:
+        assert flags.value == 0
+        pointer._obj.value = self.allocate(nbytes.value)
+        return 0
 
     def allocate(self, nbytes: int) -> int:
         """The address of memory that is not zero."""
@@ -84,55 +128,66 @@ class FakeRuntime:
         self.memory[ctypes.addressof(block)] = block
         return ctypes.addressof(block)
 
-    def cudaFree(self, pointer: int) -> tuple[Status]:
-        del self.memory[pointer]
-        return (Status.cudaSuccess,)
+    def cuMemFree_v2(self, pointer: Any) -> int:
+        del self.memory[pointer.value]
+        return 0
 
-    cudaFreeHost = cudaFree
+    def cuMemFreeHost(self, pointer: Any) -> int:
+        return self.cuMemFree_v2(pointer)
 
-    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Status, int]:
-        stream = self.handle()
-        self.queues[stream] = []
-        return Status.cudaSuccess, stream
+    def cuStreamCreate(self, stream: Any, flags: ctypes.c_uint) -> int:
+        assert flags.value == 1
+        stream._obj.value = self.handle()
+        self.queues[stream._obj.value] = []
+        return 0
 
-    def cudaStreamDestroy(self, stream: int) -> tuple[Status]:
-        del self.queues[stream]
-        return (Status.cudaSuccess,)
+    def cuStreamDestroy_v2(self, stream: ctypes.c_void_p) -> int:
+        assert stream.value
+        del self.queues[stream.value]
+        return 0
 
-    def cudaMemcpyAsync(self, target: int, source: int, nbytes: int, kind: MemcpyKind, stream: int) -> tuple[Status]:
-        assert (target if kind is MemcpyKind.cudaMemcpyHostToDevice else source) in self.memory
-        return self.queue(stream, lambda: ctypes.memmove(target, source, nbytes))
+    def cuMemcpyHtoDAsync_v2(self, target: Any, source: Any, nbytes: Any, stream: Any) -> int:
+        assert target.value in self.memory
+        return self.queue(stream.value, lambda: ctypes.memmove(target.value, source.value, nbytes.value))
 
-    def cudaMemsetAsync(self, pointer: int, value: int, nbytes: int, stream: int) -> tuple[Status]:
-        return self.queue(stream, lambda: ctypes.memset(pointer, value, nbytes))
+    def cuMemcpyDtoHAsync_v2(self, target: Any, source: Any, nbytes: Any, stream: Any) -> int:
+        assert source.value in self.memory
+        return self.queue(stream.value, lambda: ctypes.memmove(target.value, source.value, nbytes.value))
 
-    def cudaStreamSynchronize(self, stream: int) -> tuple[Status]:
-        assert stream not in self.captures, "a stream that is captured cannot be waited for"
-        work, self.queues[stream] = self.queues[stream], []
+    def cuMemsetD8Async(self, pointer: Any, value: ctypes.c_ubyte, nbytes: Any, stream: Any) -> int:
+        return self.queue(stream.value, lambda: ctypes.memset(pointer.value, value.value, nbytes.value))
+
+    def cuStreamSynchronize(self, stream: Any) -> int:
+        assert stream.value not in self.captures, "a stream that is captured cannot be waited for"
+        work, self.queues[stream.value] = self.queues[stream.value], []
         for piece in work:
             piece()
-        return (Status.cudaSuccess,)
+        return 0
 
-    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Status]:
-        self.captures[stream] = []
-        return (Status.cudaSuccess,)
+    def cuStreamBeginCapture_v2(self, stream: Any, mode: ctypes.c_int) -> int:
+        assert mode.value == 2
+        self.captures[stream.value] = []
+        return 0
 
-    def cudaStreamEndCapture(self, stream: int) -> tuple[Status, list[Work]]:
-        return Status.cudaSuccess, self.captures.pop(stream)
+    def cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
+        graph._obj.value = self.handle()
+        self.captured[graph._obj.value] = self.captures.pop(stream.value)
+        return 0
 
-    def cudaGraphInstantiate(self, graph: list[Work], flags: int) -> tuple[Status, int]:
-        executable = self.handle()
-        self.graphs[executable] = graph
-        return Status.cudaSuccess, executable
+    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: ctypes.c_ulonglong) -> int:
+        executable._obj.value = self.handle()
+        self.graphs[executable._obj.value] = self.captured[graph.value]
+        return 0
 
-    def cudaGraphDestroy(self, graph: list[Work]) -> tuple[Status]:
-        return (Status.cudaSuccess,)
+    def cuGraphDestroy(self, graph: Any) -> int:
+        del self.captured[graph.value]
+        return 0
 
-    def cudaGraphExecDestroy(self, executable: int) -> tuple[Status]:
-        del self.graphs[executable]
-        return (Status.cudaSuccess,)
+    def cuGraphExecDestroy(self, executable: Any) -> int:
+        del self.graphs[executable.value]
+        return 0
 
-    def cudaGraphLaunch(self, executable: int, stream: int) -> tuple[Status]:
+    def cuGraphLaunch(self, executable: Any, stream: Any) -> int:
         self.launches += 1
-        self.queues[stream].extend(self.graphs[executable])
-        return (Status.cudaSuccess,)
+        self.queues[stream.value].extend(self.graphs[min(self.graphs) if self.mixed_up else executable.value])
+        return 0

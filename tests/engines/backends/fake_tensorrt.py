@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from engines import EngineSpec
 from engines.spec import STATE_OUT
 
-from .fake_cuda import FakeRuntime
+from .fake_cuda import FakeDriver
 
 Arrays = dict[str, NDArray[Any]]
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "BOOL": np.bool_}
@@ -57,7 +57,7 @@ class FakeTensorRT(types.ModuleType):
     fails         of parse, build, load, context, address, run: what comes back as None or False
     """
 
-    def __init__(self, version: str, cuda: FakeRuntime, compute: Callable[[Arrays], Arrays]) -> None:
+    def __init__(self, version: str, cuda: FakeDriver, compute: Callable[[Arrays], Arrays]) -> None:
         super().__init__("tensorrt")
         self.__version__ = version
         self.cuda, self.compute = cuda, compute
@@ -68,6 +68,7 @@ class FakeTensorRT(types.ModuleType):
         self.runs = 0
         self.ILogger = type("ILogger", (), {"Severity": Severity})
         self.DataType = DataType
+        self.MemoryPoolType = members("MemoryPoolType", "WORKSPACE")
         old = version.startswith("8.")
         self.NetworkDefinitionCreationFlag = members("Creation", "EXPLICIT_BATCH" if old else "STRONGLY_TYPED")
         self.BuilderFlag = members("BuilderFlag", "TF32", *(["FP16", "OBEY_PRECISION_CONSTRAINTS"] if old else []))
@@ -168,6 +169,11 @@ class FakeConfig:
         self.sources = 0
         self.previews: set[str] = set()
         self.timings: Any = None
+        self.workspace: int | None = None
+
+    def set_memory_pool_limit(self, pool: Any, nbytes: int) -> None:
+        assert pool.name == "WORKSPACE"
+        self.workspace = nbytes
 
     def set_flag(self, flag: Any) -> None:
         self.flags.add(flag.name)
@@ -263,15 +269,20 @@ class FakeContext:
     def __init__(self, plan: FakePlan) -> None:
         self.plan = plan
         self.addresses: dict[str, int] = {}
+        self.captured = False
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         assert address in self.plan.trt.cuda.memory
+        assert not self.captured, "the addresses of a context that was captured must not change"
         self.addresses[name] = address
         return self.plan.trt.fails != "address"
 
     def execute_async_v3(self, stream: int) -> bool:
         """Queue the step on the addresses of now; reads and writes must not share one."""
         plan, addresses = self.plan, dict(self.addresses)
+        if stream in plan.trt.cuda.captures:
+            assert not self.captured, "a context is captured into one graph at most"
+            self.captured = True
         assert addresses.keys() == plan.tensors.keys()
         assert len(set(addresses.values())) == len(addresses), "two tensors at one address"
         if plan.trt.fails == "run":

@@ -6,8 +6,9 @@ there at the recording, with whatever is in them by then, and writes to the same
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from engines import EngineError, probabilities
-from engines.backends.eager import Step, TorchEngine, for_gpu
+from engines.backends.eager import CudaGraphs, Step, TorchEngine, for_gpu
 from engines.networks import Network, build_network
 from engines.networks.stepper import Stepper, make_stepper
 from engines.spec import EngineSpec, TensorSpec
@@ -64,16 +65,17 @@ def networks() -> dict[str, Network]:
     return made
 
 
-def make_engine(network: Network, graphs: Recorded | None = None, precision: str = "fp32") -> TorchEngine:
-    stepper = make_stepper(copy.deepcopy(network), 48, 64)
+def make_engine(network: Network, graphs: Recorded | None = None, precision: str = "fp32", hop: int = 1) -> TorchEngine:
+    stepper = make_stepper(copy.deepcopy(network), 48, 64, hop)
     states = zip(stepper.state_names, stepper.initial_state(1), strict=True)
     spec = EngineSpec(
         name="small", labels=LABELS, height=48, width=64, rate_hz=10.0, frames=8, fit="stretch", network="tcm",
-        mode="stream" if network.causal else "window", backbone="resnet18", channel_width=0.25, files={},
+        mode="stream" if network.causal else "window", backbone="resnet18", channel_width=0.25, files={}, hop=hop,
         states=tuple(TensorSpec(name, tuple(value.shape[1:]), "float32") for name, value in states),
     )  # fmt: skip
     engine = TorchEngine(stepper, spec, "cpu", precision)
-    engine.graphs = (lambda: graphs) if graphs else None
+    if graphs:
+        engine.recorder, engine.graphs = (lambda: graphs), hop == 1
     return engine
 
 
@@ -147,6 +149,64 @@ def test_a_step_that_cannot_be_recorded_is_run_plainly_and_that_is_told(
     assert engine.device == plain.device + ", without CUDA graphs"
     assert "are slow: operation not permitted when stream is capturing" in caplog.messages[0]
     assert "stack" not in caplog.text
+
+
+def test_memory_that_cannot_be_pinned_is_used_as_it_is(networks: dict[str, Network]) -> None:
+    class Unpinned(Recorded):
+        def pin(self, tensor: Tensor) -> Tensor:
+            raise RuntimeError("out of memory")
+
+    engine = make_engine(networks["stream"], graphs := Unpinned())
+    state = engine.new_state(1)
+    engine.step(moving_frames(1, 1)[0], np.ones(1, np.bool_), np.zeros(1, np.bool_), state)
+    assert graphs.replays == [0]
+    assert "without" not in engine.device
+
+
+def test_a_step_that_sometimes_does_nothing_is_not_recorded(networks: dict[str, Network]) -> None:
+    engine = make_engine(networks["window"], graphs := Recorded(), hop=3)
+    state = engine.new_state(1)
+    for frame in moving_frames(10, 1):
+        _, ready = engine.step(frame, np.ones(1, np.bool_), np.zeros(1, np.bool_), state)
+    assert graphs.recordings == 0
+    assert ready.tolist() == [False]
+
+
+def test_the_first_bank_lies_in_memory_as_a_step_leaves_its_states(networks: dict[str, Network]) -> None:
+    engine = make_engine(for_gpu(networks["stream"]), Recorded())
+    state = engine.new_state(2)
+    (_, there), (_, back) = state.ways
+    assert [value.stride() for value in there[1:]] == [value.stride() for value in back[1:]]
+    assert [value.stride() for value in state.tensors] == [value.stride() for value in there[1:]]
+
+
+def test_a_recording_that_fails_leaves_the_thread_on_its_own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    class FakeStream:
+        def wait_stream(self, other: object) -> None: ...
+
+    current = [FakeStream()]
+    own = current[0]
+
+    @contextlib.contextmanager
+    def on(stream: FakeStream) -> Iterator[None]:
+        before, current[0] = current[0], stream
+        yield
+        current[0] = before
+
+    @contextlib.contextmanager
+    def graph(_graph: object, _pool: object, stream: FakeStream, **_options: object) -> Iterator[None]:
+        current[0] = stream
+        yield
+        raise RuntimeError("the capture was invalidated")
+
+    for name, stand_in in {
+        "Stream": FakeStream, "graph_pool_handle": tuple, "current_stream": lambda: current[0], "stream": on,
+        "CUDAGraph": object, "graph": graph, "set_stream": lambda stream: current.__setitem__(0, stream),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    with pytest.raises(RuntimeError, match="invalidated"):
+        CudaGraphs().record(lambda: (torch.zeros(1),), into=())
+    assert current == [own]
 
 
 def test_half_precision_stays_close_and_its_states_fit_float32_engines(networks: dict[str, Network]) -> None:

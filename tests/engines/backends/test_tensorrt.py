@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 from pathlib import Path
 
 import msgspec
@@ -12,12 +13,13 @@ import openvino as ov
 import pytest
 
 from engines import EngineError, find_models, load_engine
+from engines.backends.cuda import Device, Stream
 from engines.backends.openvino import core
 from engines.backends.tensorrt import TensorRTEngine, build_engine, cache_key, machine_facts
 from engines.spec import FLOAT32_NODE, read_spec, sha256
 
 from ..toy_engine import build, flags, grey, install, toy, write_graph
-from .fake_cuda import FakeRuntime, Status
+from .fake_cuda import FakeDriver, Status
 from .fake_tensorrt import Arrays, FakeTensorRT, step_tensors
 
 YES, NO = flags(True, True), flags(False, False)
@@ -25,7 +27,7 @@ VERSIONS = ("8.6.1", "10.3.0", "11.0.0")
 
 
 def test_the_banks_alternate_over_two_captured_graphs_and_rows_are_their_own(
-    trt: FakeTensorRT, cuda: FakeRuntime, tmp_path: Path
+    trt: FakeTensorRT, cuda: FakeDriver, tmp_path: Path
 ) -> None:
     engine = TensorRTEngine(*build(tmp_path))
     state = engine.new_state(2)
@@ -90,7 +92,7 @@ def test_fewer_streams_than_the_engine_has_rows_run_and_more_are_refused(trt: Fa
 
 
 def test_memory_is_given_back_with_the_state_and_lives_as_long_as_an_answer(
-    trt: FakeTensorRT, cuda: FakeRuntime, tmp_path: Path
+    trt: FakeTensorRT, cuda: FakeDriver, tmp_path: Path
 ) -> None:
     engine = TensorRTEngine(*build(tmp_path))
     state = engine.new_state(2)
@@ -104,11 +106,11 @@ def test_memory_is_given_back_with_the_state_and_lives_as_long_as_an_answer(
     assert (cuda.memory, cuda.graphs, cuda.queues) == ({}, {}, {})
 
 
-@pytest.mark.parametrize("what", ["cudaStreamBeginCapture", "cudaGraphInstantiate"])
+@pytest.mark.parametrize("what", ["cuStreamBeginCapture_v2", "cuGraphInstantiateWithFlags"])
 def test_without_a_capture_every_step_is_queued_and_it_is_said_once(
-    what: str, trt: FakeTensorRT, cuda: FakeRuntime, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    what: str, trt: FakeTensorRT, cuda: FakeDriver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cuda.fails[what] = Status.cudaErrorStreamCaptureUnsupported
+    cuda.fails[what] = Status.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
     engine = TensorRTEngine(*build(tmp_path))
     state, _ = engine.new_state(2), engine.new_state(2)
     for _ in range(3):
@@ -118,8 +120,70 @@ def test_without_a_capture_every_step_is_queued_and_it_is_said_once(
     assert engine.device.endswith("2 rows, without CUDA graphs")
     assert [record.getMessage() for record in caplog.records if "without CUDA graphs" in record.getMessage()] == [
         f"{engine.path}: runs without CUDA graphs, somewhat slower: {what} failed: CUDA says "
-        "cudaErrorStreamCaptureUnsupported; if it happens again, look at `dmesg` and update the NVIDIA driver"
+        "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED; if it happens again, look at `dmesg` and update the NVIDIA driver"
     ]
+
+
+def test_whatever_fails_in_a_capture_ends_the_capture(cuda: FakeDriver) -> None:
+    stream = Stream(Device())
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stream.capture(interrupted)
+    assert not cuda.captures
+    stream.wait()
+
+
+def test_a_run_without_graphs_can_be_asked_for(trt: FakeTensorRT, cuda: FakeDriver, tmp_path: Path) -> None:
+    path, spec = build(tmp_path)
+    engine = TensorRTEngine(path, spec, graphs=False)
+    state = engine.new_state(2)
+    assert engine.step(grey(1, 2), YES, NO, state)[0].tolist() == [[1, 2, 1], [2, 4, 1]]
+    assert (cuda.launches, cuda.graphs) == (0, {})
+    assert engine.device.endswith("without CUDA graphs")
+
+
+def test_graphs_that_the_sidecar_forbids_are_not_captured(trt: FakeTensorRT, cuda: FakeDriver, tmp_path: Path) -> None:
+    path, spec = build(tmp_path)
+    assert spec.engine is not None
+    spec = msgspec.structs.replace(spec, engine=msgspec.structs.replace(spec.engine, graphs=False))
+    state = TensorRTEngine(path, spec).new_state(2)
+    assert (len(state.ways), cuda.graphs) == (2, {})
+
+
+def test_closing_gives_back_what_living_states_hold_and_may_be_repeated(
+    trt: FakeTensorRT, cuda: FakeDriver, tmp_path: Path
+) -> None:
+    engine = TensorRTEngine(*build(tmp_path))
+    state = engine.new_state(2)
+    engine.step(grey(1, 2), YES, NO, state)
+    engine.close()
+    engine.close()
+    assert len(cuda.memory) == 5  # what lies on the host, in arrays that somebody may still read
+    assert (cuda.graphs, cuda.queues) == ({}, {})
+    with pytest.raises(EngineError, match="the engine was closed; no state of it can step"):
+        engine.step(grey(1, 2), YES, NO, state)
+    del state
+    gc.collect()
+    assert cuda.memory == {}
+
+
+def test_a_thread_that_steps_has_the_context_of_the_gpu(trt: FakeTensorRT, cuda: FakeDriver, tmp_path: Path) -> None:
+    engine = TensorRTEngine(*build(tmp_path))
+    state = engine.new_state(2)
+    answers: list[object] = []
+    thread = threading.Thread(target=lambda: answers.append(engine.step(grey(1, 2), YES, NO, state)[0].tolist()))
+    thread.start()
+    thread.join()
+    assert answers == [[[1, 2, 1], [2, 4, 1]]]
+    assert cuda.retained == 1
+
+
+def test_a_build_may_take_half_of_the_memory_that_is_free(trt: FakeTensorRT, tmp_path: Path) -> None:
+    build(tmp_path)
+    assert trt.config.workspace == 3 << 30
 
 
 def test_the_default_model_through_the_engines_run_path_equals_openvino(trt: FakeTensorRT, tmp_path: Path) -> None:
@@ -149,7 +213,7 @@ def test_the_default_model_through_the_engines_run_path_equals_openvino(trt: Fak
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_engine_is_built_and_run_by_every_version(
-    version: str, cuda: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: str, cuda: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = install(monkeypatch, cuda, version)
     told: list[str] = []
@@ -171,13 +235,13 @@ def test_an_engine_is_built_and_run_by_every_version(
     assert told[0] == f"TensorRT {version} builds toy.fp16.onnx for NVIDIA Fake, fp16, 2 rows"
     assert msgspec.to_builtins(spec.engine) == {
         "tensorrt": version, "gpu": "NVIDIA Fake", "compute_capability": "8.7", "driver": "12.6",
-        "precision": "fp16", "rows": 2,
+        "precision": "fp16", "rows": 2, "graphs": True,
     }  # fmt: skip
     assert TensorRTEngine(path, spec).device == f"TensorRT {version}, NVIDIA Fake, fp16, 2 rows"
 
 
 def test_a_float32_graph_is_built_without_float16_in_8_6(
-    cuda: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cuda: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = install(monkeypatch, cuda, "8.6.1")
     build(tmp_path, precision="fp32")
@@ -199,7 +263,7 @@ def test_timings_are_kept_beside_the_engine_and_a_broken_file_is_forgotten(trt: 
     ]
 
 
-def test_every_fact_makes_another_key(trt: FakeTensorRT, cuda: FakeRuntime, tmp_path: Path) -> None:
+def test_every_fact_makes_another_key(trt: FakeTensorRT, cuda: FakeDriver, tmp_path: Path) -> None:
     graph = write_graph(tmp_path)
     facts = machine_facts(rows=2, precision="fp16")
     changes = {

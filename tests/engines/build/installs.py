@@ -6,7 +6,6 @@ import importlib.util
 import json
 import shutil
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from engines.backends.openvino import core
 from engines.build.install import Installed, build_for_here
 from engines.spec import read_spec, sha256, write_spec
 
-from ..backends.fake_cuda import FakeRuntime
+from ..backends.fake_cuda import FakeDriver
 from ..backends.fake_tensorrt import Arrays, FakeTensorRT, step_tensors
 
 STEPS = 12
@@ -63,13 +62,11 @@ class Gpu:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.error, self.compiled = 0.0, {}  # type: ignore[var-annotated]
         self.graph = engines.loading.WEIGHTS / "default.onnx"
-        cuda, bindings, package = FakeRuntime(), types.ModuleType("cuda.bindings"), types.ModuleType("cuda")
-        bindings.runtime = cuda  # type: ignore[attr-defined]
-        self.tensorrt = FakeTensorRT("10.3.0", cuda, self.compute)
-        self.cuda = cuda
-        for name, module in {"cuda": package, "cuda.bindings": bindings, "tensorrt": self.tensorrt}.items():
-            module.__spec__ = importlib.util.spec_from_loader(name, None)
-            monkeypatch.setitem(sys.modules, name, module)
+        self.cuda = FakeDriver()
+        monkeypatch.setattr("engines.backends.cuda.load_driver", lambda: self.cuda)
+        self.tensorrt = FakeTensorRT("10.3.0", self.cuda, self.compute)
+        self.tensorrt.__spec__ = importlib.util.spec_from_loader("tensorrt", None)
+        monkeypatch.setitem(sys.modules, "tensorrt", self.tensorrt)
         monkeypatch.setattr(engines.loading, "no_gpu", lambda: None)
 
     def compute(self, inputs: Arrays) -> Arrays:

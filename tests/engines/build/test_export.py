@@ -14,7 +14,8 @@ from onnx.reference import ReferenceEvaluator
 from engines import EngineError, EngineSpec, TensorSpec, find_models, probabilities
 from engines.backends.openvino import core
 from engines.backends.tensorrt_build import serialize
-from engines.build.export import OPSET, export_onnx, graphs, lower_opset
+from engines.build.constants import fold_constants, graphs
+from engines.build.export import OPSET, export_onnx, lower_opset
 from engines.networks import build_network, resnet
 from engines.networks.stepper import make_stepper
 from engines.spec import FLOAT32_NODE, STATE_OUT, Precision, read_spec
@@ -43,7 +44,7 @@ class Exported:
         with torch.no_grad():
             net.fc.weight.mul_(2 / net.frame_logits(torch.randn(1, 4, 3, SIZE, SIZE)).std())
         hop = 2 if mode == "window" and network == "tcm" else 1
-        self.network = network
+        self.network, self.trained = network, net
         self.path = folder / f"{network}.fp16.onnx"
         export_onnx(net, SIZE, SIZE, self.path, hop, precision="fp16", rows=ROWS)
         self.model = onnx.load(self.path)
@@ -87,6 +88,57 @@ def test_tensorrt_builds_the_shipped_model_for_any_number_of_rows(
     plan = serialize(trt, graph, read_spec(default), rows=rows, precision=precision, progress=print, timings=timings)
     assert len(plan) > 100_000
     assert timings.read_bytes() not in {b"", b"from another version"}
+
+
+def not_folded(model: onnx.ModelProto) -> list[str]:
+    """The nodes that compute from constants alone."""
+    everything = list(graphs(model.graph))
+    known = {tensor.name for graph in everything for tensor in graph.initializer}
+    return [node.name for graph in everything for node in graph.node if known.issuperset(node.input)]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_what_is_computed_from_constants_is_a_constant_in_every_network(
+    precision: Precision, exported: Exported, tmp_path: Path
+) -> None:
+    """TensorRT 8.6 and 10 take a sliced weight for one that changes, and 8.6 fills no empty shape in float16."""
+    model = exported.model
+    if precision == "fp32":
+        export_onnx(exported.trained, SIZE, SIZE, tmp_path / "it.onnx", exported.spec.hop, rows=ROWS)
+        model = onnx.load(tmp_path / "it.onnx")
+    everything = list(graphs(model.graph))
+    constants = {tensor.name for graph in everything for tensor in graph.initializer}
+    nodes = [node for graph in everything for node in graph.node]
+    assert all(constants.issuperset(node.input[1:]) for node in nodes if node.op_type == "Conv")
+    assert not_folded(model) == []
+    assert "ConstantOfShape" not in {node.op_type for node in nodes}
+
+
+def test_a_graph_of_free_rows_has_its_constants_too(model_folder: Path) -> None:
+    for name in ("small.onnx", "window.onnx"):
+        assert not_folded(onnx.load(model_folder / name)) == []
+    default = find_models()["default"]
+    for shipped in (default.with_suffix(".onnx"), default.with_suffix(".fp16.onnx")):
+        assert not_folded(onnx.load(shipped)) == []
+
+
+def test_folding_changes_no_answer_and_leaves_what_would_grow() -> None:
+    nodes = [
+        helper.make_node("Slice", ["w", "zero", "two", "zero"], ["part"]),
+        helper.make_node("Add", ["x", "part"], ["y0"]),
+        helper.make_node("Expand", ["part", "large"], ["grown"]),
+        helper.make_node("ReduceSum", ["grown"], ["y1"], keepdims=0),
+    ]
+    model = opset_18(nodes, {"w": [1, 2, 3], "zero": [0], "two": [2], "large": [30_000, 2]}, [2, 2], [])
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.INT64
+    x = np.arange(4).reshape(2, 2)
+    expected = ReferenceEvaluator(model).run(None, {"x": x})
+    assert fold_constants(model) == 1
+    assert [node.op_type for node in model.graph.node] == ["Add", "Expand", "ReduceSum"]
+    assert {tensor.name for tensor in model.graph.initializer} == {"part", "large"}
+    for found, wanted in zip(ReferenceEvaluator(model).run(None, {"x": x}), expected, strict=True):
+        assert np.array_equal(found, wanted)
 
 
 def test_a_float16_graph_stays_in_opset_17_and_answers_as_the_float32_network(exported: Exported) -> None:

@@ -63,6 +63,19 @@ def test_what_an_engine_is_built_from_is_hashed_once(model: Path, gpu: Gpu, monk
     assert hashed.count("mine.fp16.onnx") == 1
 
 
+def test_graphs_that_answer_otherwise_are_told_apart_from_a_precision_and_left_out(model: Path, gpu: Gpu) -> None:
+    gpu.cuda.mixed_up = True
+    told: list[str] = []
+    done = build(model, "tensorrt", told)
+    assert any("replayed as CUDA graphs its steps answer otherwise" in line for line in told)
+    assert done.certificates[0].fault is None
+    gpu.cuda.launches = 0
+    engine = load_engine(model, "tensorrt")
+    engine.new_state(1)
+    assert engine.device.endswith("1 row, without CUDA graphs")
+    assert gpu.cuda.launches == 0
+
+
 def give_a_float32_graph(model: Path) -> None:
     """One that the fake TensorRT reads."""
     spec = read_spec(model)

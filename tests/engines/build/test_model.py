@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ def test_a_graph_that_differs_is_no_model(model_folder: Path, tmp_path: Path, mo
     with pytest.raises(EngineError, match="the graph of it in OpenVINO differs from the eager network: a probability"):
         make_model(tmp_path, "it", "tsm", "resnet18")
     assert not (tmp_path / "it.json").exists()
+
+
+def test_a_full_disk_leaves_the_model_that_was_there(tmp_path: Path) -> None:
+    for suffix in (".pt", ".onnx", ".json"):
+        (tmp_path / f"it{suffix}").write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            make_model(tmp_path, "it", "tsm", "resnet18")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("it.pt", "it.onnx", "it.json"), b"old"
+    )
 
 
 def test_a_graph_takes_any_number_of_rows(model_folder: Path) -> None:

@@ -34,7 +34,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 def test_ctl_finds_the_only_run_of_its_user_and_says_so_if_there_is_none_or_another(runtime: Path) -> None:
     none = streamer("ctl", "status")
     assert none.returncode == 2
-    assert f"no run of yours takes commands here (looked in {runtime}/action-streamer and " in none.stderr.replace(
+    assert f"no run of yours takes commands here (looked in {runtime}/action-streamer, " in none.stderr.replace(
         "\n", ""
     )
     with start() as one, start() as other:
@@ -115,6 +115,15 @@ def test_a_run_that_anybody_could_control_does_not_begin(settings: tuple[str, ..
     done = streamer(*ARGUMENTS, "--duration", 1, *sets)
     assert done.returncode == 2
     assert problem in " ".join(done.stderr.split())
+
+
+def test_a_run_without_a_folder_for_its_control_socket_says_so_and_goes_on(runtime: Path) -> None:
+    (runtime / "action-streamer").touch()
+    done = streamer(*ARGUMENTS, "--duration", 1)
+    assert done.returncode == 0
+    assert "no commands are taken: " in done.stderr
+    assert "control -" in done.stdout
+    assert streamer(*ARGUMENTS, "--set", f"control=ipc://{runtime}/action-streamer").returncode == 2
 
 
 def test_watch_says_why_it_waits(tmp_path: Path) -> None:

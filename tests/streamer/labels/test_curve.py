@@ -16,7 +16,7 @@ from zmq.utils import z85
 
 from streamer.config import CurveConfig
 from streamer.errors import ConfigError
-from streamer.labels import curve
+from streamer.labels import curve, guard
 from streamer.labels.curve import Curve, read_public, read_secret, write_keys
 from streamer.labels.events import State
 from streamer.labels.messages import Stamp
@@ -159,13 +159,13 @@ def test_many_intruders_are_counted_in_one_line_a_minute(
     keys: Keys, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     minute = 60.0
-    monkeypatch.setattr("time.monotonic", lambda: minute)
-    with publisher_with(keys) as publisher:
-        assert publisher._gate
+    with publisher_with(keys) as publisher, monkeypatch.context() as patched:
+        patched.setattr("time.monotonic", lambda: minute)
+        publisher._guard._warn_at = minute
         for number in range(5):
-            publisher._gate._warn(f"attempt {number}")
+            publisher._guard.warn(f"attempt {number}")
         minute += 61
-        publisher._gate._warn("attempt 5")
+        publisher._guard.warn("attempt 5")
     assert [record.getMessage() for record in caplog.records] == ["attempt 0", "attempt 5 (and 4 more like this)"]
 
 
@@ -173,8 +173,8 @@ def test_a_key_counts_as_soon_as_it_is_in_the_folder_and_no_longer_than_that(
     keys: Keys, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(curve, "_RELOAD_S", 0)
-    monkeypatch.setattr(curve, "HANDSHAKE_MS", 300)
-    monkeypatch.setattr(curve, "WARN_S", 0)
+    monkeypatch.setattr(guard, "HANDSHAKE_MS", 300)
+    monkeypatch.setattr(guard, "WARN_S", 0)
     with publisher_with(keys) as publisher, Subscriber(publisher.address, curve=keys.curve("bob")) as bob:
         poll_until(publisher, lambda: "turned away" in caplog.text)
         (keys.authorized / "broken.key").write_text("hello")  # does not keep the others out

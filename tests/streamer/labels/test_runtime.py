@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from streamer.labels.runtime import find_address, new_address
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No runtime folder, and a folder for temporary files of this test's own."""
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """No runtime folder, and a folder for temporary files of this test's own, with a short name."""
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+    with tempfile.TemporaryDirectory() as name, monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", name)
+        yield Path(name)
 
 
 def test_the_socket_and_its_folder_are_the_users_alone_whatever_the_umask(temporary: Path) -> None:
@@ -59,6 +61,17 @@ def test_a_folder_of_another_owner_is_not_used(temporary: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "geteuid", lambda: int(folder.name.rpartition("-")[2]))
     with pytest.raises(ConfigError, match="is no folder of your own"):
         new_address()
+
+
+def test_a_folder_whose_name_is_too_long_for_a_socket_is_passed_over(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = temporary / ("a" * 90)
+    long.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    with Control("auto") as control:
+        assert str(long) not in control.address
+        assert find_address() == control.address
 
 
 def test_the_runtime_folder_of_another_user_is_passed_over(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,17 @@ def test_a_capture_thread_that_hangs_is_replaced_and_counted(
     assert run.finish().reconnects >= 1
 
 
+def test_no_more_than_three_threads_of_a_source_hang_at_a_time(wait_for: WaitFor) -> None:
+    camera = Camera(patience_s=0.05)
+    camera.hung.set()
+    run = Run([camera])
+    wait_for(lambda: bool(run.said(StatusMessage, source="offline")))
+    assert "3 threads hang in it, so no other is started" in run.said(StatusMessage, source="offline")[0].detail
+    time.sleep(0.5)  # ten times as long as one is waited for
+    assert len(camera.opened) == 3
+    run.finish()
+
+
 def test_one_camera_that_fails_does_not_stop_the_other(wait_for: WaitFor) -> None:
     good, bad = Camera("good"), Camera("bad")
     bad.broken.set()

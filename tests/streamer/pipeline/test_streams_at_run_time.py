@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -111,6 +112,36 @@ def test_streams_are_not_added_without_end(direct: Direct, monkeypatch: pytest.M
         direct("one").ask("add", SWIPE)
 
 
+def test_streams_that_were_removed_but_hang_count_until_they_return(
+    direct: Direct, monkeypatch: pytest.MonkeyPatch, wait_for: WaitFor
+) -> None:
+    hold = threading.Event()
+
+    class Hanging(Film):
+        def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+            hold.wait()
+            yield from ()
+
+    run = direct("one")
+    monkeypatch.setattr(pipeline_module, "MAX_STREAMS", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline_module, "open_source", lambda *_: Hanging(lambda t: 1, [], "hanging"))
+        for _ in range(2):
+            run.ask("add", "hanging")
+            run.ask("remove", "hanging")
+    with pytest.raises(ConfigError, match="1 streams already, and 2 threads of streams that were removed still hang"):
+        run.ask("add", SWIPE)
+    hold.set()
+
+    def added() -> bool:
+        try:
+            return bool(run.ask("add", SWIPE))
+        except ConfigError:
+            return False
+
+    wait_for(added)
+
+
 def test_a_stream_that_is_removed_ends_and_may_come_back_as_a_new_epoch(direct: Direct, wait_for: WaitFor) -> None:
     run = direct("one", "two", publish=True)
     wait_for(lambda: run.said(EventMessage, stream="two", type="start"))
@@ -212,6 +243,37 @@ def test_a_stream_that_has_left_takes_no_memory_even_before_the_garbage_collecto
         wait_for(lambda: run.said(StatusMessage, stream="two", source="stopped") and made[0]() is None)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("error", [ValueError("embedded null byte"), MemoryError(), OSError("File name too long")])
+def test_whatever_an_added_stream_fails_with_only_it_ends(
+    error: Exception, direct: Direct, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Film):
+        def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+            yield from ()
+            raise error
+
+    run = direct("one")
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline_module, "open_source", lambda *_: Broken(lambda t: 1, [0.1], "broken"))
+        run.ask("add", "broken")
+    wait_for(lambda: run.said(StatusMessage, stream="broken", source="stopped"))
+    assert run.said(StatusMessage, stream="broken")[-1].detail == f"{type(error).__name__}: {error}"
+    before = len(run.said(ScoreMessage, stream="one"))
+    wait_for(lambda: len(run.said(ScoreMessage, stream="one")) > before)
+
+
+@pytest.mark.parametrize("source", ["7" * 59, "/dev/" + "a" * 300, "file:a\0b", "http://[", "v4l2:" + "a" * 1000])
+def test_a_source_that_cannot_be_is_refused_or_leaves_and_the_others_go_on(
+    source: str, direct: Direct, wait_for: WaitFor
+) -> None:
+    run = direct("one")
+    with suppress(ConfigError):
+        run.ask("add", source)
+    before = len(run.said(ScoreMessage, stream="one"))
+    wait_for(lambda: len(run.said(ScoreMessage, stream="one")) > before + 5)
+    assert run.thread.is_alive()
 
 
 def test_a_stream_that_breaks_off_says_nothing_after_its_end(

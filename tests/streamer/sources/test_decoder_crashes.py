@@ -20,22 +20,21 @@ from ..commands.test_cli import ANY_PORT, SCRIPTED, command, environment, line_w
 from ..health.monitored import get
 from ..view.test_process import alive
 
-# imported by every Python that starts with it on its path: `decode` reads from address 0 when a file appears
+# imported by every Python that starts with it on its path: a frame reads from address 0 when a file appears
 FAULTY = """
 import ctypes, pathlib
 from streamer.sources import video
 
-decode = video.decode
+hides = video.Damage.hides
 trigger = pathlib.Path(__file__).with_name("crash")
 
 def faulty(*arguments):
-    for decoded in decode(*arguments):
-        if trigger.exists():
-            trigger.unlink()
-            ctypes.string_at(0)
-        yield decoded
+    if trigger.exists():
+        trigger.unlink()
+        ctypes.string_at(0)
+    return hides(*arguments)
 
-video.decode = faulty
+video.Damage.hides = faulty
 """
 
 

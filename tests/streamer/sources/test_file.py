@@ -5,6 +5,9 @@ import os
 import random
 import resource
 import struct
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import wave
@@ -19,6 +22,7 @@ import cv2
 import numpy as np
 import pytest
 from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from streamer.config import Capture, SourceConfig
 from streamer.errors import SourceError
@@ -369,3 +373,82 @@ def test_a_name_that_looks_like_an_address_stays_a_file(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceError, match="No such file"):
         read(source_of("file:pipe:0"))
+
+
+def test_a_file_below_dev_is_a_file(write_video: WriteVideo) -> None:
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        pytest.skip("there is no /dev/shm here")
+    with tempfile.NamedTemporaryFile(suffix=".mp4", dir=memory) as file:
+        file.write(write_video().read_bytes())
+        file.flush()
+        source = source_of(file.name)
+        assert not source.live
+        assert len(read(source)) == 20
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path: Path, write_video: WriteVideo) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(write_video("clip.ts").read_bytes()))
+    writer.start()
+    assert [number for _, number in read(source_of(pipe))] == list(range(20))
+    writer.join()
+
+
+def test_a_pipe_that_nobody_writes_to_is_left_when_it_is_told_to_stop(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    assert read(source_of(tmp_path / "pipe"), stop) == []
+
+
+def test_a_pipe_of_something_else_is_no_video(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(bytes(1000)))
+    writer.start()
+    with pytest.raises(SourceError, match=r"not a video.*a pipe cannot be rewound, send \.ts"):
+        read(source_of(pipe))
+    writer.join()
+
+
+@pytest.mark.parametrize("capture", ["thread", "process"])
+def test_standard_input_is_read(write_video: WriteVideo, capture: str) -> None:
+    source = "import threading; from streamer.config import SourceConfig; from streamer.sources import open_source\n"
+    source += f"source = open_source(SourceConfig(uri='-', pace='fast', capture={capture!r}))\n"
+    source += "print(source.name, len(list(source.frames(0, threading.Event()))))"
+    data = write_video("clip.mkv").read_bytes()
+    done = subprocess.run([sys.executable, "-c", source], input=data, capture_output=True, check=True, timeout=60)
+    assert done.stdout.split() == [b"stdin", b"20"]
+
+
+@pytest.mark.parametrize("path", ["file:/dev/zero", "file:/dev/null"])
+def test_a_device_is_no_file(path: str) -> None:
+    with pytest.raises(SourceError, match="neither a file nor a pipe"):
+        read(source_of(path))
+
+
+@pytest.mark.parametrize(("name", "codec", "pixels"), [("a.gif", "gif", "bgr8"), ("a.apng", "apng", "rgb24")])
+def test_animations_play_by_their_timestamps(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
+    path, pts = tmp_path / name, [0, 10, 50, 60, 160]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=100)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 160, 128, pixels
+        for number, at in enumerate(pts):
+            frame = av.VideoFrame.from_ndarray(barcode(number), format="bgr24").reformat(format=pixels)
+            frame.pts = at
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    found = read(source_of(path))
+    assert [frame.time_us for frame, _ in found] == [10_000 * at for at in pts]
+    assert [number for _, number in found] == list(range(5))
+
+
+def test_an_animated_webp_that_cannot_be_read_says_what_to_convert_it_to(tmp_path: Path) -> None:
+    path = tmp_path / "a.webp"
+    riff = b"WEBPVP8X\x0a\0\0\0\x02\0\0\0\x0f\0\0\x0f\0\0ANIM\x06\0\0\0\0\0\0\0\0\0"
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(riff)) + riff)
+    with pytest.raises(SourceError, match="animated WebP is not read here; convert it to a GIF"):
+        read(source_of(path))

@@ -172,6 +172,10 @@ def test_stop_ends_it_at_once() -> None:
         ("pattern://swipe?size=0x0", "size is '0x0'"),
         ("pattern://swipe?seed=-1", "seed is '-1'"),
         ("pattern://swipe?duration=nan", "duration is 'nan'"),
+        ("pattern://swipe?duration=99999999", "duration is 99999999; give a number from 0.01 to 1e+06"),
+        ("pattern://swipe?fps=1000000", "fps is 1000000; give a number from 0.01 to 240"),
+        ("pattern://swipe?size=9999x9999", "size is 9999x9999; 1920x1080 is the largest"),
+        ("pattern://swipe?size=9999x300", "size is 9999x300; 1920x1080 is the largest"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_what_would_be_right(uri: str, words: str) -> None:

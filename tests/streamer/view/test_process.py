@@ -142,7 +142,7 @@ def test_view_shows_the_labels_of_a_publisher_elsewhere(start: Start) -> None:
         (["run", "pattern://swipe", "--view", "127.0.0.1"], "is not HOST:PORT"),
         (["run", "pattern://swipe", "--view-token", TOKEN], "no page to protect; add --view"),
         (["run", "pattern://swipe", "--view", "127.0.0.1:0", "--view-token", "secret1"], "at least 8 characters"),
-        (["run", "pattern://swipe", "--set", "view.token=1234567"], "view.token"),
+        (["run", "pattern://swipe", "--set", "view.token=1234567"], "view.token is given, but no page"),
         (["run", "pattern://swipe", "pattern://still", "--window"], "--window shows one stream, not 2"),
         (["view", "localhost"], "is not an address"),
         (["replay", "pattern://swipe?duration=1"], "needs --out FILE"),

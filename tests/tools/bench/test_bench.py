@@ -53,7 +53,7 @@ def test_graphs_are_exported_once_and_compute_what_the_network_does(
 ) -> None:
     subject = forms("tsm", "resnet18", 4, 32, 0.125)["recompute"]
     path, spec = graphs([subject], tmp_path)[subject]
-    monkeypatch.setattr("tools.bench.graphs.export_onnx", None)  # a second export would fail
+    monkeypatch.setattr("engines.build.export.export_onnx", None)  # a second export would fail
     assert graphs([subject], tmp_path) == {subject: (path, spec)}
     found = answers(OpenVINOEngine(path, spec, threads=1, precision="fp32"))
     expected = answers(torch_engine(subject, "cpu", "fp32"))
@@ -65,10 +65,10 @@ def test_what_cannot_be_measured_here_is_told(tmp_path: Path, capsys: pytest.Cap
         pytest.skip("this machine has a GPU")
     options = ["--device", "cuda", "--networks", "tsm", "--frames", "2", "--backends", "eager,openvino", "--rows", "1"]
     assert main([*SMALL, *options, "--precision", "fp16,fp32"]) == 2
-    told = capsys.readouterr().err
-    assert "tsm, eager fp16, 1 rows: left out: torch sees no GPU" in told
-    assert "openvino fp32, 1 rows: left out: OpenVINO is the engine of CPUs" in told
-    assert "bench: nothing could be measured" in told
+    printed = capsys.readouterr()
+    assert "tsm       2    1 eager fp16      left out: torch sees no GPU" in printed.out
+    assert "tsm       2    1 openvino fp32   left out: OpenVINO is the engine of CPUs" in printed.out
+    assert "bench: nothing could be measured" in printed.err
     broken = tmp_path / "rows.json"
     broken.write_text("{}")
     assert main(["--show", str(broken)]) == 2
@@ -90,9 +90,27 @@ def test_a_wrong_setting_is_refused(option: tuple[str, str], message: str, capsy
     assert message in capsys.readouterr().err
 
 
-def test_a_network_that_does_not_exist_on_a_backbone_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SMALL, "--networks", "tanet", "--frames", "2", "--backends", "eager"]) == 2
-    assert "bottleneck" in capsys.readouterr().err
+def test_a_case_that_fails_is_a_row_that_says_why_and_ends_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.json"
+    options = ["--networks", "tanet,tsn", "--frames", "2", "--backends", "eager", "--precision", "fp32"]
+    assert main([*SMALL, *options, "--json", str(file)]) == 0
+    failed, measured = json.loads(file.read_text())
+    assert (failed["kind"], failed["network"], measured["kind"], measured["network"]) == (
+        "failure", "tanet", "row", "tsn",
+    )  # fmt: skip
+    assert "bottleneck" in failed["why"]
+    assert main(["--show", str(file)]) == 0
+    assert capsys.readouterr().out.count("left out: ") == 2
+
+
+def test_what_does_not_fit_into_the_budget_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--networks", "tsn,tsm", "--frames", "2", "--backends", "eager", "--precision", "fp32"]
+    assert main([*SMALL, *options, "--budget-s", "0.001"]) == 0
+    told = capsys.readouterr().out
+    assert "tsn       2    1 eager fp32 " in told
+    assert "tsm       2    1 all             left out: the budget of 0.001 s is used up" in told
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -16,7 +17,8 @@ from streamer.sources import Source, open_source
 from streamer.sources.reader import Health, Reader
 from streamer.types import Frame
 from tests.conftest import WaitFor
-from tools.cameras import HttpCamera, RtspServer
+from tools.cameras import HttpCamera, RtspServer, missing_for_rtsp, write_rtsp_clip
+from tools.cameras.answering import Answering
 from tools.cameras.barcode import read_barcode
 
 StartRtsp = Callable[..., RtspServer]
@@ -210,25 +212,6 @@ def test_stop_ends_reading_in_the_middle_of_a_stream(rtsp_server: StartRtsp) -> 
     assert next(frames, None) is None
 
 
-def test_mjpeg_over_http_is_stamped_by_arrival(http_camera: StartHttp) -> None:
-    camera = http_camera()
-    before = time.time_ns() // 1000
-    found = read(source_of(camera.url()), 10)
-    assert [number for _, number in found] == list(range(found[0][1], found[0][1] + 10))
-    assert all(before <= frame.time_us <= time.time_ns() // 1000 for frame, _ in found)
-    assert all(earlier.time_us < later.time_us for (earlier, _), (later, _) in pairwise(found))
-
-
-def test_damaged_jpegs_are_counted_and_reading_goes_on(http_camera: StartHttp) -> None:
-    camera = http_camera()
-    camera.damaged = {4, 5}
-    source = source_of(camera.url())
-    numbers = [number for _, number in read(source, 12)]
-    assert source.corrupt == 2
-    assert not {4, 5} & set(numbers)
-    assert numbers[-1] >= 12
-
-
 @pytest.mark.parametrize(("scheme", "damage"), [("http", "truncate"), ("http", "corrupt"), ("rtsp", "truncate")])
 def test_a_camera_that_sends_only_damaged_frames_is_stalled_and_says_so(
     request: pytest.FixtureRequest, watch: Callable[[Source], Watched], wait_for: WaitFor, scheme: str, damage: str
@@ -247,21 +230,6 @@ def test_a_camera_that_sends_only_damaged_frames_is_stalled_and_says_so(
     assert set(watched.connections) == {0}
 
 
-def test_a_camera_that_never_ends_its_jpegs_is_believed(http_camera: StartHttp) -> None:
-    camera = http_camera()
-    camera.command("unended")
-    source = source_of(camera.url())
-    assert len(read(source, 30)) == 30
-    assert source.corrupt == 0
-
-
-def test_an_http_camera_that_closes_the_connection_is_lost(http_camera: StartHttp) -> None:
-    camera = http_camera()
-    error = failure(source_of(camera.url()), at=3, do=camera.cut.set)
-    assert "connection lost" in str(error)
-    assert error.retry == "soon"
-
-
 def test_an_rtsp_camera_that_dies_is_disconnected(rtsp_server: StartRtsp) -> None:
     server = rtsp_server()
     error = failure(source_of(server.url()), at=3, do=server.kill)
@@ -269,29 +237,142 @@ def test_an_rtsp_camera_that_dies_is_disconnected(rtsp_server: StartRtsp) -> Non
     assert error.retry == "soon"
 
 
-@pytest.mark.parametrize(
-    ("status", "words", "retry"),
-    [
-        (401, "wrong user name or password", "slow"),
-        (403, "this user may not watch", "slow"),
-        (404, "no such stream", "soon"),
-        (500, "5XX", "soon"),
-        (200, "check", "soon"),
-    ],
-)
-def test_http_answers_that_are_no_video_are_explained(
-    http_camera: StartHttp, status: int, words: str, retry: str
-) -> None:
-    url = http_camera(page=(status, b"<html>hello</html>" * 100)).url(f"/page?password={SECRET}")
-    error = failure(source_of(url.replace("127.0.0.1", f"viewer:{SECRET}@127.0.0.1")))
-    assert words in str(error)
-    assert error.retry == retry
+@pytest.fixture(scope="module")
+def long_gop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 3 s whose only keyframe is the first: one who comes later has to wait for it."""
+    if reason := missing_for_rtsp():
+        pytest.skip(reason)
+    path = tmp_path_factory.mktemp("rtsp") / "long"
+    write_rtsp_clip(path, count=90, keys=90)
+    return path
 
 
-def test_a_recording_on_a_server_is_not_taken_for_a_camera(
-    http_camera: StartHttp, write_video: Callable[..., Path]
+@pytest.fixture
+def smart_camera(long_gop: Path) -> Iterator[RtspServer]:
+    server = RtspServer(long_gop)
+    yield server
+    server.kill()
+
+
+def test_the_keyframe_that_comes_at_the_beginning_is_shown(smart_camera: RtspServer) -> None:
+    assert [number for _, number in read(source_of(smart_camera.url()), 5)] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("capture", ["thread", "process"])
+def test_who_waits_for_a_keyframe_says_so_and_does_not_hang(
+    smart_camera: RtspServer,
+    watch: Callable[[Source], Watched],
+    wait_for: WaitFor,
+    capture: Literal["thread", "process"],
 ) -> None:
-    camera = http_camera(**{"clip.mp4": (200, write_video(count=60).read_bytes())})
-    error = failure(source_of(camera.url("/clip.mp4")))
-    assert "download it" in str(error)
-    assert error.retry == "never"
+    first = watch(source_of(smart_camera.url()))
+    wait_for(lambda: first.health().state == "online")
+    source = open_source(SourceConfig(uri=smart_camera.url(), open_s=0.4, read_s=0.4, capture=capture))
+    late = watch(source)
+    said: list[tuple[str, bool]] = []
+    hung = False
+
+    def is_online() -> bool:
+        nonlocal hung
+        health = late.health()
+        said.append((health.state, "waits for a keyframe" in health.detail))
+        hung |= late.reader.hangs(time.monotonic())
+        return health.state == "online"
+
+    wait_for(is_online)
+    assert ("connecting", True) in said
+    assert said[-1] == ("online", False)
+    assert not hung
+    assert late.health().reconnects == source.crashes == 0
+
+
+def test_frames_that_waited_to_be_read_are_not_taken_for_new(smart_camera: RtspServer) -> None:
+    frames = source_of(smart_camera.url()).frames(0, threading.Event())
+    ages_s: list[float] = []
+    for frame in frames:
+        assert frame.arrived_s is not None
+        ages_s.append(time.monotonic() - frame.arrived_s)
+        if frame.index == 10:
+            time.sleep(1.5)  # as a reader does that was stopped: the camera goes on
+        if frame.index > 10 and (ages_s[-1] < 0.1 or frame.index > 500):
+            break
+    frames.close()
+    assert ages_s[11] > 1
+    assert ages_s[-1] < 0.1
+    assert sum(age_s > 0.25 for age_s in ages_s) > 20
+
+
+@pytest.mark.parametrize(("has", "asked"), [("udp", "tcp"), ("tcp", "udp")])
+def test_a_camera_that_refuses_a_transport_is_read_over_the_other_and_it_is_told_once(
+    rtsp_server: StartRtsp, caplog: pytest.LogCaptureFixture, has: str, asked: Literal["tcp", "udp"]
+) -> None:
+    server = rtsp_server("--transport", has)
+    source = open_source(SourceConfig(uri=server.url(), transport=asked))
+    for _ in range(2):
+        assert len(read(source, 3)) == 3
+        assert f"refuses RTP over {asked.upper()}, so it is read over {has.upper()}" in source.note
+    assert caplog.text.count("refuses RTP") == 1
+
+
+def test_a_camera_that_refuses_both_transports_says_so(answering: Callable[..., Answering]) -> None:
+    sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+
+    def answer(request: str) -> list[bytes]:
+        number = next(line for line in request.splitlines() if line.startswith("CSeq"))
+        status = "461 Unsupported Transport" if request.startswith("SETUP") else "200 OK"
+        body = sdp if request.startswith("DESCRIBE") else ""
+        head = f"RTSP/1.0 {status}\r\n{number}\r\nContent-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
+        return [f"{head}\r\n{body}".encode()]
+
+    error = failure(source_of(answering(answer, keep=True).url(scheme="rtsp")))
+    assert "refuses RTP over TCP and over UDP" in str(error)
+
+
+def test_a_redirect_to_another_path_of_the_camera_is_followed(answering: Callable[..., Answering]) -> None:
+    def answer(request: str) -> list[bytes]:
+        if request.split()[1].endswith("/moved"):
+            return [b"RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n"]
+        return [b"RTSP/1.0 302 Found\r\nCSeq: 1\r\nLocation: /moved\r\n\r\n"]
+
+    camera = answering(answer, keep=True)
+    error = failure(source_of(camera.url(scheme="rtsp", credentials=f"viewer:{SECRET}@")))
+    assert "no such stream" in str(error)
+    assert camera.requests[1].startswith(f"OPTIONS {camera.url('/moved', 'rtsp')} RTSP/1.0\r\n")
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "DESCRIBE"])
+@pytest.mark.parametrize("before", [b"", b'RTSP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\n\r\n'])
+def test_an_rtsp_camera_that_sends_us_elsewhere_is_not_obeyed(
+    answering: Callable[..., Answering], before: bytes, method: str
+) -> None:
+    victim = answering(lambda _: [b"RTSP/1.0 404 Not Found\r\n\r\n"])
+    there = f"RTSP/1.0 302 Found\r\nLocation: {victim.url(scheme='rtsp')}\r\n\r\n".encode()
+
+    def answer(request: str) -> list[bytes]:
+        if before and "Authorization" not in request:
+            return [before]
+        return [there if request.startswith(method) else b"RTSP/1.0 200 OK\r\n\r\n"]
+
+    camera = answering(answer, keep=True)
+    error = failure(source_of(camera.url(scheme="rtsp", credentials=f"viewer:{SECRET}@")))
+    assert "sends us to rtsp://127.0.0.1" in str(error)
+    assert error.retry == "slow"
+    assert victim.accepted == 0
+
+
+def test_a_nonce_that_counts_for_one_connection_and_one_request_is_answered(
+    answering: Callable[..., Answering],
+) -> None:
+    nonces: list[str] = []
+
+    def answer(request: str) -> list[bytes]:
+        if nonces and f'nonce="{nonces[-1]}"' in request:
+            nonces.append("used")
+            return [b"RTSP/1.0 404 Not Found\r\n\r\n" if "DESCRIBE" in request else b"RTSP/1.0 200 OK\r\n\r\n"]
+        nonces.append(f"n{len(nonces)}")
+        stale = ", stale=TRUE" if "Digest" in request else ""
+        return [f'RTSP/1.0 401 No\r\nWWW-Authenticate: Digest realm="x", nonce="{nonces[-1]}"{stale}\r\n\r\n'.encode()]
+
+    camera = answering(answer, keep=True)
+    assert "no such stream" in str(failure(source_of(camera.url(scheme="rtsp", credentials=f"viewer:{SECRET}@"))))
+    assert all(SECRET not in request for request in camera.requests)

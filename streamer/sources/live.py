@@ -1,0 +1,83 @@
+"""What all network cameras that FFmpeg decodes share: is it live video, and its frames in time."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections.abc import Generator
+from functools import partial
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from streamer.errors import SourceError
+from streamer.sources.base import Source
+from streamer.sources.clock import CaptureClock, UtcClock
+from streamer.sources.video import Damage, decode, has_decoder, picture, pts_us, video_stream
+from streamer.sources.waited import Waited
+from streamer.text import redact
+from streamer.types import Frame, Timeline
+
+_UNTIMED = frozenset({"h264", "hevc", "mjpeg", "mpjpeg"})  # formats without timestamps: FFmpeg makes them up
+_KEYFRAME = "waits for a keyframe; where that takes long, set a shorter keyframe interval (GOP) in the camera"
+_KEYFRAME_S = 1.0  # a connection without a picture for so long says what it waits for
+
+
+class UnclearError(SourceError):
+    """The camera answers, but its stream was not understood (yet)."""
+
+
+def live_stream(source: Source, container: InputContainer) -> VideoStream:
+    """The container's video stream, if it can be decoded; `UnclearError`."""
+    stream = video_stream(container)
+    if stream is None:
+        raise UnclearError(f"{source.uri}: carries no video; check the path and the camera's settings", "slow")
+    if not has_decoder(stream):
+        raise UnclearError(f"{source.uri}: no decoder for its video; set it to H.264, H.265 or MJPEG", "slow")
+    return stream
+
+
+def live_frames(
+    source: Source,
+    container: InputContainer,
+    stream: VideoStream,
+    connection: int,
+    stop: threading.Event,
+    note: str = "",
+) -> Generator[Frame, None, None]:
+    """The frames of a connection; `note`: what is to be told of it. FFmpegError when it is lost."""
+    clock, utc, waited = CaptureClock(), UtcClock(), Waited()
+    damage = Damage(source.damaged, jpeg=stream.codec_context.name == "mjpeg")
+    timed = _UNTIMED.isdisjoint(container.format.name.split(","))
+    began, seen = time.monotonic(), False
+
+    def heard() -> None:
+        if not seen:
+            source.say(_KEYFRAME if time.monotonic() - began > _KEYFRAME_S else note)
+
+    for index, (frame, packet) in enumerate(decode(container, stream, source.damaged, stop, heard)):
+        pts, now_s = pts_us(frame) if timed else None, time.monotonic()
+        time_us = clock.utc_us(pts, utc.now_us(), _reference_us(packet, pts), utc.set_us)
+        arrived_s = now_s - waited.wait_s(pts, now_s)
+        if not seen:
+            seen = True
+            source.say(note)
+        if not damage.hides(frame, packet):
+            show, timeline = partial(picture, frame, source.uri, packet), Timeline(set_us=utc.set_us)
+            yield Frame(time_us, index, connection, show, arrived_s, timeline, frame.key_frame)
+
+
+def _reference_us(packet: Packet[VideoStream], frame_us: int | None) -> int | None:
+    """UTC of a frame as the camera says: the packet's producer reference time, moved to the frame's timestamp."""
+    packet_us = pts_us(packet)
+    if frame_us is None or packet_us is None or not packet.has_sidedata("prft"):
+        return None
+    wallclock_us: int = struct.unpack_from("=q", bytes(packet.get_sidedata("prft")))[0]
+    return wallclock_us + frame_us - packet_us
+
+
+def harmless(error: Exception) -> OSError:
+    """A copy for the chain of causes, which tracebacks print: PyAV's messages contain the address with its password."""
+    return OSError(redact(str(error)))

@@ -1,0 +1,1 @@
+"""What a GPU proves in a few minutes: python -m tools.gpu."""
