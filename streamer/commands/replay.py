@@ -61,11 +61,7 @@ def replay(
     entries = [{"uri": uri, "pace": "fast"} for uri in file]
     settings = make_settings(config, set_, sources=entries, model=model, backend=backend).config
     sources = make_sources(settings)
-    for source in sources:
-        if source.live:
-            raise SourceError(f"{source.uri}: is live and never ends; replay takes files, run takes cameras")
-        if source.config.pace != "fast":
-            raise ConfigError("replay reads files as fast as it goes; leave out sources.N.pace")
+    check_sources(sources)
     check_outputs(out, render, sources, config, settings)
     engine = make_engine(settings)
     with ExitStack() as stack:
@@ -85,6 +81,15 @@ def replay(
             typer.echo(f"{source.uri}: {stream.inferred} frames inferred, {stream.started} events{damage}", err=True)
             for spell in stream.slowness.spells.values():
                 typer.echo(spell, err=True)
+
+
+def check_sources(sources: Sequence[Source]) -> None:
+    """Raise SourceError for a source that never ends, ConfigError for one that is to be read at its own pace."""
+    for source in sources:
+        if source.live:
+            raise SourceError(f"{source.uri}: is live and never ends; replay takes files, run takes cameras")
+        if source.config.pace != "fast":
+            raise ConfigError("replay reads files as fast as it goes; leave out sources.N.pace")
 
 
 def check_outputs(
