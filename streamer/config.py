@@ -1,7 +1,12 @@
-"""The whole configuration, as typed models. Every knob is here, with its default and its unit."""
+"""The whole configuration, as typed models. Every key is here, with its default, its unit and what it does.
+
+The text below a key is its description. docs/reference/configuration.md is made of it (`python -m tools.docs`), and a
+test compares them. A key that 0.1.0 did not have is Annotated[..., Since("0.2.0")].
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -18,9 +23,26 @@ from pydantic import (
 )
 
 StreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The unit of a number, for the reference."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Since:
+    """The version that a key came with, for the reference; without it, 0.1.0."""
+
+    version: str
+
+
+Probability = Annotated[float, Field(ge=0, le=1), Unit("probability")]
+Seconds = Annotated[float, Field(ge=0), Unit("s")]
+PositiveSeconds = Annotated[float, Field(gt=0), Unit("s")]
+Pixels = Annotated[int, Field(gt=0), Unit("px")]
 Access = Literal["user", "group", "everyone"]
 """Who may connect to an ipc:// address: this user only, also the group of the run, or every user of the machine."""
 Secret = Annotated[SecretStr, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
@@ -42,7 +64,7 @@ _OFF = ("off", "no", "false")
 class Section(BaseModel):
     """Base of all sections: frozen, and an unknown key is an error. Errors hide the input: it may have passwords."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
     switches: ClassVar[frozenset[str]] = frozenset()
     """The keys for which off, no and false are null."""
 
@@ -63,24 +85,38 @@ class Section(BaseModel):
 
 
 class SourceConfig(Section):
-    """One source. `uri`: 0, /dev/video0, v4l2:NAME, rtsp://..., http(s)://... (MJPEG), a file, pattern://swipe?fps=30."""
+    """One source, such as `{uri: rtsp://camera/1, name: door}`, or its address alone: `sources: [0, clip.mp4]`."""
 
     uri: str = Field(coerce_numbers_to_str=True, max_length=LONGEST_URI)
-    user: str | None = None  # of a network camera; as it is, where an address wants it percent-encoded
-    password: Secret | None = None  # as it is; better set by STREAMER_SOURCES__0__PASSWORD, or in a file
-    password_file: Path | None = None  # or a file that holds the password, read at each connection
-    name: StreamName | None = None  # default: made from the URI
-    required: bool = True  # /healthz answers 503 while this source is not online
-    capture: Capture | None = None  # null: as the run's
-    pace: Literal["realtime", "fast"] = "realtime"  # files only; fast: as it goes, times count from the first frame
-    transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
-    open_s: PositiveSeconds = 5.0  # time limit of a connection attempt
-    read_s: PositiveSeconds = 2.0  # time limit of one read; a connection that exceeds it is given up
-    width: Annotated[int, Field(gt=0)] | None = None  # webcams only: what to ask the camera for
-    height: Annotated[int, Field(gt=0)] | None = None
-    fps: Annotated[float, Field(gt=0)] | None = (
-        None  # webcams; of a raw video file; how often to ask for single pictures
-    )
+    """`0`, `/dev/video0` or `v4l2:NAME` (a webcam), `rtsp://...`, `http(s)://...` (MJPEG, single pictures), a file,
+    `-` or a pipe, or `pattern://swipe?fps=30`."""
+    user: Annotated[str | None, Since("0.2.0")] = None
+    """User name of a network camera, as it is, without escaping; with `password` or `password_file`."""
+    password: Annotated[Secret | None, Since("0.2.0")] = None
+    """Its password, as it is. Better set as STREAMER_SOURCES__0__PASSWORD, or in a file."""
+    password_file: Annotated[Path | None, Since("0.2.0")] = None
+    """A file that holds the password alone, in one line; read at each connection."""
+    name: StreamName | None = None
+    """What the stream is called; null: made from the address."""
+    required: bool = True
+    """Whether `/healthz` answers 503 while this source is not online."""
+    capture: Capture | None = None
+    """Where this source is read, `thread` or `process`; null: as `capture` of the run says."""
+    pace: Literal["realtime", "fast"] = "realtime"
+    """Files only. `fast`: as fast as it goes; times then count from the first frame."""
+    transport: Literal["tcp", "udp"] = "tcp"
+    """RTSP only: what is tried first."""
+    open_s: PositiveSeconds = 5.0
+    """Time limit of a connection attempt."""
+    read_s: PositiveSeconds = 2.0
+    """Time limit of one read; a connection that exceeds it is closed and opened again."""
+    width: Pixels | None = None
+    """Webcams only: the width to ask the camera for; null: the camera's choice."""
+    height: Pixels | None = None
+    """Webcams only: the height to ask the camera for."""
+    fps: Annotated[float, Field(gt=0), Unit("frames/s")] | None = None
+    """Webcams: what to ask for. Single pictures over HTTP: how often to ask; null: as often as the model wants one.
+    Raw video files, which have no timestamps: the rate by which their times are counted."""
 
     @model_validator(mode="before")
     @classmethod
@@ -104,43 +140,65 @@ class SourceConfig(Section):
 
 
 class LabelRule(Section):
-    """Overrides of the event thresholds for one label."""
+    """Thresholds of one label, such as `events: {labels: {wave: {enter: 0.8}}}`; null: as in `events`."""
 
     enter: Probability | None = None
+    """As `events.enter`."""
     enter_s: Seconds | None = None
+    """As `events.enter_s`."""
     leave: Probability | None = None
+    """As `events.leave`."""
     leave_s: Seconds | None = None
+    """As `events.leave_s`."""
     min_s: Seconds | None = None
+    """As `events.min_s`."""
     max_s: PositiveSeconds | None = None
+    """As `events.max_s`."""
     refractory_s: Seconds | None = None
+    """As `events.refractory_s`."""
 
 
 class EventConfig(Section):
     """How probabilities become events. All in time, never in counts of frames."""
 
-    preset: Literal["gesture", "activity"] = "gesture"  # sets the defaults of the values below
-    smoothing_s: Seconds = 0.3  # time constant of the exponential average
+    preset: Literal["gesture", "activity"] = "gesture"
+    """`gesture`: short actions; `activity`: seconds to minutes. It sets the defaults of the values below."""
+    smoothing_s: Seconds = 0.3
+    """Time constant of the exponential average; all thresholds look at the average."""
     enter: Probability = 0.6
+    """An event starts when its label stays at or above this for `enter_s`."""
     enter_s: Seconds = 0.15
+    """How long a label must stay at or above `enter`, or must lead another, before its event starts."""
     leave: Probability = 0.35
+    """An event ends when its label stays below this for `leave_s`."""
     leave_s: Seconds = 0.3
-    switch_lead: Probability = 0.1  # another label ends the event when it leads by this for enter_s
+    """How long a label must stay below `leave` before its event ends."""
+    switch_lead: Probability = 0.1
+    """Another label ends the event when it leads by this for its `enter_s`."""
     min_s: Seconds = 0.2
+    """No event ends by its score before this."""
     merge_gap_s: Seconds = 0.3
+    """An event continues if its label is back at `enter` within this time. Above `leave_s` it delays the message of the
+    end."""
     max_s: PositiveSeconds = 30.0
+    """An event is ended after this time, with reason `max_length`."""
     refractory_s: Seconds = 0.5
-    background: Annotated[tuple[str, ...], ONE_OR_MORE] = ()  # labels that never make an event
+    """After its event has ended, a label starts no other for this time."""
+    background: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
+    """Labels that never make an event, such as `[still]`."""
     labels: dict[str, LabelRule] = {}
-    inhibit: dict[
-        str, Annotated[tuple[str, ...], ONE_OR_MORE]
-    ] = {}  # after this label's end, these stay silent for refractory_s (return strokes)
+    """Thresholds of single labels, by label."""
+    inhibit: dict[str, Annotated[tuple[str, ...], ONE_OR_MORE]] = {}
+    """After the end of the label at the left, those at the right start nothing for `refractory_s` (return strokes)."""
 
 
 class CurveConfig(Section):
     """Encryption, and who may connect; `streamer keygen` makes the files."""
 
-    secret_key_file: Path  # of this run: NAME.key_secret
-    authorized_keys_dir: Path  # NAME.key of each client; all others get nothing
+    secret_key_file: Path
+    """The secret key of this run, NAME.key_secret."""
+    authorized_keys_dir: Path
+    """A folder with NAME.key of each client; all others get nothing."""
 
 
 class PublishConfig(Section):
@@ -148,11 +206,16 @@ class PublishConfig(Section):
 
     switches = frozenset({"address"})
 
-    address: str | None = "tcp://127.0.0.1:5557"  # null: publish nothing
-    ipc_access: Access = "user"  # who may connect to an ipc:// address; they must get into its folder, too
-    curve: CurveConfig | None = None  # null: plain text for everybody who reaches the address
-    scores: bool = True  # publish a `score` message at every evaluation
-    topk: Annotated[int, Field(ge=1)] = 5
+    address: str | None = "tcp://127.0.0.1:5557"
+    """Where labels are published; null: nowhere."""
+    ipc_access: Annotated[Access, Since("0.2.0")] = "user"
+    """Who may connect to an ipc:// address; they must get into its folder, too."""
+    curve: CurveConfig | None = None
+    """Encryption; null: plain text, for everybody who reaches the address."""
+    scores: bool = True
+    """Whether a `score` message is published at every evaluation."""
+    topk: Annotated[int, Field(ge=1), Unit("labels")] = 5
+    """How many labels a `score` message names."""
 
 
 class ViewConfig(Section):
@@ -160,19 +223,19 @@ class ViewConfig(Section):
 
     switches = frozenset({"address"})
 
-    address: str | None = None  # HOST:PORT; null: no page
-    token: Secret | None = None  # what viewers must bring; better set by STREAMER_VIEW__TOKEN than on a command line
+    address: str | None = None
+    """HOST:PORT of the page; null: no page."""
+    token: Secret | None = None
+    """What viewers must bring. Set it as STREAMER_VIEW__TOKEN: other users can read a command line."""
 
 
 class EngineConfig(Section):
     """How the model runs."""
 
-    threads: Annotated[int, Field(ge=1)] | None = (
-        None  # CPU threads of the engine; null: the runtime's choice, leaving room for capture
-    )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = (
-        "auto"  # auto: the fastest with a certificate (docs/engines.md)
-    )
+    threads: Annotated[int, Field(ge=1), Unit("threads")] | None = None
+    """CPU threads of the engine; null: the runtime's choice, leaving room for capture."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto`: the fastest that has a certificate for this model."""
 
 
 class Config(Section):
@@ -181,23 +244,32 @@ class Config(Section):
     switches = frozenset({"control", "duration_s", "frozen_s", "max_age_ms", "metrics"})
 
     sources: Annotated[tuple[SourceConfig, ...], ONE_OR_MORE] = ()
-    model: str = "default"  # a shipped or installed name, or a model file
+    """The cameras, files and patterns; see below."""
+    model: str = "default"
+    """A model's name, as `streamer models` lists them, or a model file."""
     backend: Literal["auto", "openvino", "tensorrt", "eager", "scripted"] = "auto"
-    max_gap: Annotated[float, Field(gt=1)] = (
-        3.0  # sample periods without a frame after which the temporal state starts anew
-    )
-    buffer: Annotated[int, Field(ge=1)] = 8  # network-size frames that wait per stream before the oldest is dropped
-    batch_wait_ms: Annotated[float, Field(ge=0)] = 3.0  # how long a step waits for frames of other streams that are due
-    max_age_ms: Annotated[float, Field(gt=0)] | None = 250.0  # older frames are dropped, not inferred; null: no limit
-    frozen_s: PositiveSeconds | None = (
-        10.0  # a camera with the very same picture for so long, in key frames too, is stalled
-    )
-    capture: Capture = "thread"  # process: each source in a process of its own, so that a decoder's crash ends no run
-    duration_s: PositiveSeconds | None = None  # stop after this time; null: run until stopped
-    metrics: str | None = None  # HOST:PORT for /metrics (Prometheus) and /healthz, such as 127.0.0.1:9464; null: off
+    """What runs the model. `auto`: TensorRT if an engine is built for this GPU, else torch on a GPU, else OpenVINO."""
+    max_gap: Annotated[float, Field(gt=1), Unit("sample periods")] = 3.0
+    """Time without a frame after which the temporal state starts anew."""
+    buffer: Annotated[int, Field(ge=1), Unit("frames")] = 8
+    """Frames that may wait for the engine, per stream, before the oldest is dropped."""
+    batch_wait_ms: Annotated[float, Field(ge=0), Unit("ms")] = 3.0
+    """How long a step waits for frames of other streams that are due."""
+    max_age_ms: Annotated[float, Field(gt=0), Unit("ms")] | None = 250.0
+    """Older frames are dropped instead of being inferred; null: no limit."""
+    frozen_s: PositiveSeconds | None = 10.0
+    """A camera with the very same picture for so long, in keyframes too, is `stalled`; null: it may stand still."""
+    capture: Capture = "thread"
+    """Where sources are read. `process`: each in a process of its own, so that a decoder's crash ends no run."""
+    duration_s: PositiveSeconds | None = None
+    """Stop after this time; null: run until stopped."""
+    metrics: str | None = None
+    """HOST:PORT for /metrics (Prometheus) and /healthz, such as 127.0.0.1:9464; null: off."""
     engine: EngineConfig = EngineConfig()
     events: EventConfig = EventConfig()
     publish: PublishConfig = PublishConfig()
-    control: str | None = "auto"  # where `streamer ctl` sends commands; auto: a socket for this user only; null: none
-    control_curve: CurveConfig | None = None  # who may send commands: keys of their own; tcp:// addresses need it
+    control: str | None = "auto"
+    """Where `streamer ctl` sends commands. `auto`: a socket for this user only; null: take none."""
+    control_curve: Annotated[CurveConfig | None, Since("0.2.0")] = None
+    """Who may send commands: keys of their own, not those of readers; tcp:// addresses need it."""
     view: ViewConfig = ViewConfig()

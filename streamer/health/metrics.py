@@ -1,4 +1,4 @@
-"""What Prometheus reads, as docs/metrics.md lists it. Off, it is not even imported.
+"""What Prometheus reads, as docs/reference/metrics.md lists it. Off, it is not even imported.
 
 Counts are not kept a second time: they are read from the pipeline when Prometheus asks, and so are those of the
 `status` messages. Only the histograms are filled as the work goes on.

@@ -12,10 +12,11 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from streamer.errors import ConfigError, StreamerError
 from streamer.labels.events import EndReason, Event, EventType, State
@@ -29,46 +30,38 @@ ROOT = "act/1/"
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
-    """Microseconds UTC: when the frame was captured, when the model had seen it, when the message was published.
+    """When things happened, microseconds UTC."""
 
-    frame_us and infer_us are null in messages before the stream's first frame or inference.
-    """
-
-    frame_us: int | None
-    infer_us: int | None
-    pub_us: int
+    frame_us: Annotated[int | None, Meta(description="The newest frame was captured; null before the first one.")]
+    infer_us: Annotated[int | None, Meta(description="The model had seen it; null before the first inference.")]
+    pub_us: Annotated[int, Meta(description="The message was published.")]
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """The frames that the model looked at: how many, their nominal distance, the times of the first and the last."""
+    """The frames that the model looked at."""
 
-    n: int
-    step_ms: float
-    first_us: int
-    last_us: int
+    n: Annotated[int, Meta(description="How many.")]
+    step_ms: Annotated[float, Meta(description="Their nominal distance, milliseconds.")]
+    first_us: Annotated[int, Meta(description="When the first one was captured, microseconds UTC.")]
+    last_us: Annotated[int, Meta(description="When the last one was captured, microseconds UTC.")]
 
 
 class Common(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """What every message carries.
+    """What every message carries."""
 
-    session  uuid of this run of the publisher
-    epoch    +1 at every reset of this stream's temporal state
-    seq      per stream and kind, from 0, without holes at the publisher; a hole at the reader is a message it lost
-    model    name@hash
-    ready    the model has seen as many frames as it needs
-    age_ms   pub_us - frame_us
-    """
-
-    v: Literal[1] = 1
-    stream: str = ""  # an addition to the topic, for messages that are kept without it
-    session: str
-    epoch: int
-    seq: int
-    model: str
-    mode: Mode
-    ready: bool
-    ts: Times
-    age_ms: float | None
+    v: Annotated[Literal[1], Meta(description="Version of the format.")] = 1
+    stream: Annotated[str, Meta(description="As in the topic, for messages that are kept without it.")] = ""
+    session: Annotated[str, Meta(description="UUID of this run of the publisher.")]
+    epoch: Annotated[int, Meta(description="+1 at every reset of this stream's temporal state.")]
+    seq: Annotated[
+        int,
+        Meta(description="Per stream and kind, from 0, without holes at the publisher; a hole is a message you lost."),
+    ]
+    model: Annotated[str, Meta(description="name@hash.")]
+    mode: Annotated[Mode, Meta(description="`stream`: one frame a step; `window`: the last frames, anew each time.")]
+    ready: Annotated[bool, Meta(description="The model has seen as many frames as it needs.")]
+    ts: Annotated[Times, Meta(description="When the frame was captured, inferred and published.")]
+    age_ms: Annotated[float | None, Meta(description="From capture to publication, milliseconds: pub_us - frame_us.")]
 
     @property
     def kind(self) -> Kind:
@@ -77,71 +70,72 @@ class Common(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class EventMessage(Common, frozen=True, kw_only=True, tag="event"):
-    """An action starts, changes its score for the better, ends. Every start is followed by exactly one end.
+    """An action starts, gets clearer (`update`) or ends. Every start is followed by exactly one end."""
 
-    `id` is the same from start to end and unique within the session; t_end_us and reason are null before the end.
-    """
-
-    id: str
+    id: Annotated[str, Meta(description="The same from start to end; unique within the session.")]
     type: EventType
     label: str
-    label_id: int
-    score: float
-    peak: float
-    t_start_us: int
-    t_end_us: int | None
-    reason: EndReason | None
+    label_id: Annotated[int, Meta(description="The label's place in the model's list, from 0.")]
+    score: Annotated[float, Meta(description="Raw probability at the frame that decided; at an end it is low.")]
+    peak: Annotated[float, Meta(description="Highest raw probability of the event so far.")]
+    t_start_us: Annotated[int, Meta(description="When the action began, microseconds UTC.")]
+    t_end_us: Annotated[int | None, Meta(description="When it ended, microseconds UTC; null before the end.")]
+    reason: Annotated[EndReason | None, Meta(description="Why it ended; null before the end.")]
 
 
 class StateMessage(Common, frozen=True, kw_only=True, tag="state"):
     """The label in force, or null: at each change, every second, and again for a new subscription."""
 
     label: str | None
-    label_id: int | None
-    score: float | None
-    since_us: int | None
+    label_id: Annotated[int | None, Meta(description="The label's place in the model's list, from 0.")]
+    score: Annotated[float | None, Meta(description="Its raw probability now.")]
+    since_us: Annotated[int | None, Meta(description="Since when, microseconds UTC.")]
 
 
 class ScoreMessage(Common, frozen=True, kw_only=True, tag="score"):
-    """One evaluation: the highest probabilities, raw, best first."""
+    """One evaluation of the model."""
 
-    topk: list[tuple[str, float]]
-    window: Window
+    topk: Annotated[
+        list[tuple[str, float]], Meta(description="The highest probabilities, raw: pairs of label and probability.")
+    ]
+    window: Annotated[Window, Meta(description="The frames that it looked at.")]
 
 
 class StatusMessage(Common, frozen=True, kw_only=True, tag="status"):
     """How the stream is doing: at each change, every 5 seconds, and again for a new subscription.
 
-    source `degraded` is online, but the engine is too slow, and takes fewer frames of each stream than the model was
-    trained at. stage: how far, whatever the source is; 0 is not at all. The detail says what that means. It also says
-    of an online source that it gives fewer frames than the model takes, and what that means for the labels.
-    inferred counts frames; pictures between the frames of a slow source are seen by the model, too, and not counted.
-    Counts are since the stream began: frames captured, frames dropped by reason, inferences, reconnects.
-    fps_in and the percentiles of a model step in milliseconds are null until they have been measured.
+    `degraded` is online, but the engine is too slow, so fewer frames are taken than the model was trained at. Counts
+    are since the stream began.
     """
 
     source: SourceState
-    detail: str
-    captured: int
-    dropped: dict[str, int]
-    inferred: int
-    reconnects: int
-    fps_in: float | None
-    step_ms_p50: float | None
-    step_ms_p99: float | None
-    stage: int = 0
+    detail: Annotated[
+        str, Meta(description="Why, in a sentence; also of an online source that is slower than the model.")
+    ]
+    captured: Annotated[int, Meta(description="Frames that the source gave.")]
+    dropped: Annotated[dict[str, int], Meta(description="Frames that the model did not see, by reason.")]
+    inferred: Annotated[
+        int, Meta(description="Frames that the model saw; pictures interpolated between them are not counted.")
+    ]
+    reconnects: Annotated[int, Meta(description="Connections after the first one.")]
+    fps_in: Annotated[float | None, Meta(description="Frames a second that arrive; null until measured.")]
+    step_ms_p50: Annotated[float | None, Meta(description="Median of a model step, milliseconds; null until measured.")]
+    step_ms_p99: Annotated[float | None, Meta(description="Its 99th percentile.")]
+    stage: Annotated[int, Meta(description="How far load is shed, 0 to 5; 0: not at all.")] = 0
 
 
 class GapMessage(Common, frozen=True, kw_only=True, tag="gap"):
-    """The temporal state started anew because time was lost: between from_us and to_us nothing was seen.
+    """Time was lost, so the temporal state started anew."""
 
-    reason is gap, reconnect, reset, or clock: the clock of the machine or of the camera was set, from_us is by the old
-    time and to_us by the new one, which may be before it. Nothing was lost then.
-    """
-
-    from_us: int
-    to_us: int
-    reason: str
+    from_us: Annotated[
+        int, Meta(description="The last frame before it, microseconds UTC; for `clock` by the old time.")
+    ]
+    to_us: Annotated[
+        int, Meta(description="The first frame after it; for `clock` by the new time, which may be before `from_us`.")
+    ]
+    reason: Annotated[
+        str, Meta(description="`gap`, `reconnect`, `reset`; or `clock`: a clock was set, and nothing was lost.")
+    ]
 
 
 Message = EventMessage | StateMessage | ScoreMessage | StatusMessage | GapMessage

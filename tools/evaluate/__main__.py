@@ -2,7 +2,7 @@
 
     python -m tools.evaluate clips MODEL... --data something-v2:/data/sthv2 --protocol 2x3
     python -m tools.evaluate stream default --minutes 5
-    python -m tools.evaluate synthetic default --confusion docs/confusion.png
+    python -m tools.evaluate synthetic default --confusion docs/pictures/confusion.png
 
 `clips` is the papers' way: videos of a data set, one label each, some clips and crops of each, one score. Several
 models are an ensemble. `stream` is what users get: minutes of video through the live pipeline, events against what

@@ -2,7 +2,7 @@
 
 Cameras freeze, vanish, come back and send damaged pictures; streams and subscribers come and go, stall and die;
 requests are malformed; and all that is published is checked. Exit code 1, with the reasons, unless everything held and
-memory, threads and file descriptors stayed flat. docs/soak.md says how that is judged.
+memory, threads and file descriptors stayed flat. docs/measured/soak.md says how that is judged.
 """
 
 from __future__ import annotations

@@ -1,0 +1,19 @@
+"""The pages of docs/reference that are made from the code, so that they cannot say anything else than it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tools.docs.api import api_page
+from tools.docs.commands import commands_page
+from tools.docs.configuration import configuration_page
+from tools.docs.messages import messages_page
+
+FOLDER = Path("docs/reference")
+PAGES: dict[str, Callable[[], str]] = {
+    "configuration.md": configuration_page,
+    "commands.md": commands_page,
+    "messages.md": messages_page,
+    "python.md": api_page,
+}
