@@ -3,6 +3,7 @@
 # make matrix   the tests of the base install (no torch) on each Python that we support and that is here
 # make lock     renew the tested versions (requirements/) to the newest that pyproject.toml allows, and test them
 # make newest   the tests with the newest versions that pyproject.toml allows, in a virtual environment of their own
+# make docs     build the documentation into site/; a dead link or a missing page fails
 # make clean    remove virtual environments and caches
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ LOCK = $(VENV)/bin/uv pip compile pyproject.toml --native-tls --quiet --universa
     --generate-hashes --no-annotate --custom-compile-command 'make lock'
 RTSP_SERVER := gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 
-.PHONY: help demo test matrix lock newest clean
+.PHONY: help demo test docs matrix lock newest clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -31,12 +32,17 @@ test: $(VENV)/test.done
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
 
+docs: $(VENV)/docs.done
+	@$(VENV)/bin/python -m tools.docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo 'To read it: $(VENV)/bin/python -m http.server -d site -b 127.0.0.1 8000'
+
 matrix:
 	@sh tools/matrix.sh $(PYTHONS)
 
 lock: $(VENV)/bin/pip
 	@$(PIP) install --upgrade uv
-	$(LOCK) --extra dev --extra train --extra view --no-emit-package torch --output-file requirements/test.txt
+	$(LOCK) --extra dev --extra docs --extra train --extra view --no-emit-package torch --output-file requirements/test.txt
 	$(LOCK) --constraint requirements/test.txt --output-file requirements/base.txt
 	$(MAKE) test
 
@@ -54,6 +60,12 @@ $(VENV)/base.done: pyproject.toml requirements/base.txt | $(VENV)/bin/pip
 	@$(PIP) install --editable .
 	@touch $@
 
+$(VENV)/docs.done: pyproject.toml requirements/base.txt | $(VENV)/bin/pip
+	@echo 'Installing the base package and what builds the documentation into $(VENV) ...'
+	@$(PIP) install $(LOCKED) requirements/base.txt
+	@$(PIP) install --editable '.[docs]'
+	@touch $@
+
 # pip takes torch from where this machine has it, so its hash is not the same everywhere
 $(VENV)/test.done: pyproject.toml requirements/test.txt tools/debian.sh | $(VENV)/bin/pip
 	@sh tools/debian.sh chromium || echo 'Without it the tests of the page in a browser are skipped.'
@@ -62,8 +74,8 @@ $(VENV)/test.done: pyproject.toml requirements/test.txt tools/debian.sh | $(VENV
 	    --prefix $(VENV) zeromq@6 || echo 'Without the JavaScript package zeromq the test of examples/subscribe.js is skipped.'
 	@echo 'Installing what the tests need into $(VENV) (torch among it) ...'
 	@$(if $(LOCKED),$(PIP) install $(LOCKED) requirements/test.txt)
-	@$(PIP) install $(if $(LOCKED),,--upgrade --upgrade-strategy eager) --editable '.[dev,train,view]'
+	@$(PIP) install $(if $(LOCKED),,--upgrade --upgrade-strategy eager) --editable '.[dev,docs,train,view]'
 	@touch $@
 
 clean:
-	rm -rf .venv .newest .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .newest .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis build site *.egg-info

@@ -158,7 +158,8 @@ def test_names_end_in_their_unit_and_labels_are_few(wait_for: WaitFor) -> None:
 
 
 def test_the_documentation_lists_each_metric_with_its_labels_and_meaning(wait_for: WaitFor) -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\| ([^|]*) \|$", Path("docs/metrics.md").read_text(), re.M)
+    page = Path("docs/reference/metrics.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\| ([^|]*) \|$", page, re.M)
     documented = {name: (kind, set(re.findall(r"\w+", labels)), help_) for name, kind, labels, help_ in rows}
     with monitored(Camera()) as running:
         wait_for(lambda: ("streamer_frame_age_seconds_count", "camera") in values(running.address))
