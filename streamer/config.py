@@ -49,6 +49,8 @@ Secret = Annotated[SecretStr, BeforeValidator(lambda value: str(value) if type(v
 LONGEST_URI = 2048  # characters
 Capture = Literal["thread", "process"]
 """Where a source is read: in this process, or in one of its own, which a decoder may crash or hang."""
+Hwaccel = Literal["none", "cuda", "auto"]
+"""Where video is decoded: on the CPU; on an NVIDIA GPU, told where it cannot; on one if there is one."""
 
 
 def _listed(value: Any) -> Any:
@@ -106,6 +108,9 @@ class SourceConfig(Section):
     """Files only. `fast`: as fast as it goes; times then count from the first frame."""
     transport: Literal["tcp", "udp"] = "tcp"
     """RTSP only: what is tried first."""
+    hwaccel: Annotated[Hwaccel, Since("0.2.0")] = "none"
+    """Where network cameras and files are decoded. `cuda`: on an NVIDIA GPU, and where that cannot be in software, which
+    is told. `auto`: on one if there is one."""
     open_s: PositiveSeconds = 5.0
     """Time limit of a connection attempt."""
     read_s: PositiveSeconds = 2.0
@@ -236,6 +241,8 @@ class EngineConfig(Section):
     """CPU threads of the engine; null: the runtime's choice, leaving room for capture."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto`: the fastest that has a certificate for this model."""
+    cuda_graphs: Annotated[bool, Since("0.2.0")] = True
+    """On a GPU: replay the steps as CUDA graphs. `false`: queue them call by call, which is slower."""
 
 
 class Config(Section):

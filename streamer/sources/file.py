@@ -23,6 +23,7 @@ from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
+from streamer.sources.hardware import in_software
 from streamer.sources.pipe import Pipe
 from streamer.sources.video import LIMITS, Bytes, decode, has_decoder, open_video, picture, pts_us, video_stream
 from streamer.text import printable
@@ -70,7 +71,7 @@ class FileSource(Source):
             if self._is_pipe():
                 readable = closing.enter_context(contextlib.closing(self._pipe(stop)))
             try:
-                with open_video(readable, LIMITS) as container:
+                with open_video(readable, LIMITS, hwaccel=self.config.hwaccel) as container:
                     yield from self._read(container, self._checked(container), connection, stop)
             except av.error.InvalidDataError as error:
                 if stop.is_set():  # a pipe that nobody has written to
@@ -140,6 +141,8 @@ class FileSource(Source):
         utc, began_us = UtcClock(), time.monotonic_ns() // 1000
         index = -1
         for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop)):
+            if index == 0 and (note := in_software(self.config.hwaccel, stream)):
+                self.say(note)
             at_us, due = timeline.place_us(pts_us(frame) if timed else None), None
             if realtime:
                 due = (began_us + at_us) / 1e6

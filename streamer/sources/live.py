@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
+from streamer.sources.hardware import in_software
 from streamer.sources.video import Damage, decode, has_decoder, picture, pts_us, video_stream
 from streamer.sources.waited import Waited
 from streamer.text import redact
@@ -63,7 +64,7 @@ def live_frames(
         arrived_s = now_s - waited.wait_s(pts, now_s)
         if not seen:
             seen = True
-            source.say(note)
+            source.say("; ".join(filter(None, (note, in_software(source.config.hwaccel, stream)))))
         if not damage.hides(frame, packet):
             show, timeline = partial(picture, frame, source.uri, packet), Timeline(set_us=utc.set_us)
             yield Frame(time_us, index, connection, show, arrived_s, timeline, frame.key_frame)

@@ -106,7 +106,8 @@ class RtspSource(Source):
         self.say("")  # each attempt has its own time
         started = time.monotonic()
         try:
-            container = open_video(url, options, (self.config.open_s, self.config.read_s), format="rtsp")
+            limits_s = self.config.open_s, self.config.read_s
+            container = open_video(url, options, limits_s, format="rtsp", hwaccel=self.config.hwaccel)
         except av.error.FFmpegError as error:
             raise self._explained(error, time.monotonic() - started) from harmless(error)
         try:

@@ -15,7 +15,9 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from streamer.config import Hwaccel
 from streamer.errors import SourceError
+from streamer.sources.hardware import accelerator
 from streamer.sources.upright import orientation, turned
 from streamer.types import Image
 
@@ -45,14 +47,18 @@ def open_video(
     options: dict[str, str] | None = None,
     timeout: tuple[float, float] | None = None,
     format: str | None = None,  # noqa: A002
+    hwaccel: Hwaccel = "none",
 ) -> InputContainer:
     """The container at `address`, or in these bytes, in whatever encoding its texts are: nobody reads them.
 
     PyAV before 19 has to be told so, or fails on what is not UTF-8; 19 keeps such bytes, and has no argument for it.
 
-    timeout: for opening and for each read, in seconds. format: what it must be; None: what it looks like.
+    timeout: for opening and for each read, in seconds. format: what it must be; None: what it looks like. hwaccel: as
+    in the configuration; `in_software` says what became of it.
     """
-    container: InputContainer = av.open(address, format=format, options=options, timeout=timeout, **_ANY_METADATA)
+    container: InputContainer = av.open(
+        address, format=format, options=options, timeout=timeout, hwaccel=accelerator(hwaccel), **_ANY_METADATA
+    )
     return container
 
 

@@ -55,6 +55,7 @@ class WebSource(Source):
         super().__init__(config)
         with_credentials(config)  # what is wrong with them is wrong for good
         self._connected = False  # it was a camera before
+        self._usual_note = "its JPEGs are decoded in software (hwaccel: cuda)" if config.hwaccel == "cuda" else ""
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
         """As in `Source`."""
@@ -111,7 +112,7 @@ class WebSource(Source):
     def _container(self, answer: Answer) -> Any:
         answer.wire.deadline = time.monotonic() + self.config.open_s
         try:
-            container = open_video(answer, _OPTIONS)
+            container = open_video(answer, _OPTIONS, hwaccel=self.config.hwaccel)
         except av.error.FFmpegError as error:
             advice = "check the path and the port"
             raise SourceError(f"{self.uri}: answers, but not with video; {advice}", "soon") from harmless(error)
@@ -132,8 +133,8 @@ class WebSource(Source):
                 if count > 1 and time.monotonic() - wire.empty_s > _BEHIND_S:
                     self.say(_LEFT_OUT)
                     continue
-                if self.note:
-                    self.say("")
+                if self.note != self._usual_note:
+                    self.say(self._usual_note)
                 yield jpeg, wire.empty_s
         if count == 1 and not answer.type.startswith("multipart/") and not stop.is_set():
             yield from self._snapshots(conversation, answer, jpeg, stop)
