@@ -83,7 +83,13 @@ def read_local_spec(path: Path) -> EngineSpec:
 
 
 def load_engine(
-    model: str | Path, backend: str = "auto", *, threads: int | None = None, precision: str = "auto", rows: int = 1
+    model: str | Path,
+    backend: str = "auto",
+    *,
+    threads: int | None = None,
+    precision: str = "auto",
+    rows: int = 1,
+    graphs: bool = True,
 ) -> Engine:
     """Load a model: a shipped name ("default"), or a file `NAME.onnx`, `NAME.pt`, `NAME.engine` with `NAME.json`
     beside it, or `NAME.scores.json`.
@@ -94,6 +100,7 @@ def load_engine(
     threads    CPU threads; None leaves one core free
     precision  auto, or one of PRECISIONS[backend]
     rows       the most streams that there will be, as far as one knows: which of several TensorRT engines to take
+    graphs     on a GPU, replay the steps as CUDA graphs where they can be; False: never
 
     Raises EngineError, in one sentence, for everything that does not fit: no such model, no sidecar, another's
     sidecar, a file that is truncated or of another kind, a backend that is not installed.
@@ -104,18 +111,7 @@ def load_engine(
     why = ""
     if backend == "auto":
         backend, why = choose_backend(path, precision, rows)
-    if backend not in BACKENDS:
-        raise unknown("backend", backend, ("auto", *BACKENDS))
-    if precision not in ("auto", *PRECISIONS.get(backend, (precision,))):
-        raise EngineError(f"the {backend} backend computes in {' or '.join(PRECISIONS[backend])}, not in {precision}")
-    source = (".json", ".onnx") if backend == "tensorrt" else (".json",)
-    if path.suffix not in (*source, SUFFIX[backend]) and backend != "scripted":
-        raise EngineError(f"{path}: the {backend} backend runs {SUFFIX[backend]} files")
-    missing = why_not(backend)
-    if missing:
-        raise EngineError(f"the {backend} backend cannot run here: {missing}")
-    if not is_file(path):
-        raise EngineError(f"{path}: no such model file; `streamer models` lists the ones that are there")
+    check_can_run(path, backend, precision)
     spec = read_local_spec(path)
     if backend == "scripted":
         return ScriptedEngine(spec, each_label_in_turn(len(spec.labels), 1), hold=HOLD_STEPS)
@@ -124,22 +120,39 @@ def load_engine(
         spec = read_spec(path)
     path = path.with_suffix(SUFFIX[backend])
     check_file(path, spec)
-    engine = make_engine(path, spec, backend, threads, precision)
+    engine = make_engine(path, spec, backend, threads, precision, graphs=graphs)
     engine.why = why
     warn_of(engine)
     return engine
 
 
-def make_engine(path: Path, spec: EngineSpec, backend: str, threads: int | None, precision: str) -> Engine:
+def check_can_run(path: Path, backend: str, precision: str) -> None:
+    """Raise EngineError unless the backend can run here, in this precision, and such a file, which is there."""
+    if backend not in BACKENDS:
+        raise unknown("backend", backend, ("auto", *BACKENDS))
+    if precision not in ("auto", *PRECISIONS.get(backend, (precision,))):
+        raise EngineError(f"the {backend} backend computes in {' or '.join(PRECISIONS[backend])}, not in {precision}")
+    source = (".json", ".onnx") if backend == "tensorrt" else (".json",)
+    if path.suffix not in (*source, SUFFIX[backend]) and backend != "scripted":
+        raise EngineError(f"{path}: the {backend} backend runs {SUFFIX[backend]} files")
+    if missing := why_not(backend):
+        raise EngineError(f"the {backend} backend cannot run here: {missing}")
+    if not is_file(path):
+        raise EngineError(f"{path}: no such model file; `streamer models` lists the ones that are there")
+
+
+def make_engine(
+    path: Path, spec: EngineSpec, backend: str, threads: int | None, precision: str, *, graphs: bool = True
+) -> Engine:
     """The engine of a file that was checked."""
     if backend == "eager":
         from .backends.eager import EagerEngine
 
-        return EagerEngine(path, spec, threads, precision="fp16" if precision == "fp16" else "fp32")
+        return EagerEngine(path, spec, threads, precision="fp16" if precision == "fp16" else "fp32", graphs=graphs)
     if backend == "tensorrt":
         from .backends.tensorrt import TensorRTEngine
 
-        return TensorRTEngine(path, spec)
+        return TensorRTEngine(path, spec, graphs=graphs)
     from .backends.openvino import OpenVINOEngine
 
     return OpenVINOEngine(path, spec, threads=threads, precision=precision)

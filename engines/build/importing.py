@@ -6,9 +6,13 @@ import importlib.util
 import logging
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import EngineError, install
 from ..spec import NAME, EngineSpec, check_spec
+
+if TYPE_CHECKING:
+    from ..networks.checkpoints import Checkpoint
 
 LOGGER = logging.getLogger(__name__)
 NEEDS = ("torch", "onnx", "onnxscript")
@@ -44,18 +48,13 @@ def import_model(
     missing = [library for library in NEEDS if importlib.util.find_spec(library) is None]
     if missing:
         raise EngineError(f"a checkpoint can only be imported with {', '.join(missing)}; {install('train')}")
-    from ..networks.checkpoints import JESTER_LABELS, read_checkpoint
+    from ..networks.checkpoints import read_checkpoint
     from .model import build_model
 
     if not re.search(NAME, out.name) or out.suffix in (".onnx", ".pt", ".json"):
         raise EngineError(f"{out}: give a name of letters, digits, - and _ without a suffix, such as models/gestures")
     checkpoint = read_checkpoint(source, frames=frames)
-    if labels is not None:
-        names = read_labels(labels, checkpoint.classes)
-    elif checkpoint.causal and checkpoint.classes == len(JESTER_LABELS):
-        names = JESTER_LABELS
-    else:
-        raise EngineError(f"{source}: has {checkpoint.classes} classes without names; give --labels, one label a line")
+    names = label_names(checkpoint, source, labels)
     streams = causal or checkpoint.causal
     if streams and not checkpoint.causal:
         LOGGER.warning(
@@ -63,12 +62,22 @@ def import_model(
             "nobody has measured how much, and should be trained further in this form",
             source,
         )
-    spec = EngineSpec(
-        name=out.name,
-        labels=names,
+    rate_hz = rate_hz or (ONLINE_HZ if checkpoint.causal else checkpoint.frames / CLIP_S)
+    spec = described(checkpoint, out.name, names, rate_hz, size, hop, streams=streams)
+    check_spec(spec)
+    return build_model(checkpoint.build(causal=streams), spec, out.parent)
+
+
+def described(
+    checkpoint: Checkpoint, name: str, labels: tuple[str, ...], rate_hz: float, size: int, hop: int, *, streams: bool
+) -> EngineSpec:
+    """What a model's sidecar says before its files are made: no states and no hashes yet."""
+    return EngineSpec(
+        name=name,
+        labels=labels,
         height=size,
         width=size,
-        rate_hz=rate_hz or (ONLINE_HZ if checkpoint.causal else checkpoint.frames / CLIP_S),
+        rate_hz=rate_hz,
         frames=checkpoint.frames,
         mode="stream" if streams else "window",
         fit="crop",
@@ -80,8 +89,17 @@ def import_model(
         hop=hop,
         options=checkpoint.options,
     )
-    check_spec(spec)
-    return build_model(checkpoint.build(causal=streams), spec, out.parent)
+
+
+def label_names(checkpoint: Checkpoint, source: Path, labels: Path | None) -> tuple[str, ...]:
+    """The names of a checkpoint's classes: those of a text file, or the ones that online TSM on Jester is known by."""
+    from ..networks.checkpoints import JESTER_LABELS
+
+    if labels is not None:
+        return read_labels(labels, checkpoint.classes)
+    if checkpoint.causal and checkpoint.classes == len(JESTER_LABELS):
+        return JESTER_LABELS
+    raise EngineError(f"{source}: has {checkpoint.classes} classes without names; give --labels, one label a line")
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:

@@ -71,8 +71,15 @@ def make_settings(file: Path | None, sets: Sequence[str] | None, **options: Any)
 
 def make_engine(config: Config) -> Engine:
     """The model on its backend."""
-    precision, rows = config.engine.precision, max(1, len(config.sources))
-    return load_engine(config.model, config.backend, threads=config.engine.threads, precision=precision, rows=rows)
+    engine = config.engine
+    return load_engine(
+        config.model,
+        config.backend,
+        threads=engine.threads,
+        precision=engine.precision,
+        rows=max(1, len(config.sources)),
+        graphs=engine.cuda_graphs,
+    )
 
 
 def make_sources(config: Config) -> list[Source]:

@@ -76,6 +76,17 @@ def test_graphs_that_answer_otherwise_are_told_apart_from_a_precision_and_left_o
     assert gpu.cuda.launches == 0
 
 
+def test_an_engine_that_may_not_use_graphs_captures_none(model: Path, gpu: Gpu) -> None:
+    build(model, "tensorrt")
+    for graphs, told in ((True, "1 row"), (False, "1 row, without CUDA graphs")):
+        engine = load_engine(model, "tensorrt", graphs=graphs)
+        state = engine.new_state(1)
+        assert engine.device.endswith(told)
+        assert len(gpu.cuda.graphs) == (2 if graphs else 0)
+        del state
+        engine.close()
+
+
 def give_a_float32_graph(model: Path) -> None:
     """One that the fake TensorRT reads."""
     spec = read_spec(model)
