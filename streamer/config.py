@@ -109,8 +109,8 @@ class SourceConfig(Section):
     transport: Literal["tcp", "udp"] = "tcp"
     """RTSP only: what is tried first."""
     hwaccel: Annotated[Hwaccel, Since("0.2.0")] = "none"
-    """Where network cameras and files are decoded. `cuda`: on an NVIDIA GPU, and where that cannot be in software, which
-    is told. `auto`: on one if there is one."""
+    """Where network cameras and files are decoded. `cuda`: on an NVIDIA GPU; where it cannot, in software, which it
+    tells. `auto`: on one if there is one."""
     open_s: PositiveSeconds = 5.0
     """Time limit of a connection attempt."""
     read_s: PositiveSeconds = 2.0
