@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..base import Engine, EngineState, Snapshot
 from ..errors import EngineError
-from ..spec import EngineSpec, Frames, Labels, Rate, Size, TensorSpec, fault_of, read_json
+from ..spec import EngineSpec, Frames, Labels, Size, TensorSpec, fault_of, read_json
 
 HOLD_STEPS = 20
 BARS = 10
@@ -30,7 +30,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: Labels
     scores: tuple[tuple[float, ...], ...]
     order: Order = "steps"
-    rate_hz: Rate = 10.0
+    rate_hz: Annotated[float, msgspec.Meta(ge=0.1, le=1e6)] = 10.0  # 1e6: every frame, also those of a burst
     frames: Frames = 8
     height: Size = 112
     width: Size = 112

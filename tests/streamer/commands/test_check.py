@@ -20,7 +20,7 @@ from streamer.commands.check import certificate_reports, engine_report, model_li
     ("trial", "broken"),
     [
         (trials.try_video, "streamer.sources.file.open_video"),
-        (trials.try_camera, "streamer.sources.network.open_video"),
+        (trials.try_camera, "streamer.sources.rtsp.open_video"),
         (trials.try_labels, "streamer.labels.subscriber.decode"),
     ],
 )
