@@ -13,12 +13,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from streamer.opencv import cv2
-from streamer.types import Image
+from ..opencv import cv2
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(gt=0, le=1)]
 Matrix = NDArray[np.float64]
+Image = NDArray[np.uint8]
 
 PLACES = tuple((x, y) for x in range(5) for y in range(5) if x % 2 == y % 2)
 """TSN's 13 fixed places of a crop, in quarters of the space that it leaves: corners, sides, centre, and between."""

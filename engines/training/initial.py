@@ -10,14 +10,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from engines.errors import EngineError
-from engines.loading import find_models
-from engines.networks import Network, build_network
-from engines.networks.checkpoints import read_checkpoint, read_state_dict
-from engines.networks.tcm import TAM, TCM
-from engines.spec import EngineSpec, check_file, read_spec
-from tools.errors import ToolError
-from tools.train.recipe import Recipe
+from ..errors import EngineError
+from ..loading import find_models
+from ..networks import Network, build_network
+from ..networks.checkpoints import read_checkpoint, read_state_dict
+from ..networks.tcm import TAM, TCM
+from ..spec import EngineSpec, check_file, read_spec
+from .recipe import Recipe
 
 LOGGER = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ LOGGER = logging.getLogger(__name__)
 def build(recipe: Recipe, labels: Sequence[str]) -> Network:
     """The recipe's network for these labels, with the weights of `init`, its frozen modules without gradients.
 
-    Raises ToolError where the recipe, the weights and the labels do not fit each other.
+    Raises EngineError where the recipe, the weights and the labels do not fit each other.
     """
     torch.manual_seed(recipe.seed)
     try:
@@ -40,18 +39,18 @@ def build(recipe: Recipe, labels: Sequence[str]) -> Network:
             **recipe.options,
         )
     except EngineError as error:
-        raise ToolError(f"cannot build the network of the recipe: {error}") from error
+        raise EngineError(f"cannot build the network of the recipe: {error}") from error
     if isinstance(net, TCM):
         _open(net.tcm.tam)
     if recipe.init is not None:
         try:
             _initialise(net, recipe.init, recipe, labels)
         except EngineError as error:
-            raise ToolError(f"cannot begin with {recipe.init}: {error}") from error
+            raise EngineError(f"cannot begin with {recipe.init}: {error}") from error
     for module in frozen(net, recipe):
         module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in net.parameters()):
-        raise ToolError(f"nothing is left to train but {', '.join(recipe.freeze)}, which freeze names; freeze less")
+        raise EngineError(f"nothing is left to train but {', '.join(recipe.freeze)}, which freeze names; freeze less")
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -63,13 +62,13 @@ def frozen(net: Network, recipe: Recipe) -> Iterator[nn.Module]:
             try:
                 yield net.get_submodule(name)
             except AttributeError:
-                raise ToolError(f"cannot freeze {asked!r}: the network has backbone, {', '.join(names)}") from None
+                raise EngineError(f"cannot freeze {asked!r}: the network has backbone, {', '.join(names)}") from None
 
 
 def load_teacher(source: str, recipe: Recipe, labels: Sequence[str]) -> Network:
     """A clip-form network in eval mode that knows the same labels: a model in window mode, or a published checkpoint.
 
-    Raises ToolError for anything else.
+    Raises EngineError for anything else.
     """
     try:
         model = _find_model(source)
@@ -84,7 +83,7 @@ def load_teacher(source: str, recipe: Recipe, labels: Sequence[str]) -> Network:
             net.load_state_dict(read_state_dict(weights, str(weights)))
             known = spec.labels
     except (EngineError, RuntimeError) as error:
-        raise ToolError(f"cannot use the teacher {source}: {error}") from error
+        raise EngineError(f"cannot use the teacher {source}: {error}") from error
     if net.causal:
         fault = "does not look ahead"
     elif net.frames != recipe.frames:
@@ -93,7 +92,7 @@ def load_teacher(source: str, recipe: Recipe, labels: Sequence[str]) -> Network:
         fault = "has other labels than the data set"
     else:
         return net.eval()
-    raise ToolError(
+    raise EngineError(
         f"the teacher {source} {fault}: give a model that was trained with causal: false on this set, with the same "
         "frames"
     )

@@ -15,7 +15,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from tools.errors import ToolError
+from ..errors import EngineError
 
 _EVERY = 25  # steps between two rows
 _COLUMNS = ("step", "loss", "learning_rate", "clips_per_s", "held_out_accuracy")
@@ -23,19 +23,21 @@ _COLUMNS = ("step", "loss", "learning_rate", "clips_per_s", "held_out_accuracy")
 
 @contextmanager
 def writing(where: Path) -> Iterator[None]:
-    """Raises ToolError where a file cannot be written there: the disk is full, or it is not allowed."""
+    """Raises EngineError where a file cannot be written there: the disk is full, or it is not allowed."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch tells a full disk by a RuntimeError
         what, _, _ = str(error).partition("\n")
-        raise ToolError(f"cannot write in {where} (is the disk full?): {what}; what was saved before stays") from error
+        raise EngineError(
+            f"cannot write in {where} (is the disk full?): {what}; what was saved before stays"
+        ) from error
 
 
 class Report:
     """The one who reports. On a terminal a bar moves; elsewhere a line comes with each row of metrics.csv.
 
     Rows of steps after `step`, where a resumed run begins, are of the run that was broken off: they are taken out, and
-    hidden in TensorBoard. Raises ToolError where a file cannot be written.
+    hidden in TensorBoard. Raises EngineError where a file cannot be written.
     """
 
     def __init__(self, out: Path, step: int, steps: int) -> None:

@@ -1,16 +1,10 @@
-"""The training loop: any network, any feed of clips, on one processor or several (Lightning Fabric)."""
+"""One step of training: any network, any feed of clips, on one processor or several (Lightning Fabric)."""
 
 from __future__ import annotations
 
-import ctypes
 import math
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from multiprocessing import active_children
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import msgspec
@@ -20,15 +14,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from engines.networks import Network
-from engines.spec import EngineSpec, sha256
-from tools.data.clips import Batch
-from tools.errors import ToolError
-from tools.motion.paths import IGNORE
-from tools.train.feeds import Feed, normalise
-from tools.train.initial import build, frozen, load_teacher
-from tools.train.progress import Report, writing
-from tools.train.recipe import Part, Recipe
+from ..errors import EngineError
+from ..networks import Network
+from ..spec import EngineSpec, sha256
+from .feed import IGNORE, Batch, Feed, normalise
+from .initial import build, frozen, load_teacher
+from .progress import writing
+from .recipe import Part, Recipe
 
 
 def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
@@ -79,7 +71,7 @@ def parameter_groups(net: Network, recipe: Recipe) -> list[dict[str, Any]]:
 class Trainer:
     """One process's share of a training run: the network, its optimiser and average, and the step they have reached.
 
-    Raises ToolError where the network of the recipe cannot be made.
+    Raises EngineError where the network of the recipe cannot be made.
     """
 
     def __init__(self, recipe: Recipe, feed: Feed, out: Path, fabric: Fabric) -> None:
@@ -89,7 +81,7 @@ class Trainer:
         self.teacher: Network | None = None
         if recipe.distill_from is not None:
             self.teacher = load_teacher(recipe.distill_from, recipe, feed.labels).to(fabric.device)
-        self.lengths = [feed.steps(part) for part in recipe.parts]
+        self.lengths = [feed.steps(number) for number in range(len(recipe.parts))]
         self.steps = sum(self.lengths)
         self.step = 0
         self.begin_part()
@@ -120,7 +112,7 @@ class Trainer:
     def gradients(self, batch: Batch) -> tuple[float, int]:
         """Fill the gradients from this process's share of a batch; the mean loss of all processes and their clips.
 
-        Raises ToolError where the loss is no number: all processes do.
+        Raises EngineError where the loss is no number: all processes do.
         """
         self.net.train(len(batch.clips) > 0)
         for module in frozen(self.net, self.recipe):
@@ -149,15 +141,15 @@ class Trainer:
         share = recipe.distill_weight
         return (1 - share) * loss + share * divergence(logits, word, recipe.frames, recipe.temperature)
 
-    def diverged(self, what: str) -> ToolError:
+    def diverged(self, what: str) -> EngineError:
         """The error of a run whose numbers are none."""
-        return ToolError(
+        return EngineError(
             f"{what} at step {self.step + 1}: take a smaller learning_rate or clip_norm; what {self.out} holds is of "
             "before"
         )
 
     def update(self) -> float:
-        """Take one step along the gradients; the learning rate. Raises ToolError where they are no numbers."""
+        """Take one step along the gradients; the learning rate. Raises EngineError where they are no numbers."""
         number, step = self.part_at(self.step)
         part, length = self.recipe.parts[number], self.lengths[number]
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm or math.inf)
@@ -176,7 +168,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint; weights.pt, the averaged network's; and its sidecar weights.json: all of them anew, or
-        none. Raises ToolError where the disk is full.
+        none. Raises EngineError where the disk is full.
         """
         content = {
             "recipe": self.recipe.model_dump(mode="json"),
@@ -203,12 +195,12 @@ class Trainer:
                 path.unlink(missing_ok=True)
 
     def load(self) -> None:
-        """Continue from the checkpoint. Raises ToolError where there is none, where it is damaged, and where it belongs
-        to another run; parts may have been added to its recipe.
+        """Continue from the checkpoint. Raises EngineError where there is none, where it is damaged, and where it
+        belongs to another run; parts may have been added to its recipe.
         """
         path = self.out / "checkpoint.pt"
         if not path.exists():
-            raise ToolError(f"cannot resume: there is no {path}; start without --resume")
+            raise EngineError(f"cannot resume: there is no {path}; start without --resume")
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             different = self._differences(content["recipe"], content["labels"])
@@ -218,12 +210,12 @@ class Trainer:
                 self.optimizer.load_state_dict(content["optimizer"])
                 self.step = content["step"]
         except Exception as error:  # torch raises half a dozen types for what is not its file, and we for another's
-            raise ToolError(
+            raise EngineError(
                 f"cannot resume: {path} is damaged, or nothing that this tool wrote ({type(error).__name__}); begin "
                 f"anew in another --out, from the newest weights with --init {self.out / 'weights.pt'}"
             ) from error
         if different:
-            raise ToolError(
+            raise EngineError(
                 f"cannot resume from {path}: it was written with other {', '.join(different)}; make the recipe as it "
                 "was, or give another --out"
             )
@@ -254,106 +246,3 @@ def spec_of(recipe: Recipe, labels: Sequence[str], name: str, files: dict[str, s
         states=(),
         files=files,
     )
-
-
-def keep_memory() -> None:
-    """Let glibc keep freed memory: fetching the maps of each step from the system anew doubles the time of a step."""
-    if sys.platform == "linux":
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-            mallopt(parameter, 2**31 - 1)
-
-
-class Stop:
-    """Whether the run is to end early: SIGTERM or Ctrl-C has come, or `failure`.
-
-    pass_on  send the signals on to the processes that this one has started
-    """
-
-    def __init__(self, *, pass_on: bool = False) -> None:
-        self.asked = False
-        self.failure: ToolError | None = None
-        self._pass_on = pass_on
-
-    def __enter__(self) -> Stop:
-        self._before = [(number, signal.signal(number, self._take)) for number in (signal.SIGTERM, signal.SIGINT)]
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for number, handler in self._before:
-            signal.signal(number, handler)
-
-    def _take(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-        for child in active_children() if self._pass_on else ():
-            child.terminate()
-
-    @contextmanager
-    def at_failure(self) -> Iterator[None]:
-        """What fails in one process does not leave it: it ends the run of all."""
-        try:
-            yield
-        except ToolError as error:
-            self.asked, self.failure = True, error
-
-
-def run(trainer: Trainer, stop: Stop) -> bool:
-    """Train to the end; the first process reports and saves. False where it was asked to stop, and has saved.
-
-    Raises ToolError where the numbers are none, no video can be used, or a file cannot be written.
-    """
-    keep_memory()
-    fabric, recipe = trainer.fabric, trainer.recipe
-    report: Report | None = None
-    told: set[str] = set()
-    used = 0  # clips since the last checkpoint
-    with ExitStack() as stack:
-        if fabric.is_global_zero:
-            with stop.at_failure():
-                report = stack.enter_context(Report(trainer.out, trainer.step, trainer.steps))
-        for batch in _batches(trainer):
-            if fabric.strategy.reduce_boolean_decision(stop.asked, all=False):
-                break
-            loss, clips = trainer.gradients(batch)
-            rate = trainer.update()
-            used += clips
-            _tell(batch, told, print if report is None else report.say)
-            if report is None:
-                continue
-            with stop.at_failure():
-                report.step(trainer.step, loss, rate, clips)
-                if trainer.step == trainer.steps or trainer.step % recipe.checkpoint_steps == 0:
-                    _checkpoint(trainer, report, used)
-                    used = 0
-        if stop.failure is not None:
-            raise stop.failure
-        if report is not None and trainer.step < trainer.steps:
-            trainer.save()
-            report.say(f"stopped after step {trainer.step} of {trainer.steps}; --resume goes on from here")
-    return trainer.step == trainer.steps
-
-
-def _batches(trainer: Trainer) -> Iterator[Batch]:
-    """The process's shares of all batches from the trainer's step on."""
-    while trainer.step < trainer.steps:
-        number, begin = trainer.part_at(trainer.step)
-        part, before = trainer.recipe.parts[number], trainer.step - begin
-        yield from trainer.feed.batches(part, begin, before, trainer.fabric.global_rank)
-
-
-def _tell(batch: Batch, told: set[str], say: Callable[[str], None]) -> None:
-    """List the videos of a batch that cannot be used, or not whole, each once."""
-    notes = [*(f"left out: {fault}" for fault in batch.faults), *(f"damaged: {damage}" for damage in batch.damaged)]
-    for note in notes:
-        if note not in told:
-            told.add(note)
-            say(note)
-
-
-def _checkpoint(trainer: Trainer, report: Report, used: int) -> None:
-    """Evaluate and save, after `used` clips."""
-    if not used:
-        raise ToolError("not one of the videos that were to train can be used; they are listed above")
-    held = trainer.feed.held_out(trainer.averaged, last=trainer.step == trainer.steps)
-    report.held_out(trainer.step, held.accuracy, str(held))
-    trainer.save()

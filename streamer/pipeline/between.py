@@ -12,7 +12,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.opencv import cv2
+from engines.opencv import cv2
 from streamer.pipeline.ring import Origin
 from streamer.pipeline.sampler import Decision
 from streamer.types import Image

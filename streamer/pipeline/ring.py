@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from streamer.opencv import cv2
+from engines.opencv import cv2
 from streamer.pipeline.pace import UNKNOWN, Distance
 from streamer.types import ONE_TIMELINE, Image, Timeline
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from engines.opencv import cv2
 from streamer.errors import SourceError
-from streamer.opencv import cv2
 from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
 from streamer.sources.waited import Waited

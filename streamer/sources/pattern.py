@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 
+from engines.opencv import cv2
 from streamer.config import SourceConfig
 from streamer.errors import SourceError
-from streamer.opencv import cv2
 from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
 from streamer.types import Frame, Image, Timeline

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from engines.opencv import cv2
 from streamer.labels.messages import EventMessage, Message, ScoreMessage, StateMessage, StatusMessage
-from streamer.opencv import cv2
 from streamer.types import Image
 from streamer.view.colours import colour
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamer.opencv import cv2
+from engines.opencv import cv2
 from streamer.types import Image
 
 

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
+from engines.opencv import cv2
 from streamer.errors import ConfigError
 from streamer.labels.messages import Message
-from streamer.opencv import cv2
 from streamer.types import Image
 from streamer.view.overlay import Overlay
 

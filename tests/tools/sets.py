@@ -16,7 +16,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from streamer.opencv import cv2
+from engines.opencv import cv2
 from streamer.types import Image
 
 HEIGHT, WIDTH = 48, 64

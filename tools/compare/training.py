@@ -1,4 +1,4 @@
-"""Training a network on clips that were drawn before, and asking it about others: with the trainer of tools/train."""
+"""Training a network on clips that were drawn before, with engines/training, and asking it about others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from engines.networks import Network
-from tools.data.clips import Batch
+from engines.training.feed import Batch, normalise
+from engines.training.loop import keep_memory
+from engines.training.recipe import Recipe
+from engines.training.trainer import Trainer
 from tools.motion.paths import LABELS
-from tools.train.feeds import normalise
-from tools.train.recipe import Part, Recipe
-from tools.train.trainer import Trainer, keep_memory
 
 ASKED_AT_ONCE = 32
 
@@ -34,22 +34,23 @@ class Drawn:
     Each epoch has its own order, which is the same for all networks that are trained with this seed.
     """
 
-    def __init__(self, file: Path, seed: int) -> None:
+    def __init__(self, file: Path, recipe: Recipe) -> None:
         self.labels = LABELS
         self._data: dict[str, Tensor] = torch.load(file, weights_only=True, mmap=True)
-        self._seed = seed
+        self._recipe = recipe
 
-    def steps(self, part: Part) -> int:
+    def steps(self, number: int) -> int:
         """How many steps a part has: its epochs are counted out in its recipe."""
-        return part.steps or 0
+        return self._recipe.parts[number].steps or 0
 
-    def batches(self, part: Part, begin: int, before: int, rank: int) -> Iterator[Batch]:  # noqa: ARG002 - of a Feed
+    def batches(self, number: int, begin: int, before: int, rank: int) -> Iterator[Batch]:  # noqa: ARG002 - of a Feed
         """The batches of a part from its step `begin` on, for one process."""
         clips, labels = self._data["clips"], self._data["labels"]
-        each = len(labels) // part.batch
-        for step in range(begin, self.steps(part)):
-            generator = torch.Generator().manual_seed(hash((self._seed, step // each)))
-            chosen = torch.randperm(len(labels), generator=generator)[step % each * part.batch :][: part.batch]
+        batch = self._recipe.parts[number].batch
+        each = len(labels) // batch
+        for step in range(begin, self.steps(number)):
+            generator = torch.Generator().manual_seed(hash((self._recipe.seed, step // each)))
+            chosen = torch.randperm(len(labels), generator=generator)[step % each * batch :][:batch]
             yield Batch(clips[chosen], labels[chosen], chosen, (), ())
 
     def held_out(self, net: Network, *, last: bool) -> HeldOut:  # noqa: ARG002 - of a Feed
@@ -61,10 +62,10 @@ def train(recipe: Recipe, clips: Path, out: Path) -> tuple[float, float]:
     """Train a network on the clips of a file, and save its state dict; its top-1 on the held-out ones, and seconds."""
     torch.set_num_threads(1)
     keep_memory()
-    feed = Drawn(clips, recipe.seed)
+    feed = Drawn(clips, recipe)
     trainer = Trainer(recipe, feed, out.parent, Fabric(accelerator="cpu", devices=1, precision="bf16-mixed"))
     started = time.monotonic()
-    for batch in feed.batches(recipe.parts[0], 0, 0, 0):
+    for batch in feed.batches(0, 0, 0, 0):
         trainer.gradients(batch)
         trainer.update()
     seconds = time.monotonic() - started

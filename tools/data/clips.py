@@ -13,7 +13,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,13 +21,14 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from streamer.opencv import cv2
+from engines.opencv import cv2
+from engines.training import augment as cut
+from engines.training.augment import Augment
+from engines.training.feed import Batch
+from engines.training.sampling import WINDOW, Indices, dense, steady, uniform
 from streamer.types import Image
-from tools.data import augment as cut
-from tools.data.augment import Augment
 from tools.data.datasets import VideoSet
 from tools.data.decode import UnreadableError, read_pictures
-from tools.data.sampling import WINDOW, Indices, dense, steady, uniform
 from tools.errors import ToolError
 
 Key = tuple[int, int]
@@ -98,23 +99,6 @@ class Clip:
     index: int
     fault: str = ""
     damage: str = ""
-
-
-class Batch(NamedTuple):
-    """Clips of several videos; without those that cannot be read, so that it may be empty.
-
-    clips    training: [B, T, 3, size, size]; tests: [B, V, T, 3, H, W], V views of each video; uint8 RGB
-    labels   [B] int64
-    indices  [B] int64, the videos' numbers in their set
-    faults   one sentence for each video that is left out
-    damaged  one sentence for each that is used with the frames that it has
-    """
-
-    clips: Tensor
-    labels: Tensor
-    indices: Tensor
-    faults: tuple[str, ...]
-    damaged: tuple[str, ...]
 
 
 def _tensor(pictures: Image) -> Tensor:

@@ -19,7 +19,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from streamer.opencv import cv2
+from engines.opencv import cv2
 from streamer.sources.video import bgr, decode, has_decoder, open_video, video_stream
 from streamer.types import Image
 from tools.data.datasets import Video

@@ -27,10 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import BACKENDS, Engine, EngineError, EngineSpec, load_engine
+from engines.training.feed import Batch
 from streamer.config import Config
 from streamer.errors import StreamerError
 from streamer.settings import load_settings
-from tools.data.clips import Batch, TestClips, View, loader
+from tools.data.clips import TestClips, View, loader
 from tools.data.datasets import LAYOUTS, VideoSet, read_dataset
 from tools.errors import ToolError
 from tools.evaluate.figures import write_confusion
@@ -347,9 +348,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_results(options)
         options.run(options)
-    except (ToolError, EngineError, StreamerError) as error:
+    except (EngineError, StreamerError) as error:
         print(f"evaluate: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 2 if isinstance(error, ToolError) else error.exit_code
+        return error.exit_code
     return 0
 
 

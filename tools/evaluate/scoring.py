@@ -11,11 +11,12 @@ from torch import Tensor
 
 from engines import Engine, EngineSpec
 from engines.backends.eager import EagerEngine
+from engines.training.feed import IGNORE
 from streamer.pipeline.ring import fit
 from tools.errors import ToolError
 from tools.evaluate.metrics import Counts, confusion_matrix
 from tools.motion.clips import motion_clips
-from tools.motion.paths import IGNORE, LABELS
+from tools.motion.paths import LABELS
 
 ROWS = 4  # drawn clips that a model sees at a time
 CLIP_FRAMES = 20  # of a drawn clip

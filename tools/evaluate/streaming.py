@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import Engine, EngineSpec
+from engines.training.feed import IGNORE
 from streamer.config import Config, SourceConfig
 from streamer.labels.messages import EventMessage, Message, ScoreMessage
 from streamer.pipeline.replay import replay
@@ -27,7 +28,7 @@ from tools.errors import ToolError
 from tools.evaluate.metrics import Ages, Counts, Detection, Matching, Segment, match_events
 from tools.evaluate.scoring import drawn_numbers, drawn_size
 from tools.motion.clips import motion_clips
-from tools.motion.paths import IGNORE, LABELS, STILL
+from tools.motion.paths import LABELS, STILL
 
 SCENE_S = 12.0  # how long a scene is shown before the next
 MOTIONS = 8  # the most motions of a scene, not counting rests between them

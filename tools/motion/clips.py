@@ -22,11 +22,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engines.training.feed import IGNORE
 from tools.motion import textures as draw
 from tools.motion.paths import (
     CLOCKWISE,
     COUNTERCLOCKWISE,
-    IGNORE,
     LABELS,
     SHAKING,
     SPINS,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.training.feed import IGNORE
+
 LABELS = (
     "still",
     "moving left",
@@ -23,9 +25,6 @@ LABELS = (
     "turning counterclockwise",
     "shaking",
 )
-IGNORE = -100
-"""The label of a frame at which nobody could tell yet; the value that torch's cross entropy ignores."""
-
 STILL, LEFT, RIGHT, UP, DOWN, APPROACHING, RECEDING, CLOCKWISE, COUNTERCLOCKWISE, SHAKING = range(len(LABELS))
 SPINS = (APPROACHING, RECEDING, CLOCKWISE, COUNTERCLOCKWISE)  # what nobody sees of something tiny
 

@@ -7,54 +7,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, product
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from engines.networks import Network
-from tools.data.clips import Batch, TestClips, TrainClips, View, batches_per_epoch, begin_worker, loader
+from engines.training.feed import IGNORE, Batch, Feed, normalise
+from tools.data.clips import TestClips, TrainClips, View, batches_per_epoch, begin_worker, loader
 from tools.data.datasets import read_dataset
 from tools.errors import ToolError
 from tools.evaluate.metrics import confusion_matrix, in_top
 from tools.motion.clips import motion_clips
-from tools.motion.paths import IGNORE, LABELS
+from tools.motion.paths import LABELS
 from tools.train.recipe import Data, Part, Recipe
 
 LOGGER = logging.getLogger(__name__)
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB
-
-
-def normalise(clips: Tensor) -> Tensor:
-    """uint8 RGB [..., 3, H, W] -> float, ImageNet-normalised."""
-    mean, std = (torch.tensor(values, device=clips.device).view(3, 1, 1) * 255 for values in (MEAN, STD))
-    return (clips.float() - mean) / std
-
-
-class HeldOut(Protocol):
-    """Results on clips that training never sees; `str` of it is for people."""
-
-    @property
-    def accuracy(self) -> float:
-        """0 to 1."""
-
-
-class Feed(Protocol):
-    """A source of clips for a recipe, shared by processes. Labels are [B], or [B, T] where each frame counts."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes, in the order of the logits."""
-
-    def steps(self, part: Part) -> int:
-        """How many steps a part has."""
-
-    def batches(self, part: Part, begin: int, before: int, rank: int) -> Iterator[Batch]:
-        """One process's shares of the batches of a part, from its step `begin` on; the parts before had `before`."""
-
-    def held_out(self, net: Network, *, last: bool) -> HeldOut:
-        """Results; `last` asks for the thorough ones."""
 
 
 # ------------------------------------------------------------------------------------------------ synthetic motion
@@ -116,15 +84,17 @@ class Motions:
     def __init__(self, recipe: Recipe, world: int) -> None:
         self.recipe, self.world = recipe, world
 
-    def steps(self, part: Part) -> int:
+    def steps(self, number: int) -> int:
         """What the recipe says: there are no epochs."""
-        assert part.steps is not None
-        return part.steps
+        steps = self.recipe.parts[number].steps
+        assert steps is not None
+        return steps
 
-    def batches(self, part: Part, begin: int, before: int, rank: int) -> Iterator[Batch]:
+    def batches(self, number: int, begin: int, before: int, rank: int) -> Iterator[Batch]:
         """Clips by the number of the step in the run: no other has the same."""
+        part = self.recipe.parts[number]
         drawn = _Drawn(self.recipe, part, part.batch // self.world, rank)
-        steps = range(before + begin, before + self.steps(part))
+        steps = range(before + begin, before + self.steps(number))
         workers = self.recipe.workers
         yield from DataLoader(drawn, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=begin_worker)
 
@@ -190,14 +160,15 @@ class Videos:
             LOGGER.warning("%d videos of the data set are missing, among them %s", len(missing), missing[0])
         self.videos = replace(videos, videos=videos.videos * data.repeats)
 
-    def steps(self, part: Part) -> int:
+    def steps(self, number: int) -> int:
         """As many as the epochs have, or the recipe says."""
+        part = self.recipe.parts[number]
         return part.steps or part.epochs * self._each(part)  # type: ignore[operator]
 
-    def batches(self, part: Part, begin: int, before: int, rank: int) -> Iterator[Batch]:
+    def batches(self, number: int, begin: int, before: int, rank: int) -> Iterator[Batch]:
         """Clips by epoch and number of the video; each part draws others."""
+        part, steps = self.recipe.parts[number], self.steps(number)
         epoch, start = divmod(begin, self._each(part))
-        steps = self.steps(part)
         batches = loader(
             self._clips(part, before), part.batch // self.world, self.data.workers,
             epoch, start, until=-(-steps // self._each(part)), rank=rank, world=self.world,

@@ -1,4 +1,4 @@
-"""What a training recipe says (configs/train/*.yaml)."""
+"""What a training recipe says (configs/train/*.yaml): that of engines/training, and where the clips come from."""
 
 from __future__ import annotations
 
@@ -7,43 +7,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from tools.data.augment import Augment
+from engines.training import recipe
+from engines.training.augment import Augment
+from engines.training.recipe import Count, Keys, Share
 from tools.data.datasets import LAYOUTS
 from tools.errors import ToolError
 
-Name = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
 
+class Part(recipe.Part):
+    """One part of a run; of drawn clips also how hard they are."""
 
-class _Keys(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(_Keys):
-    """One part of a run, on clips of one kind; the next part begins with its average."""
-
-    steps: Count | None = None  # updates of the weights, or
-    epochs: Count | None = None  # walks through the data set
-    batch: Count  # clips of a step, over all processes
-    size: Annotated[int, Field(ge=32, multiple_of=8)]  # pixels: small pictures train many times faster
-    learning_rate: Positive  # of the whole batch
-    drops: tuple[Count, ...] = ()  # after so many steps (or epochs) a tenth of it; without drops a cosine to zero
-    clip_frames: Annotated[int, Field(ge=4)]  # more than T: every frame from the T-th on is asked, as in a stream
     whole: Share = 0.4  # of the synthetic clips, those in which the whole picture moves: the easy ones
     motions: Count = 3  # the most successive motions in a synthetic clip
 
-    @model_validator(mode="after")
-    def _has_one_length(self) -> Part:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give either steps or epochs")
-        return self
 
-
-class Data(_Keys):
+class Data(Keys):
     """A data set of labelled videos, and how clips are cut from them: see datasets.py and clips.py in tools/data."""
 
     layout: str
@@ -64,58 +44,18 @@ class Data(_Keys):
         return self
 
 
-class Recipe(_Keys):
-    """A network, how to train it, and the parts of the run in their order. An unknown key is an error."""
+class Recipe(recipe.Recipe):
+    """A network, how to train it, on what, and the parts of the run in their order."""
 
-    network: str
-    backbone: str
-    width: Positive = 1.0
-    frames: Count = 8  # T, the network's memory
-    causal: bool = True  # the streaming form
-    options: dict[str, int | str] = {}  # of the network, as for build_network
-    size: Annotated[int, Field(ge=32, multiple_of=8)] = 112  # pixels, of the pictures that the trained network gets
-    fps: Positive = 10.0  # frames per second that it gets
-    fit: Literal["stretch", "crop"] = "stretch"  # how a picture becomes a square
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     data: Data | None = None  # none: synthetic motion clips
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    init: str | None = None  # weights to begin with, or --init: see tools/train/initial.py
-    freeze: tuple[Name, ...] = ()  # modules that keep them, or --freeze
-    distill_from: str | None = None  # a clip-form teacher, or --distill-from
-    distill_weight: Share = 0.5  # of its word against the label's
-    temperature: Positive = 2.0  # softens both when they are compared
-
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
-    nesterov: bool = False
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05  # of matrices and kernels, not of biases and norms
-    bias_rate: Positive = 1.0  # factors of the learning rate: of all biases,
-    head_rate: Positive = 1.0  # of the last layer's matrix,
-    head_bias_rate: Positive = 1.0  # and of its bias
-    clip_norm: Positive | None = 5.0
-    warmup_steps: Annotated[int, Field(ge=0)] = 20  # of each part
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.98  # decay of the weights' exponential average; 0: the last ones
-
-    processes: Count = 1  # on this machine; torchrun has its own say
-    precision: Literal["fp32", "bf16"] = "fp32"  # of the convolutions, by autocast
     workers: Annotated[int, Field(ge=0)] = 0  # processes that draw synthetic clips, for each process that trains
-    checkpoint_steps: Count = 100
     held_out: Count = 200  # synthetic clips at each checkpoint
     held_out_at_end: Count = 2000
     parts: Annotated[tuple[Part, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _keys_fit(self) -> Recipe:
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum")
+    def _clips_can_be_drawn(self) -> Recipe:
         for part in self.parts:
-            if part.batch % self.processes:
-                raise ValueError(f"a batch of {part.batch} cannot be shared evenly by {self.processes} processes")
-            if part.clip_frames < self.frames:
-                raise ValueError(f"clips of {part.clip_frames} frames are too short for T = {self.frames}")
-            if part.clip_frames > self.frames and not self.causal:
-                raise ValueError(f"the clip form takes clips of T = {self.frames} frames, not {part.clip_frames}")
             if self.data is None and (part.epochs is not None or part.clip_frames < 8):
                 raise ValueError("synthetic clips have no epochs, give steps; and they have at least 8 frames")
         return self

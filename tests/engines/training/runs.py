@@ -1,9 +1,11 @@
-"""Tiny training runs: a recipe that takes a moment, and what a run leaves."""
+"""Tiny training runs: a recipe and a feed that take a moment, and what a run leaves."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,71 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from tools.data.clips import Batch
-from tools.errors import ToolError
-from tools.train.feeds import normalise, open_feed
-from tools.train.initial import build, frozen
-from tools.train.recipe import Recipe
-from tools.train.trainer import Stop, Trainer, loss_of, run
+from engines.errors import EngineError
+from engines.networks import Network
+from engines.training.feed import IGNORE, Batch, Feed, normalise
+from engines.training.initial import build, frozen
+from engines.training.loop import Stop, run
+from engines.training.recipe import Recipe
+from engines.training.trainer import Trainer, loss_of
 
+LABELS = ("jump", "run", "walk")
 PART: dict[str, Any] = {"steps": 2, "batch": 4, "size": 32, "learning_rate": 2e-3, "clip_frames": 8}
 TINY: dict[str, Any] = {
     "network": "tsm", "backbone": "resnet18", "width": 0.125, "size": 32, "dropout": 0.0, "frames": 4,
-    "parts": [PART, PART | {"steps": 4}], "warmup_steps": 0, "held_out": 8,
-    "held_out_at_end": 8,
+    "parts": [PART, PART | {"steps": 4}], "warmup_steps": 0,
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Guessed:
+    """The share of held-out clips that was told rightly."""
+
+    accuracy: float
+
+
+class Shades:
+    """The `Feed` of clips whose brightness is their label. A step of a run always gets the same ones.
+
+    faults  come with each batch
+    count   of the clips in a batch of each process; None: its share
+    """
+
+    labels: tuple[str, ...] = LABELS
+    faults: tuple[str, ...] = ()
+    count: int | None = None
+
+    def __init__(self, recipe: Recipe, world: int) -> None:
+        self.recipe, self.world = recipe, world
+
+    def steps(self, number: int) -> int:
+        return self.recipe.parts[number].steps or 0
+
+    def batches(self, number: int, begin: int, before: int, rank: int) -> Iterator[Batch]:
+        part = self.recipe.parts[number]
+        count = part.batch // self.world if self.count is None else self.count
+        for step in range(before + begin, before + self.steps(number)):
+            rng = torch.Generator().manual_seed(hash((self.recipe.seed, step, rank)))
+            labels = torch.randint(len(LABELS), (count,), generator=rng)
+            noise = torch.randint(80, (count, part.clip_frames, 3, part.size, part.size), generator=rng)
+            clips = (80 * labels[:, None, None, None, None] + noise).to(torch.uint8)
+            if part.clip_frames > self.recipe.frames:
+                labels = labels[:, None].repeat(1, part.clip_frames)
+                labels[:, : self.recipe.frames - 1] = IGNORE
+            yield Batch(clips, labels, torch.arange(count), self.faults, ())
+
+    @torch.no_grad()
+    def held_out(self, net: Network, *, last: bool) -> Guessed:
+        net.eval()
+        shades = torch.tensor([40, 120, 200], dtype=torch.uint8)[:, None, None, None, None]
+        logits = net.frame_logits(normalise(shades.expand(-1, self.recipe.frames, 3, 32, 32))).mean(1)
+        if not logits.isfinite().all():
+            raise EngineError("the answers are no numbers")
+        return Guessed(float((logits.argmax(1) == torch.arange(3)).float().mean()))
+
+
+OpenFeed = Callable[[Any, int], Feed]
+"""Recipe and number of processes -> the feed."""
 
 
 class Interrupted(Trainer):
@@ -43,7 +97,13 @@ def recipe_of(**changes: Any) -> Recipe:
     return Recipe.model_validate(TINY | changes)
 
 
-def trainer_of(recipe: Recipe, out: Path, kind: type[Trainer] = Trainer, fabric: Fabric | None = None) -> Trainer:
+def trainer_of(
+    recipe: Recipe,
+    out: Path,
+    kind: type[Trainer] = Trainer,
+    fabric: Fabric | None = None,
+    open_feed: OpenFeed = Shades,
+) -> Trainer:
     """A trainer, of this process alone or of several."""
     out.mkdir(parents=True, exist_ok=True)
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
@@ -51,7 +111,7 @@ def trainer_of(recipe: Recipe, out: Path, kind: type[Trainer] = Trainer, fabric:
 
 
 def first_batch(trainer: Trainer) -> Batch:
-    return next(trainer.feed.batches(trainer.recipe.parts[0], 0, 0, 0))
+    return next(trainer.feed.batches(0, 0, 0, 0))
 
 
 def finish(trainer: Trainer) -> bool:
@@ -60,18 +120,25 @@ def finish(trainer: Trainer) -> bool:
         return run(trainer, stop)
 
 
-def interrupt(recipe: Recipe, out: Path, after: int, fabric: Fabric | None = None, rank: int = 0) -> None:
+def interrupt(
+    recipe: Recipe,
+    out: Path,
+    after: int,
+    fabric: Fabric | None = None,
+    rank: int = 0,
+    open_feed: OpenFeed = Shades,
+) -> None:
     """Begin a run, and end it by a signal to one of its processes after so many steps."""
-    trainer = trainer_of(recipe, out, Interrupted, fabric)
+    trainer = trainer_of(recipe, out, Interrupted, fabric, open_feed)
     assert isinstance(trainer, Interrupted)
     trainer.after = after if trainer.fabric.global_rank == rank else 0
     assert not finish(trainer)
     assert trainer.step == after
 
 
-def resume(recipe: Recipe, out: Path, fabric: Fabric | None = None) -> Trainer:
+def resume(recipe: Recipe, out: Path, fabric: Fabric | None = None, open_feed: OpenFeed = Shades) -> Trainer:
     """Go on with a run to its end."""
-    trainer = trainer_of(recipe, out, fabric=fabric)
+    trainer = trainer_of(recipe, out, fabric=fabric, open_feed=open_feed)
     trainer.load()
     assert finish(trainer)
     return trainer
@@ -94,6 +161,14 @@ def checkpoint_in(out: Path) -> dict[str, Any]:
     return content
 
 
+def assert_same_runs(first: Path, second: Path) -> None:
+    """Two runs have ended alike, to the last bit."""
+    ours, theirs = checkpoint_in(first), checkpoint_in(second)
+    for key in ("step", "network", "average", "optimizer"):
+        assert same(ours[key], theirs[key]), key
+    assert (first / "weights.pt").read_bytes() == (second / "weights.pt").read_bytes()
+
+
 def two_processes(fabric: Fabric, out: Path) -> dict[str, Any]:
     """What each of two processes does; how far the gradients are from those of one process and the weights from the
     other's, how many have seen numbers that are none, and what is said of a full disk.
@@ -108,7 +183,7 @@ def two_processes(fabric: Fabric, out: Path) -> dict[str, Any]:
     norms = [name for name, module in trainer.net.named_modules() if isinstance(module, nn.BatchNorm2d)]
     recipe = recipe_of(processes=2, frames=8, freeze=norms)  # a norm sees its own process's clips
     trainer = trainer_of(recipe, out / "gradients", fabric=fabric)
-    shares = [next(trainer.feed.batches(recipe.parts[0], 0, 0, rank)) for rank in (0, 1)]
+    shares = [next(trainer.feed.batches(0, 0, 0, rank)) for rank in (0, 1)]
     trainer.gradients(shares[fabric.global_rank])
     alone = build(recipe, trainer.feed.labels)
     for module in frozen(alone, recipe):
@@ -145,6 +220,6 @@ def _count(fabric: Fabric, yes: bool) -> int:
 def _fault(trainer: Trainer) -> str:
     try:
         finish(trainer)
-    except ToolError as error:
+    except EngineError as error:
         return str(error)
     return ""

@@ -10,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streamer.types import Image
-from tools.data.augment import PLACES, Augment, centre, distort, multi_scale_crop, resized, scaled, three_crops
+from engines.training.augment import (
+    PLACES,
+    Augment,
+    Image,
+    centre,
+    distort,
+    multi_scale_crop,
+    resized,
+    scaled,
+    three_crops,
+)
 
 
 def ramp(height: int, width: int, frames: int = 2) -> Image:

@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from engines.errors import EngineError
 from engines.loading import find_models
 from engines.networks import build_network
 from engines.spec import read_spec
-from tests.tools.checkpoint import write_checkpoint
-from tests.tools.train.runs import recipe_of
-from tools.errors import ToolError
-from tools.train.initial import build, frozen, load_teacher
+from engines.training.initial import build, frozen, load_teacher
+from tests.engines.checkpoint import write_checkpoint
+from tests.engines.training.runs import LABELS, recipe_of
 
-LABELS = ("jump", "run", "walk")
 DEFAULT: dict[str, Any] = {"network": "tcm", "width": 0.25, "frames": 8}
 
 
@@ -65,7 +64,9 @@ def test_an_imagenet_file_gives_the_backbone(tmp_path: Path, caplog: pytest.LogC
 def test_a_published_file_for_another_backbone_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
     path = tmp_path / "imagenet.pth"
     imagenet(path)
-    with pytest.raises(ToolError, match=f"cannot begin with {path}: it is tsm on resnet18, width 1, the recipe asks "):
+    with pytest.raises(
+        EngineError, match=f"cannot begin with {path}: it is tsm on resnet18, width 1, the recipe asks "
+    ):
         build(recipe_of(**other, init=str(path)), LABELS)
 
 
@@ -74,7 +75,7 @@ def test_a_published_file_of_another_network_is_refused(tmp_path: Path) -> None:
     state = build_network("tsm", "resnet18", 8, 5, causal=False).state_dict()
     names = {name: re.sub(r"^(layer.*\.conv1)\.", r"\1.net.", name) for name in state}
     torch.save({("new_" if old.startswith("fc") else "base_model.") + names[old]: state[old] for old in state}, path)
-    with pytest.raises(ToolError, match="holds a tsm network, not tcm"):
+    with pytest.raises(EngineError, match="holds a tsm network, not tcm"):
         build(recipe_of(network="tcm", width=1.0, init=str(path)), LABELS)
 
 
@@ -88,35 +89,35 @@ def test_a_published_file_of_another_network_is_refused(tmp_path: Path) -> None:
 )
 def test_a_model_of_another_network_is_refused(tmp_path: Path, model: dict[str, Any], message: str) -> None:
     path = write_checkpoint(tmp_path, **model)
-    with pytest.raises(ToolError, match=f"cannot begin with {path}: {message}"):
+    with pytest.raises(EngineError, match=f"cannot begin with {path}: {message}"):
         build(recipe_of(init=str(path)), LABELS)
 
 
 def test_a_model_with_another_number_of_frames_is_refused_where_its_weights_depend_on_it(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, network="tanet", backbone="resnet26")
     build(recipe_of(network="tanet", backbone="resnet26", init=str(path)), LABELS)
-    with pytest.raises(ToolError, match=r"tensors do not fit, layer1\.0\.tam\.G.*was its T another"):
+    with pytest.raises(EngineError, match=r"tensors do not fit, layer1\.0\.tam\.G.*was its T another"):
         build(recipe_of(network="tanet", backbone="resnet26", frames=8, init=str(path)), LABELS)
 
 
 @pytest.mark.parametrize("name", ["none.pth", "none.pt", "", ".", "defualt", "/"])
 def test_what_does_not_exist_is_refused_with_the_models_that_do(name: str) -> None:
-    with pytest.raises(ToolError, match=r"cannot begin with .*no such file, and no such model among default"):
+    with pytest.raises(EngineError, match=r"cannot begin with .*no such file, and no such model among default"):
         build(recipe_of(init=name), LABELS)
 
 
 def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ToolError, match="does not match its sidecar"):
+    with pytest.raises(EngineError, match="does not match its sidecar"):
         build(recipe_of(init=str(path)), LABELS)
     path.with_suffix(".json").unlink()
-    with pytest.raises(ToolError, match="no PyTorch file, or a damaged one"):
+    with pytest.raises(EngineError, match="no PyTorch file, or a damaged one"):
         build(recipe_of(init=str(path)), LABELS)
 
 
 def test_a_network_that_cannot_be_built_is_told() -> None:
-    with pytest.raises(ToolError, match=r"cannot build the network of the recipe: .*did you mean 'resnet18'"):
+    with pytest.raises(EngineError, match=r"cannot build the network of the recipe: .*did you mean 'resnet18'"):
         build(recipe_of(backbone="resnet19"), LABELS)
 
 
@@ -138,12 +139,12 @@ def test_single_modules_can_be_frozen() -> None:
 
 
 def test_an_unknown_module_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ToolError, match=r"cannot freeze 'layer9': the network has backbone, conv1, .*layer4"):
+    with pytest.raises(EngineError, match=r"cannot freeze 'layer9': the network has backbone, conv1, .*layer4"):
         build(recipe_of(freeze=["layer9"]), LABELS)
 
 
 def test_freezing_everything_is_refused() -> None:
-    with pytest.raises(ToolError, match="nothing is left to train"):
+    with pytest.raises(EngineError, match="nothing is left to train"):
         build(recipe_of(freeze=["backbone", "fc"]), LABELS)
 
 
@@ -171,20 +172,22 @@ def test_an_unfit_teacher_is_refused(
     tmp_path: Path, model: dict[str, Any], labels: tuple[str, ...], message: str
 ) -> None:
     path = write_checkpoint(tmp_path, **model)
-    with pytest.raises(ToolError, match=f"the teacher {path} {message}: give a model that was trained with causal: f"):
+    with pytest.raises(
+        EngineError, match=f"the teacher {path} {message}: give a model that was trained with causal: f"
+    ):
         load_teacher(str(path), recipe_of(), labels)
 
 
 def test_a_published_teacher_must_look_ahead_and_know_as_many_labels(tmp_path: Path) -> None:
     online = build_network("tsm", "mobilenet_v2", 8, 3, causal=True).state_dict()
     torch.save({k.replace("fc.", "classifier."): v for k, v in online.items()}, tmp_path / "online.pth")
-    with pytest.raises(ToolError, match="does not look ahead"):
+    with pytest.raises(EngineError, match="does not look ahead"):
         load_teacher(str(tmp_path / "online.pth"), recipe_of(frames=8), LABELS)
     imagenet(tmp_path / "imagenet.pth")
-    with pytest.raises(ToolError, match="has other labels"):
+    with pytest.raises(EngineError, match="has other labels"):
         load_teacher(str(tmp_path / "imagenet.pth"), recipe_of(frames=8), LABELS)
 
 
 def test_a_teacher_that_does_not_exist_is_told() -> None:
-    with pytest.raises(ToolError, match=r"cannot use the teacher none\.pt: there is no such file"):
+    with pytest.raises(EngineError, match=r"cannot use the teacher none\.pt: there is no such file"):
         load_teacher("none.pt", recipe_of(), LABELS)

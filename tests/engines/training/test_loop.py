@@ -15,53 +15,29 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from engines import load_engine
-from tests.tools.sets import folders, write_frames
-from tests.tools.train.runs import (
+from engines.errors import EngineError
+from engines.training.loop import Stop
+from tests.engines.training.runs import (
+    LABELS,
     PART,
+    Shades,
+    assert_same_runs,
     checkpoint_in,
     finish,
     first_batch,
     interrupt,
     recipe_of,
     resume,
-    same,
     trainer_of,
     two_processes,
 )
-from tools.errors import ToolError
-from tools.motion.paths import LABELS
-from tools.train.feeds import Motions, VideoReport
-from tools.train.recipe import Recipe
-from tools.train.trainer import Stop
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.timeout(300)  # two processes have to start
 
-CLIP = {"steps": None, "epochs": 3, "batch": 2, "size": 32, "learning_rate": 2e-3, "clip_frames": 4}
-
-
-@pytest.fixture
-def no_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing held-out clips takes longer than the tiny runs."""
-    monkeypatch.setattr(Motions, "held_out", lambda *_, last: VideoReport(0.5, 1.0, 8, ()))
-
-
-def videos_recipe(root: Path, **changes: Any) -> Recipe:
-    data = {"layout": "folders", "root": root, "workers": 1}
-    return recipe_of(**{"parts": [CLIP], "data": data, "fit": "crop"} | changes)
-
-
 # -------------------------------------------------------------------------------------------------------- resuming
 
 
-def assert_same_runs(first: Path, second: Path) -> None:
-    ours, theirs = checkpoint_in(first), checkpoint_in(second)
-    for key in ("step", "network", "average", "optimizer"):
-        assert same(ours[key], theirs[key]), key
-    assert (first / "weights.pt").read_bytes() == (second / "weights.pt").read_bytes()
-
-
-@pytest.mark.usefixtures("no_evaluation")
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = recipe_of(dropout=0.3, warmup_steps=2)
     assert finish(trainer_of(recipe, tmp_path / "whole"))
@@ -71,26 +47,6 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path, capsys:
     assert_same_runs(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.fixture(scope="module")
-def hands(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three labels, for each two videos for training and one to hold out."""
-    root = tmp_path_factory.mktemp("hands")
-    folders(root)
-    return root
-
-
-@pytest.mark.parametrize("average", [0.9, 0.0])
-def test_a_run_on_videos_that_is_interrupted_in_mid_epoch_ends_as_an_uninterrupted_one(
-    tmp_path: Path, hands: Path, average: float
-) -> None:
-    recipe = videos_recipe(hands, average=average, dropout=0.3, optimizer="sgd")
-    assert finish(trainer_of(recipe, tmp_path / "whole"))
-    interrupt(recipe, tmp_path / "parts", after=4)  # of three steps an epoch
-    resume(recipe, tmp_path / "parts")
-    assert_same_runs(tmp_path / "whole", tmp_path / "parts")
-
-
-@pytest.mark.usefixtures("no_evaluation")
 def test_parts_can_be_added_to_a_run_that_is_done(tmp_path: Path) -> None:
     assert finish(trainer_of(recipe_of(parts=[PART]), tmp_path))
     longer = recipe_of(parts=[PART, PART | {"steps": 1}])
@@ -109,21 +65,20 @@ def test_a_checkpoint_of_another_recipe_is_refused_with_the_keys_that_differ(
     tmp_path: Path, changes: dict[str, Any], keys: str
 ) -> None:
     trainer_of(recipe_of(), tmp_path).save()
-    with pytest.raises(ToolError, match=f"it was written with other {keys}; make the recipe as it was, or give anothe"):
+    with pytest.raises(EngineError, match=f"it was written with other {keys}; make the recipe as it was, or"):
         trainer_of(recipe_of(**changes), tmp_path).load()
 
 
-def test_a_checkpoint_of_other_labels_is_refused(tmp_path: Path, hands: Path) -> None:
-    recipe = videos_recipe(hands)
-    trainer = trainer_of(recipe, tmp_path)
+def test_a_checkpoint_of_other_labels_is_refused(tmp_path: Path) -> None:
+    trainer = trainer_of(recipe_of(), tmp_path)
     trainer.save()
-    trainer.feed.labels = ("jump", "run", "walk")  # type: ignore[misc]
-    with pytest.raises(ToolError, match="it was written with other labels"):
+    trainer.feed.labels = ("jump", "run", "sit")  # type: ignore[misc]
+    with pytest.raises(EngineError, match="it was written with other labels"):
         trainer.load()
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=r"there is no .*checkpoint\.pt; start without --resume"):
+    with pytest.raises(EngineError, match=r"there is no .*checkpoint\.pt; start without --resume"):
         trainer_of(recipe_of(), tmp_path).load()
 
 
@@ -144,7 +99,7 @@ def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path: Path) -> None
 def test_a_damaged_checkpoint_is_refused_with_a_way_out(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     trainer_of(recipe_of(), tmp_path).save()
     damage(tmp_path / "checkpoint.pt")
-    with pytest.raises(ToolError, match=r"checkpoint\.pt is damaged, or nothing .*--init .*weights\.pt") as told:
+    with pytest.raises(EngineError, match=r"checkpoint\.pt is damaged, or nothing .*--init .*weights\.pt") as told:
         trainer_of(recipe_of(), tmp_path).load()
     assert "\n" not in str(told.value)
 
@@ -157,7 +112,7 @@ DIVERGING = [PART, PART | {"learning_rate": 1e30}]
 
 def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint_of_before(tmp_path: Path) -> None:
     recipe = recipe_of(parts=DIVERGING, checkpoint_steps=1)
-    with pytest.raises(ToolError, match="no numbers; take a smaller learning_rate"):
+    with pytest.raises(EngineError, match="the answers are no numbers"):
         finish(trainer_of(recipe, tmp_path))
     trainer = trainer_of(recipe, tmp_path)
     trainer.load()
@@ -165,10 +120,9 @@ def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint_of_before(tmp_path
     assert load_engine(tmp_path / "weights.pt").spec.labels == LABELS
 
 
-@pytest.mark.usefixtures("no_evaluation")
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     recipe = recipe_of(parts=[PART, PART | {"steps": 5, "learning_rate": 1e30}], checkpoint_steps=2)
-    with pytest.raises(ToolError, match=r"the loss is (nan|inf) at step 4: take a smaller learning_rate or cl"):
+    with pytest.raises(EngineError, match=r"the loss is (nan|inf) at step 4: take a smaller learning_rate or cl"):
         finish(trainer_of(recipe, tmp_path))
     assert checkpoint_in(tmp_path)["step"] == 2
 
@@ -178,7 +132,7 @@ def test_a_gradient_that_is_no_number_changes_nothing(tmp_path: Path) -> None:
     trainer.net.fc.weight.register_hook(lambda gradient: gradient * float("inf"))
     trainer.gradients(first_batch(trainer))
     before = trainer.net.fc.weight.detach().clone()
-    with pytest.raises(ToolError, match=r"the length of the gradient is (nan|inf) at step 1"):
+    with pytest.raises(EngineError, match=r"the length of the gradient is (nan|inf) at step 1"):
         trainer.update()
     assert torch.equal(trainer.net.fc.weight, before)
 
@@ -192,18 +146,17 @@ def test_a_full_disk_is_told_and_all_files_of_before_stay(tmp_path: Path, name: 
     trainer.gradients(first_batch(trainer))
     trainer.update()
     (tmp_path / f"{name}.part").symlink_to("/dev/full")
-    with pytest.raises(ToolError, match=r"cannot write in .*is the disk full.*what was saved before stays") as told:
+    with pytest.raises(EngineError, match=r"cannot write in .*is the disk full.*what was saved before stays") as told:
         trainer.save()
     assert "\n" not in str(told.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.usefixtures("no_evaluation")
 def test_a_disk_that_is_full_in_mid_run_ends_it(tmp_path: Path) -> None:
     recipe = recipe_of(checkpoint_steps=2)
     interrupt(recipe, tmp_path, after=2)
     (tmp_path / "checkpoint.pt.part").symlink_to("/dev/full")
-    with pytest.raises(ToolError, match="is the disk full"):
+    with pytest.raises(EngineError, match="is the disk full"):
         resume(recipe, tmp_path)
     assert checkpoint_in(tmp_path)["step"] == 2
     resume(recipe, tmp_path)
@@ -212,40 +165,28 @@ def test_a_disk_that_is_full_in_mid_run_ends_it(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_at_the_start_ends_the_run_there(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").symlink_to("/dev/full")
     trainer = trainer_of(recipe_of(), tmp_path)
-    with pytest.raises(ToolError, match="is the disk full"):
+    with pytest.raises(EngineError, match="is the disk full"):
         finish(trainer)
     assert trainer.step == 0
 
 
-@pytest.fixture
-def frames(tmp_path: Path) -> Path:
-    """Three frame folders for each of two labels, and one of each to hold out."""
-    for split, count in (("train", 3), ("validation", 1)):
-        for label in ("jump", "run"):
-            for number in range(count):
-                write_frames(tmp_path / "set" / split / label / str(number), 5)
-    return tmp_path / "set"
-
-
-def test_videos_that_cannot_be_read_are_listed_once_and_the_others_train(
-    tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+def test_clips_that_are_left_out_are_listed_once_and_the_others_train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = frames / "train" / "run" / "0"
-    for path in broken.iterdir():
-        path.write_bytes(b"no picture")
-    assert finish(trainer_of(videos_recipe(frames), tmp_path / "out"))
-    assert capsys.readouterr().out.count(f"left out: {broken}") == 1
+    class Broken(Shades):
+        faults = ("b.mp4 is broken",)
+
+    assert finish(trainer_of(recipe_of(), tmp_path, open_feed=Broken))
+    assert capsys.readouterr().out.count("left out: b.mp4 is broken") == 1
 
 
-def test_videos_of_which_none_can_be_read_end_the_run(
-    tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for path in (frames / "train").rglob("*.jpg"):
-        path.write_bytes(b"no picture")
-    with pytest.raises(ToolError, match="not one of the videos that were to train can be used"):
-        finish(trainer_of(videos_recipe(frames), tmp_path / "out"))
-    assert capsys.readouterr().out.count("left out: ") == 6
-    assert not (tmp_path / "out" / "checkpoint.pt").exists()
+def test_a_run_without_a_clip_ends_with_an_error(tmp_path: Path) -> None:
+    class Empty(Shades):
+        count = 0
+
+    with pytest.raises(EngineError, match="not one of the videos that were to train can be used"):
+        finish(trainer_of(recipe_of(), tmp_path, open_feed=Empty))
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_a_signal_is_remembered_until_the_end_and_then_means_what_it_did_before() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from tools.errors import ToolError
-from tools.train.progress import Report, writing
+from engines.errors import EngineError
+from engines.training.progress import Report, writing
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -99,7 +99,7 @@ def test_a_run_that_begins_anew_forgets_the_one_before(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_with_the_folder_and_what_stays(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").symlink_to("/dev/full")
     with pytest.raises(
-        ToolError, match=r"cannot write in .*is the disk full.*No space left.*saved before stays"
+        EngineError, match=r"cannot write in .*is the disk full.*No space left.*saved before stays"
     ) as told:
         Report(tmp_path, 0, 10)
     assert str(tmp_path) in str(told.value)
@@ -109,7 +109,7 @@ def test_a_disk_that_fills_up_later_is_told_too(tmp_path: Path) -> None:
     with Report(tmp_path, 0, 1) as report:
         (tmp_path / "metrics.csv").unlink()
         (tmp_path / "metrics.csv").symlink_to("/dev/full")
-        with pytest.raises(ToolError, match="No space left"):
+        with pytest.raises(EngineError, match="No space left"):
             report.step(1, 1.0, 1.0, 1)
 
 
@@ -118,7 +118,7 @@ def test_an_error_of_several_lines_is_told_by_its_first(tmp_path: Path) -> None:
         with writing(tmp_path):
             raise RuntimeError("what failed\nwhere it failed")
 
-    with pytest.raises(ToolError, match=r"what failed; what was saved") as told:
+    with pytest.raises(EngineError, match=r"what failed; what was saved") as told:
         fail()
     assert "\n" not in str(told.value)
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.data.sampling import dense, steady, uniform
+from engines.training.sampling import dense, steady, uniform
 
 COUNTS, FRAMES = st.integers(1, 400), st.integers(1, 32)
 

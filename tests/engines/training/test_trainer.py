@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from lightning_fabric import Fabric
 
 from engines.networks import NETWORKS, build_network
-from tests.tools.checkpoint import write_checkpoint
-from tests.tools.train.runs import PART, first_batch, recipe_of, same, trainer_of
-from tools.motion.paths import IGNORE, LABELS
-from tools.train.initial import build
-from tools.train.recipe import Part
-from tools.train.trainer import divergence, learning_rate, loss_of, parameter_groups
+from engines.training.feed import IGNORE
+from engines.training.initial import build
+from engines.training.recipe import Part
+from engines.training.trainer import divergence, learning_rate, loss_of, parameter_groups
+from tests.engines.checkpoint import write_checkpoint
+from tests.engines.training.runs import LABELS, PART, first_batch, recipe_of, same, trainer_of
 
 torch.set_num_threads(1)
 

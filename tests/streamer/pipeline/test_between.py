@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
+from engines.opencv import cv2
 from streamer.config import SourceConfig
-from streamer.opencv import cv2
 from streamer.pipeline.between import between
 from streamer.sources import open_source
 from streamer.types import Image

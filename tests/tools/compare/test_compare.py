@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from engines.training.feed import IGNORE
+from engines.training.recipe import Part, Recipe
 from tools.compare.__main__ import FRAMES, SIZE, Row, draw, main, table
 from tools.compare.training import Drawn, accuracy
-from tools.motion.paths import IGNORE, LABELS
-from tools.train.recipe import Part
+from tools.motion.paths import LABELS
 
 
 def test_clips_are_the_same_each_time_and_all_labels_are_alike_often() -> None:
@@ -34,7 +35,8 @@ def test_an_epoch_shows_every_clip_once_in_an_order_of_its_own_that_the_seed_dec
     part = Part(steps=4, batch=32, size=SIZE, learning_rate=1.0, clip_frames=FRAMES)
 
     def orders(seed: int, begin: int = 0) -> list[list[int]]:
-        return [batch.labels.tolist() for batch in Drawn(tmp_path / "clips.pt", seed).batches(part, begin, 0, 0)]
+        recipe = Recipe(network="tsn", backbone="resnet18", seed=seed, parts=(part,))
+        return [batch.labels.tolist() for batch in Drawn(tmp_path / "clips.pt", recipe).batches(0, begin, 0, 0)]
 
     first, second, third, fourth = orders(seed=5)
     assert sorted(first + second) == sorted(third + fourth) == list(range(64))

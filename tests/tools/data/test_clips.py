@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from streamer.opencv import cv2
+from engines.opencv import cv2
+from engines.training.augment import Augment
+from engines.training.feed import Batch
 from tests.tools.sets import HEIGHT, LEFT_RIGHT, SETS, WIDTH, numbers, picture, write_frames, write_lines, write_video
-from tools.data.augment import Augment
-from tools.data.clips import Batch, Clip, TestClips, TrainClips, View, batches_per_epoch, loader
+from tools.data.clips import Clip, TestClips, TrainClips, View, batches_per_epoch, loader
 from tools.data.datasets import LAYOUTS, Video, VideoSet, mirror_labels, read_dataset
 from tools.data.decode import MOST_BYTES, UnreadableError, read_pictures
 from tools.errors import ToolError

@@ -15,7 +15,7 @@ import torch
 
 from engines import EngineSpec, load_engine
 from engines.spec import read_spec, sha256
-from tests.tools.checkpoint import write_checkpoint
+from tests.engines.checkpoint import write_checkpoint
 from tests.tools.sets import picture, write_lines, write_video
 from tools.data.clips import View
 from tools.evaluate.__main__ import main, make_parser, view_of

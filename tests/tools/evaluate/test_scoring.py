@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engines import load_engine
-from tests.tools.checkpoint import write_checkpoint
+from tests.engines.checkpoint import write_checkpoint
 from tools.errors import ToolError
 from tools.evaluate.scoring import drawn_size, measure_drawn, score_clips, step_clips
 from tools.motion.clips import motion_clips

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engines.backends.scripted import ScriptedEngine
+from engines.training.feed import IGNORE
 from streamer.config import Config, EventConfig
 from tests.streamer.pipeline.seeing import LABELS as GREYS
 from tests.streamer.pipeline.seeing import SPEC, Film, SeeingEngine
@@ -23,7 +24,7 @@ from tests.tools.sets import write_video
 from tools.errors import ToolError
 from tools.evaluate.metrics import Segment
 from tools.evaluate.streaming import Scenes, StreamReport, Truth, measure_stream, open_recording, read_truth, runs
-from tools.motion.paths import IGNORE, LABELS
+from tools.motion.paths import LABELS
 
 DRAWN = msgspec.structs.replace(SPEC, labels=LABELS, height=24, width=32, name="drawn")
 PROMPT = EventConfig(smoothing_s=0, enter_s=0, leave_s=0, merge_gap_s=0, refractory_s=0, background=("dark",))

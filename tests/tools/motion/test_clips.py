@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from engines.training.feed import IGNORE
 from tools.motion import textures as draw
 from tools.motion.clips import motion_clips, preview, warp
 from tools.motion.paths import (
@@ -18,7 +19,6 @@ from tools.motion.paths import (
     CLOCKWISE,
     COUNTERCLOCKWISE,
     DOWN,
-    IGNORE,
     LABELS,
     LEFT,
     RECEDING,

@@ -10,20 +10,15 @@ import torch
 from torch import Tensor
 
 from engines.networks import Network
+from engines.training.feed import IGNORE, Batch, Feed
+from engines.training.initial import build
+from tests.engines.training.runs import same
 from tests.tools.sets import folders, write_frames, write_lines
-from tests.tools.train.runs import PART, recipe_of, same
-from tools.data.clips import Batch
+from tests.tools.train.runs import CLIP, recipe_of, set_recipe
 from tools.errors import ToolError
-from tools.motion.paths import IGNORE, LABELS
-from tools.train.feeds import Feed, MotionReport, Motions, VideoReport, open_feed
-from tools.train.initial import build
+from tools.motion.paths import LABELS
+from tools.train.feeds import MotionReport, Motions, VideoReport, open_feed
 from tools.train.recipe import Recipe
-
-CLIP = PART | {"steps": None, "epochs": 3, "batch": 2, "clip_frames": 4}
-
-
-def set_recipe(root: Path | None, *parts: dict[str, Any], causal: bool = True, **data: Any) -> Recipe:
-    return recipe_of(causal=causal, parts=parts or [CLIP], data={"layout": "folders", "root": root, **data}, fit="crop")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +32,7 @@ def hands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def batches(
     recipe: Recipe, begin: int = 0, rank: int = 0, world: int = 1, part: int = 0, before: int = 0
 ) -> list[Batch]:
-    return list(open_feed(recipe, world).batches(recipe.parts[part], begin, before, rank))
+    return list(open_feed(recipe, world).batches(part, begin, before, rank))
 
 
 class Says(Network):
@@ -118,7 +113,7 @@ def feed_of(root: Path | None, *parts: dict[str, Any], **changes: Any) -> Feed:
 def test_an_epoch_shows_each_video_once_and_repeats_more_often(hands: Path) -> None:
     for repeats in (1, 2):
         recipe = set_recipe(hands, repeats=repeats)
-        assert open_feed(recipe, 1).steps(recipe.parts[0]) == 9 * repeats
+        assert open_feed(recipe, 1).steps(0) == 9 * repeats
         found = batches(recipe)
         assert len(found) == 9 * repeats
         for epoch in range(3):
@@ -239,7 +234,7 @@ def test_a_data_set_that_is_not_there_is_told(root: Path | None, message: str) -
 def test_a_batch_larger_than_the_set_is_refused(hands: Path) -> None:
     feed = feed_of(hands, CLIP | {"batch": 8})
     with pytest.raises(ToolError, match="a batch of 8 clips is more than the 6 for training"):
-        feed.steps(set_recipe(hands, CLIP | {"batch": 8}).parts[0])
+        feed.steps(0)
 
 
 def test_held_out_videos_of_other_labels_are_refused(broken: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.tools.train.runs import PART, TINY
+from tests.engines.training.runs import PART
+from tests.tools.train.runs import TINY
 from tools.errors import ToolError
 from tools.train.recipe import read_recipe
 

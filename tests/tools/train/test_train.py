@@ -18,8 +18,9 @@ import torch
 import yaml
 
 from engines import load_engine
+from tests.engines.training.runs import PART, checkpoint_in, same
 from tests.tools.sets import folders
-from tests.tools.train.runs import PART, TINY, checkpoint_in, recipe_of, resume, same, trainer_of
+from tests.tools.train.runs import TINY, recipe_of, resume, trainer_of
 from tools.motion.paths import LABELS
 from tools.train.command import main
 from tools.train.recipe import read_recipe
@@ -112,7 +113,7 @@ def test_a_run_survives_kill_9_and_a_signal_to_all_its_processes_and_goes_on_exa
     content = checkpoint_in(out)
     assert content["step"] >= killed_at + 2
     here = trainer_of(read_recipe(config), tmp_path / "here")
-    for batch in here.feed.batches(here.recipe.parts[0], 0, 0, 0):
+    for batch in here.feed.batches(0, 0, 0, 0):
         here.gradients(batch)
         here.update()
         if here.step == content["step"]:
