@@ -29,5 +29,5 @@ def test_clips_that_cannot_be_used_end_the_run_with_the_feeds_own_words(tmp_path
     def no_clips(_processes: int) -> Feed:
         raise EngineError("there is no folder clips")
 
-    with pytest.raises(EngineError, match="^there is no folder clips$"):
+    with pytest.raises(EngineError, match=r"^there is no folder clips$"):
         train(recipe_of(), no_clips, tmp_path / "out", device="cpu")
