@@ -1,6 +1,12 @@
 """The command `streamer`: it parses, wires, prints, and turns errors into exit codes. One file a command.
 
-0 done, 2 configuration, 3 source, 4 engine.
+run.py, view.py, watch.py, replay.py   labels, live and from recordings
+check.py    what works on this machine, which trials.py tries for real
+models.py, build.py   models, and engines for this machine (build, verify)
+config.py, ctl.py, keygen.py   settings, requests to a run, keys
+options.py  what several commands share; console.py: arguments and outputs of any kind
+
+Exit codes: 0 done, 2 configuration, 3 source, 4 engine.
 """
 
 from __future__ import annotations

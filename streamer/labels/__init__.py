@@ -1,5 +1,6 @@
 """What goes out. Pure: events.py (probabilities -> events), messages.py (the wire format), news.py (messages as text).
 
 Sockets: publisher.py and subscriber.py (the label stream), control.py and requests.py (a run is asked and changed),
-addresses.py and curve.py (where they listen, and for whom).
+addresses.py and curve.py (where they listen, and for whom), guard.py (how much one peer may take up), runtime.py (where
+`streamer ctl` finds the runs of its user).
 """

@@ -1,4 +1,16 @@
-"""Where frames come from: webcams, network cameras, files and a drawn pattern, told apart by their URI."""
+"""Where frames come from, told apart by their URI. `open_source` makes a `Source`; `Reader` reads it in a thread.
+
+base.py      what all sources share, and reader.py, which connects again when a camera goes away
+camera.py    webcams
+rtsp.py      RTSP cameras; web.py: HTTP cameras, with conversation.py (GET) and jpegs.py (pictures in what they send)
+file.py      video files; pipe.py: pipes and standard input
+pattern.py   a drawn scene, for demonstrations and tests
+process.py   any of these in a process of its own, whose program is child.py
+video.py     decoding with FFmpeg, which they share; hardware.py does it on a GPU, live.py knows live video
+address.py, login.py, peer.py      network cameras: their address, user and password, and how far they are trusted
+clock.py, waited.py                when a frame was captured
+frozen.py, upright.py              a camera that hangs; which way up a picture is
+"""
 
 from __future__ import annotations
 

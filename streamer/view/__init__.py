@@ -1,6 +1,13 @@
-"""Looking at what a recogniser sees: a page in the browser, a window on a desk, an annotated video.
+"""Looking at what a recogniser sees: a page in the browser, a window on a desk, an annotated video, a terminal.
 
-`feed.py` keeps the newest messages, `pictures.py` makes JPEGs of the newest frames, `viewer.py` is one browser,
-`server.py` serves them all, and `process.py` does so outside of the recognition's process; `page/` is what the browser
-runs. `overlay.py` draws labels into pictures, for `window.py` and `render.py`.
+The page, in the order of the way to the browser:
+feed.py       the newest messages, kept for those who open the page later
+pictures.py   JPEGs of the newest frames
+server.py     serves the page to all browsers; auth.py says who may look
+viewer.py     one browser: what it asks for and gets, over websocket.py
+process.py    all of this in a process of its own
+page/         what the browser runs
+
+overlay.py    labels drawn into pictures (colours.py), for window.py and render.py
+terminal.py   what `streamer run` shows
 """

@@ -1,4 +1,6 @@
-"""Cameras to try things on: a real RTSP server in a process of its own, and MJPEG over HTTP."""
+"""Cameras to try things on: a real RTSP server in a process of its own (rtsp_server.py), and MJPEG over HTTP
+(http_server.py). answering.py answers each request as a test says; barcode.py draws pictures that carry their number.
+"""
 
 from __future__ import annotations
 

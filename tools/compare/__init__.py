@@ -1,1 +1,4 @@
-"""Networks compared on one task: python -m tools.compare."""
+"""Networks compared on one task: python -m tools.compare.
+
+training.py   each is trained on the same clips, and asked about others
+"""

@@ -1,1 +1,6 @@
-"""Data sets of labelled video: how they are laid out, read, cut into clips and varied."""
+"""Data sets of labelled video.
+
+layouts.py    how they are published; datasets.py reads a split into a `VideoSet`
+decode.py     the wanted pictures of a video
+clips.py      cut into batches, with the sampling and augmentation of engines/training
+"""

@@ -1,4 +1,9 @@
-"""The pages of docs/reference that are made from the code, so that they cannot say anything else than it."""
+"""The pages of docs/reference that are made from the code, so that they cannot say anything else than it.
+
+configuration.py, commands.py, messages.py, api.py   one page each: python -m tools.docs
+markdown.py   docstrings and tables as Markdown
+film.py       the moving picture of the README: python -m tools.docs.film
+"""
 
 from __future__ import annotations
 

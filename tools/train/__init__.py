@@ -1,1 +1,6 @@
-"""Training from a recipe: python -m tools.train."""
+"""Training from a recipe, on drawn motion or a data set: python -m tools.train. The loop is in engines/training.
+
+recipe.py    configs/train/*.yaml
+feeds.py     the clips: drawn on the fly, or cut from the videos of a data set
+command.py   the command line
+"""

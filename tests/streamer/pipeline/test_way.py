@@ -32,7 +32,3 @@ def test_each_step_stands_in_the_file_that_its_line_names() -> None:
     assert len(steps) > 10
     for file, name in steps:
         assert re.search(rf"^(class|def) {name}\b", (PACKAGE / f"{file}.py").read_text(), re.MULTILINE), (file, name)
-
-
-def test_every_file_of_the_pipeline_is_on_the_way_or_beside_it() -> None:
-    assert [path.name for path in sorted(PACKAGE.glob("[!_]*.py")) if path.name not in WAY] == []
