@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 
 import numpy as np
 import pytest
@@ -10,9 +10,10 @@ import pytest
 from streamer.config import SourceConfig
 from streamer.errors import Retry, SourceError
 from streamer.sources.base import Source
-from streamer.sources.reader import Health, Reader, retry_delay_s
+from streamer.sources.reader import Reader, retry_delay_s
 from streamer.types import Frame
 from tests.conftest import WaitFor
+from tests.streamer.sources.conftest import Started, StartReader
 
 Step = int | SourceError | threading.Event  # frames to give, an error to raise, or an event to hang on
 
@@ -46,44 +47,8 @@ def lost(retry: Retry = "soon") -> SourceError:
     return SourceError("rtsp://***@cam/a: it is gone; connecting again", retry)
 
 
-class Started:
-    """A reader in its thread, with what it gave."""
-
-    def __init__(self, source: Source, stop: threading.Event) -> None:
-        self.frames: list[Frame] = []
-        self.error: SourceError | None = None
-        self.reader = Reader(source, self.frames.append, stop)
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.reader.run()
-        except SourceError as error:
-            self.error = error
-
-    def health(self, later_s: float = 0) -> Health:
-        return self.reader.health(time.monotonic() + later_s)
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[[Source], Started]]:
-    """Start readers; they end with the test."""
-    stop, started = threading.Event(), []
-
-    def one(source: Source) -> Started:
-        started.append(Started(source, stop))
-        return started[-1]
-
-    yield one
-    stop.set()
-    for each in started:
-        each.thread.join(10)
-        assert not each.thread.is_alive()
-
-
-def test_a_file_is_read_to_its_end(start: Callable[[Source], Started]) -> None:
-    started = start(Scripted([3], live=False))
+def test_a_file_is_read_to_its_end(start_reader: StartReader) -> None:
+    started = start_reader(Scripted([3], live=False))
     started.thread.join(10)
     assert [(frame.index, frame.connection) for frame in started.frames] == [(0, 0), (1, 0), (2, 0)]
     assert started.error is None
@@ -92,8 +57,8 @@ def test_a_file_is_read_to_its_end(start: Callable[[Source], Started]) -> None:
 
 
 @pytest.mark.parametrize(("live", "retry"), [(False, "soon"), (False, "never"), (True, "never")])
-def test_an_error_that_cannot_pass_is_raised(start: Callable[[Source], Started], live: bool, retry: Retry) -> None:
-    started = start(Scripted([2, lost(retry)], live=live))
+def test_an_error_that_cannot_pass_is_raised(start_reader: StartReader, live: bool, retry: Retry) -> None:
+    started = start_reader(Scripted([2, lost(retry)], live=live))
     started.thread.join(10)
     assert started.error is not None
     assert started.error.retry == retry
@@ -102,10 +67,10 @@ def test_an_error_that_cannot_pass_is_raised(start: Callable[[Source], Started],
 
 
 def test_a_camera_that_goes_away_is_connected_again_and_numbered_once_it_gives_a_frame(
-    start: Callable[[Source], Started], wait_for: WaitFor
+    start_reader: StartReader, wait_for: WaitFor
 ) -> None:
     hang = threading.Event()
-    started = start(Scripted([2, lost()], [lost()], [1, hang]))
+    started = start_reader(Scripted([2, lost()], [lost()], [1, hang]))
     wait_for(lambda: len(started.frames) == 3)
     assert [(frame.index, frame.connection) for frame in started.frames] == [(0, 0), (1, 0), (0, 1)]
     assert started.error is None
@@ -114,11 +79,9 @@ def test_a_camera_that_goes_away_is_connected_again_and_numbered_once_it_gives_a
     hang.set()
 
 
-def test_a_camera_that_is_down_from_the_start_is_tried_again(
-    start: Callable[[Source], Started], wait_for: WaitFor
-) -> None:
+def test_a_camera_that_is_down_from_the_start_is_tried_again(start_reader: StartReader, wait_for: WaitFor) -> None:
     hang = threading.Event()
-    started = start(Scripted([hang, lost()], [lost()], [5, hang]))
+    started = start_reader(Scripted([hang, lost()], [lost()], [5, hang]))
     assert (started.health().state, started.health().age_s) == ("connecting", None)
     hang.set()
     wait_for(lambda: started.health().state == "offline")
@@ -128,23 +91,23 @@ def test_a_camera_that_is_down_from_the_start_is_tried_again(
 
 
 def test_what_a_library_says_with_a_password_in_it_is_told_without(
-    start: Callable[[Source], Started], wait_for: WaitFor
+    start_reader: StartReader, wait_for: WaitFor
 ) -> None:
-    started = start(Scripted([SourceError("cannot read rtsp://user:secret@cam/a", "soon")]))
+    started = start_reader(Scripted([SourceError("cannot read rtsp://user:secret@cam/a", "soon")]))
     wait_for(lambda: started.health().state == "offline")
     assert started.health().detail == "cannot read rtsp://***@cam/a"
 
 
-def test_a_connection_is_opened_and_closed_by_one_thread(start: Callable[[Source], Started], wait_for: WaitFor) -> None:
+def test_a_connection_is_opened_and_closed_by_one_thread(start_reader: StartReader, wait_for: WaitFor) -> None:
     source = Scripted([2, lost()], [2, lost()])
-    started = start(source)
+    started = start_reader(source)
     wait_for(lambda: len(source.threads) >= 2)
     assert {ident for pair in source.threads for ident in pair} == {started.thread.ident}
 
 
-def test_silence_is_seen_while_the_thread_hangs(start: Callable[[Source], Started], wait_for: WaitFor) -> None:
+def test_silence_is_seen_while_the_thread_hangs(start_reader: StartReader, wait_for: WaitFor) -> None:
     hang, end = threading.Event(), threading.Event()
-    started = start(Scripted([50, hang, 10, end]))
+    started = start_reader(Scripted([50, hang, 10, end]))
     wait_for(lambda: len(started.frames) == 50)
     assert started.health().state == "online"
     health = started.health(later_s=60)
@@ -197,10 +160,10 @@ def test_stop_ends_a_waiting_reader_at_once() -> None:
 
 
 def test_a_thread_that_hangs_in_a_library_is_told_from_one_that_waits_to_connect(
-    start: Callable[[Source], Started], wait_for: WaitFor
+    start_reader: StartReader, wait_for: WaitFor
 ) -> None:
     hang, end = threading.Event(), threading.Event()
-    started = start(Scripted([1, hang, lost("slow")], [end]))
+    started = start_reader(Scripted([1, hang, lost("slow")], [end]))
     wait_for(lambda: len(started.frames) == 1)
     patience_s = started.reader.source.patience_s
     assert not started.reader.hangs(time.monotonic())

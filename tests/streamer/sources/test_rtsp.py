@@ -14,9 +14,9 @@ import pytest
 from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources import Source, open_source
-from streamer.sources.reader import Health, Reader
 from streamer.types import Frame
 from tests.conftest import WaitFor
+from tests.streamer.sources.conftest import StartReader
 from tools.cameras import HttpCamera, RtspServer, missing_for_rtsp, write_rtsp_clip
 from tools.cameras.answering import Answering
 from tools.cameras.barcode import read_barcode
@@ -51,34 +51,6 @@ def failure(source: Source, at: int = 0, do: Callable[[], None] = lambda: None) 
     shown = "".join(traceback.format_exception(caught.value))
     assert SECRET not in shown
     return caught.value
-
-
-class Watched:
-    """A reader at work: the frames' connections and how it is."""
-
-    def __init__(self, source: Source, stop: threading.Event) -> None:
-        self.connections: list[int] = []
-        self.reader = Reader(source, lambda frame: self.connections.append(frame.connection), stop)
-        self.thread = threading.Thread(target=self.reader.run)
-        self.thread.start()
-
-    def health(self) -> Health:
-        return self.reader.health(time.monotonic())
-
-
-@pytest.fixture
-def watch() -> Iterator[Callable[[Source], Watched]]:
-    stop, watched = threading.Event(), []
-
-    def one(source: Source) -> Watched:
-        watched.append(Watched(source, stop))
-        return watched[-1]
-
-    yield one
-    stop.set()
-    for each in watched:
-        each.thread.join(20)
-        assert not each.thread.is_alive()
 
 
 def test_rtsp_frames_come_in_order_with_the_time_of_their_capture(rtsp_server: StartRtsp) -> None:
@@ -147,10 +119,10 @@ def test_a_frozen_camera_ends_the_connection(rtsp_server: StartRtsp) -> None:
 
 
 def test_a_frozen_camera_is_stalled_and_recovers(
-    rtsp_server: StartRtsp, watch: Callable[[Source], Watched], wait_for: WaitFor
+    rtsp_server: StartRtsp, start_reader: StartReader, wait_for: WaitFor
 ) -> None:
     server = rtsp_server()
-    watched = watch(source_of(server.url(), read_s=10))
+    watched = start_reader(source_of(server.url(), read_s=10))
     wait_for(lambda: watched.health().state == "online")
     server.freeze()
     wait_for(lambda: watched.health().state == "stalled")
@@ -158,15 +130,15 @@ def test_a_frozen_camera_is_stalled_and_recovers(
     server.thaw()
     wait_for(lambda: watched.health().state == "online")
     wait_for(lambda: watched.health().captured > captured)
-    assert set(watched.connections) == {0}
+    assert {frame.connection for frame in watched.frames} == {0}
 
 
 def test_a_camera_that_dies_and_comes_back_is_a_new_connection(
-    rtsp_server: StartRtsp, watch: Callable[[Source], Watched], wait_for: WaitFor
+    rtsp_server: StartRtsp, start_reader: StartReader, wait_for: WaitFor
 ) -> None:
     server = rtsp_server()
-    watched = watch(source_of(server.url(f"viewer:{SECRET}@"), open_s=1, read_s=0.5))
-    wait_for(lambda: len(watched.connections) > 5)
+    watched = start_reader(source_of(server.url(f"viewer:{SECRET}@"), open_s=1, read_s=0.5))
+    wait_for(lambda: len(watched.frames) > 5)
     server.kill()
     wait_for(lambda: watched.health().state == "offline")
     wait_for(lambda: "connection refused" in watched.health().detail)
@@ -174,15 +146,15 @@ def test_a_camera_that_dies_and_comes_back_is_a_new_connection(
     rtsp_server(port=server.port)
     wait_for(lambda: watched.health().state == "online")
     assert watched.health().reconnects == 1
-    assert sorted(set(watched.connections)) == [0, 1]
+    assert {frame.connection for frame in watched.frames} == {0, 1}
 
 
 def test_a_camera_may_be_down_at_the_start(
-    rtsp_server: StartRtsp, watch: Callable[[Source], Watched], wait_for: WaitFor
+    rtsp_server: StartRtsp, start_reader: StartReader, wait_for: WaitFor
 ) -> None:
     first = rtsp_server()
     first.kill()
-    watched = watch(source_of(first.url()))
+    watched = start_reader(source_of(first.url()))
     wait_for(lambda: watched.health().state == "offline")
     rtsp_server(port=first.port)
     wait_for(lambda: watched.health().state == "online")
@@ -214,11 +186,11 @@ def test_stop_ends_reading_in_the_middle_of_a_stream(rtsp_server: StartRtsp) -> 
 
 @pytest.mark.parametrize(("scheme", "damage"), [("http", "truncate"), ("http", "corrupt"), ("rtsp", "truncate")])
 def test_a_camera_that_sends_only_damaged_frames_is_stalled_and_says_so(
-    request: pytest.FixtureRequest, watch: Callable[[Source], Watched], wait_for: WaitFor, scheme: str, damage: str
+    request: pytest.FixtureRequest, start_reader: StartReader, wait_for: WaitFor, scheme: str, damage: str
 ) -> None:
     camera = request.getfixturevalue("http_camera" if scheme == "http" else "rtsp_server")()
     source = source_of(camera.url())
-    watched = watch(source)
+    watched = start_reader(source)
     wait_for(lambda: watched.health().captured > 5)
     camera.command(damage)
     wait_for(lambda: watched.health().state == "stalled" and "only damaged frames" in watched.health().detail)
@@ -227,7 +199,7 @@ def test_a_camera_that_sends_only_damaged_frames_is_stalled_and_says_so(
     assert watched.health().captured == captured
     camera.command("clean")
     wait_for(lambda: watched.health().state == "online" and watched.health().captured > captured + 30)
-    assert set(watched.connections) == {0}
+    assert {frame.connection for frame in watched.frames} == {0}
 
 
 def test_an_rtsp_camera_that_dies_is_disconnected(rtsp_server: StartRtsp) -> None:
@@ -261,14 +233,14 @@ def test_the_keyframe_that_comes_at_the_beginning_is_shown(smart_camera: RtspSer
 @pytest.mark.parametrize("capture", ["thread", "process"])
 def test_who_waits_for_a_keyframe_says_so_and_does_not_hang(
     smart_camera: RtspServer,
-    watch: Callable[[Source], Watched],
+    start_reader: StartReader,
     wait_for: WaitFor,
     capture: Literal["thread", "process"],
 ) -> None:
-    first = watch(source_of(smart_camera.url()))
+    first = start_reader(source_of(smart_camera.url()))
     wait_for(lambda: first.health().state == "online")
     source = open_source(SourceConfig(uri=smart_camera.url(), open_s=0.4, read_s=0.4, capture=capture))
-    late = watch(source)
+    late = start_reader(source)
     said: list[tuple[str, bool]] = []
     hung = False
 
