@@ -1,4 +1,5 @@
-# make demo     install the base package into .venv and run it: SOURCE=0, SOURCE=rtsp://..., SOURCE=clip.mp4, DEMO_S=20
+# make demo     install the base package into .venv and run it: SOURCE=0, SOURCE=rtsp://..., SOURCE=clip.mp4, DEMO_S=20;
+#               SYSTEM_PACKAGES=1 lets .venv see the system's Python packages, such as a Jetson's TensorRT
 # make test     install what the tests need, then ruff, mypy, the floors and pytest: ARGS='-k sampler'
 # make matrix   the tests of the base install (no torch) on each Python that we support and that is here
 # make lock     renew the tested versions (requirements/) to the newest that pyproject.toml allows, and test them
@@ -20,9 +21,9 @@ RTSP_SERVER := gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base g
 .PHONY: help demo test docs matrix lock newest clean
 
 help:
-	@sed -n 's/^# make/make/p' Makefile
+	@sed -n '/^# /!q; s/^# //p' Makefile
 
-demo: $(VENV)/base.done
+demo: $(VENV)/base.done $(if $(SYSTEM_PACKAGES),$(VENV)/system.done)
 	@$(VENV)/bin/streamer run '$(SOURCE)' --duration $(DEMO_S)
 
 test: $(VENV)/test.done
@@ -53,6 +54,11 @@ $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try make PYTHON=python3.11")'
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tools/debian.sh python3-venv
 	@$(PYTHON) -m venv $(VENV)
+
+# also a virtual environment that is there already: what is in it stays
+$(VENV)/system.done: | $(VENV)/bin/pip
+	@$(PYTHON) -m venv --system-site-packages --without-pip $(VENV)
+	@touch $@
 
 $(VENV)/base.done: pyproject.toml requirements/base.txt | $(VENV)/bin/pip
 	@echo 'Installing the base package into $(VENV) (about 550 MB, no torch) ...'
