@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -37,12 +39,8 @@ def opened() -> Iterator[Callable[..., Source]]:
 
 def numbers(source: Source, most: int = 100) -> list[int]:
     """The numbers in the first pictures of a source."""
-    stop, found = threading.Event(), []
-    for frame in source.frames(0, stop):
-        found.append(read_barcode(frame.bgr()))
-        if len(found) == most:
-            stop.set()
-    return found
+    with closing(source.frames(0, threading.Event())) as frames:
+        return [read_barcode(frame.bgr()) for frame in islice(frames, most)]
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
