@@ -7,7 +7,7 @@ x <- x + TAM(MTDM(x)) once, after layer2, without a ReLU after the addition.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import torch
@@ -83,8 +83,8 @@ class MTDM(nn.Module):
     the last slot repeats the one before. Causal form: fast (t-1, t), slow (t-T+1, t), stored at t; before T frames
     have come the slow reference is the stream's first frame, and at the first frame both pairs are that frame with
     itself. State of the causal form: `ring` [B, T-1, 64, H, W], the last normalised maps; `started` [B], 1 once a
-    frame has come. Everything after the reduction is computed in float32 whatever the precision around it: 100 * s is
-    too coarse in half. What is kept has the precision of the weights.
+    frame has come. Everything after the reduction is computed in float32 whatever the precision around it, and so are
+    the answers: 100 * s is too coarse in half. What is kept has the precision of the weights.
     """
 
     def __init__(self, channels: int, *, frames: int, causal: bool, reduced: int = 64) -> None:
@@ -104,7 +104,7 @@ class MTDM(nn.Module):
             maps = per_frame(lambda r: r * torch.rsqrt(r.square().sum(1, keepdim=True) + 1e-6), reduced)
             motion, after = self.causal_motion(maps, state) if self.causal else (self.clip_motion(maps), {})
         kept = next(self.chnl_reduction.parameters()).dtype
-        return motion.to(x.dtype), {name: value.to(kept) for name, value in after.items()}
+        return motion, {name: value.to(kept) for name, value in after.items()}
 
     def clip_motion(self, maps: Tensor) -> Tensor:
         """Normalised maps [B, T, 64, H, W] -> [B, T, 6, H, W]; the last slot repeats the one before."""
@@ -173,13 +173,32 @@ class TemporalAttention(nn.Module):
         return per_frame(scale, x, mixed.sigmoid()), after
 
 
+class Float32(nn.Sequential):
+    """Layers that stay in float32 when the network around them is made half."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Float32:
+        """What `half`, `to` and the like call for each tensor."""
+
+        def but_half(tensor: Tensor) -> Tensor:
+            made = fn(tensor)
+            return tensor.to(made.device) if made.dtype == torch.float16 else made
+
+        super()._apply(but_half, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
 class TAM(nn.Module):
-    """Temporal attention module: motion maps [B, T, 6, H, W] -> attention-weighted features [B, T, C, H, W]."""
+    """Temporal attention module: motion maps [B, T, 6, H, W] -> attention-weighted features [B, T, C, H, W].
+
+    u, v and m vary little around their means, so that the first batch norm makes them some ten times as large and takes
+    away what they have in common. In the default model, to round these weights to half changes answers more than to
+    round all others does. So conv1, which is small, stays in float32 when the network is made half.
+    """
 
     def __init__(self, channels: int, *, frames: int, causal: bool) -> None:
         super().__init__()
         grouped = [layer for _ in range(3) for layer in conv_bn_relu(6, 6, 3, groups=3)]
-        self.conv1 = nn.Sequential(*grouped, *conv_bn_relu(6, 16, 1))
+        self.conv1 = Float32(*grouped, *conv_bn_relu(6, 16, 1))
         self.conv2 = nn.Sequential(*conv_bn_relu(16, 16, 3, groups=16), *conv_bn_relu(16, 32, 1))
         self.conv3 = nn.Sequential(*conv_bn_relu(32, 32, 3, groups=32), *conv_bn_relu(32, 64, 1))
         self.conv4 = nn.Sequential(*conv_bn_relu(64, 64, 3, groups=64), *conv_bn_relu(64, channels, 1))
@@ -187,7 +206,8 @@ class TAM(nn.Module):
 
     def forward(self, motion: Tensor, state: State) -> tuple[Tensor, State]:
         """Motion [B, T, 6, H, W] -> [B, T, C, H, W], state."""
-        x = per_frame(lambda m: self.conv4(self.conv3(self.conv2(self.conv1(m)))), motion)
+        first, rest = (next(layers.parameters()).dtype for layers in (self.conv1, self.conv2))
+        x = per_frame(lambda m: self.conv4(self.conv3(self.conv2(self.conv1(m.to(first)).to(rest)))), motion)
         y, after = self.eta(x, part(state, "eta"))
         return y, named(after, "eta")
 

@@ -17,7 +17,7 @@ _CUDA = "cuda"
 
 
 def accelerator(hwaccel: Hwaccel) -> HWAccel | None:
-    """What `av.open` is to be given; None for software. It fails, or decodes another video's way, without a GPU."""
+    """What `av.open` is to be given, which fails to open anything where no GPU is; None: software decodes."""
     return None if hwaccel == "none" or no_decoder() else _cuda()
 
 

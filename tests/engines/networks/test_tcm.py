@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from engines.networks import build_network
 from engines.networks.tcm import MTDM, TAM, TemporalAttention, displacement
@@ -114,3 +117,21 @@ def test_a_motion_is_found_in_half_precision_too() -> None:
     torch.testing.assert_close(u, torch.full_like(u, 2 / 7), atol=0.05, rtol=0)
     torch.testing.assert_close(v, torch.full_like(v, -3 / 7), atol=0.05, rtol=0)
     torch.testing.assert_close(m, torch.ones_like(m), atol=0.05, rtol=0)
+
+
+@torch.no_grad()
+def test_what_motions_differ_by_survives_half_precision_though_a_batch_norm_enlarges_it() -> None:
+    torch.manual_seed(0)
+    module, motion = TAM(8, frames=8, causal=True), 0.9 + 0.01 * torch.rand(8, 1, 6, 9, 9)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = 1.0
+    module(motion, {})  # the norms learn how little it is
+    module.eval()
+    conv, norm = module.conv1[0], module.conv1[1]
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    module.conv1[0], module.conv1[1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    exact, halved = module(motion, {})[0], deepcopy(module).half()(motion, {})[0]
+    assert halved.dtype == torch.float16
+    assert (halved - exact).abs().max() < 0.006 * exact.abs().max()
