@@ -32,9 +32,9 @@ def fold_constants(model: onnx.ModelProto) -> int:
     """
     everything = list(graphs(model.graph))
     known = {tensor.name: tensor for graph in everything for tensor in graph.initializer}
+    outputs = {value.name for value in model.graph.output}  # those of a branch may be constants
     folded = 0
     for graph in everything:  # the outer one first: those inside see its constants
-        outputs = {value.name for value in graph.output} if graph is everything[0] else set()  # a branch may be constant
         for node in list(graph.node):  # in the order of their computation
             if node.op_type in UNFOLDED or outputs.intersection(node.output):
                 continue
