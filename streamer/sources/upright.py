@@ -7,7 +7,7 @@ from typing import Any
 
 import av
 from av.packet import Packet
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.stream import VideoStream
 
 from streamer.types import Image
@@ -40,7 +40,8 @@ def turned(image: Image, orientation: Orientation) -> Image:
 def orientation(frame: av.VideoFrame, packet: Packet[VideoStream] | None) -> Orientation:
     """How the frame, which this packet completed, is to be shown: by its display matrix, which may come from EXIF."""
     try:
-        matrix: Any = frame.side_data.get(Type.DISPLAYMATRIX.name)
+        # frame.side_data would hold the frame that holds it, until the garbage collector comes: 50 MB at 8K
+        matrix: Any = SideDataContainer(frame).get(Type.DISPLAYMATRIX)  # type: ignore[call-arg]
     except ValueError:  # PyAV 18 cannot tell the side data of a frame that has EXIF, only by how much it is turned
         exif = _exif_orientation(bytes(memoryview(packet)[:_HEAD])) if packet else None
         return exif or _QUARTERS[round(frame.rotation / 90) % 4]

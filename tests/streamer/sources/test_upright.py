@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import struct
 import threading
 from pathlib import Path
@@ -73,3 +74,15 @@ def test_an_exif_block_that_is_damaged_changes_nothing(tmp_path: Path) -> None:
         path = tmp_path / "picture.jpg"
         path.write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:])
         assert is_shown(path)
+
+
+def test_a_frame_that_was_shown_takes_no_memory_even_before_the_garbage_collector_comes(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), SHOWN)
+    gc.collect()
+    gc.disable()
+    try:
+        assert is_shown(path)
+        assert not [kept for kept in gc.get_objects() if isinstance(kept, av.VideoFrame)]
+    finally:
+        gc.enable()
