@@ -18,7 +18,8 @@ _START = b"\xff\xd8\xff"
 _MARKER = re.compile(
     rb"\xff[^\x00\x01\xd0-\xd7\xff]"
 )  # that says something: not one of those within the picture's data
-_LENGTH = re.compile(rb"content-length:[ \t]*(\d{1,10})[ \t]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n\Z", re.IGNORECASE)
+_LENGTH = re.compile(rb"content-length:[ \t]*(\d{1,10})[ \t]*", re.IGNORECASE)
+_HEADER_END = b"\n\n", b"\n\r\n"
 _HEAD = 4096  # bytes before a picture that its header stands in
 _LEAST = 64  # bytes; lengths that are less are wrong
 
@@ -56,8 +57,7 @@ class Jpegs:
             self._skipped += len(self._cut(keep))
             self._seen = max(0, len(self._data) - len(_START) + 1)
             return False
-        header = _LENGTH.search(self._cut(at)[-_HEAD:])
-        length = int(header[1]) if header else 0
+        length = _length(self._cut(at)[-_HEAD:])
         self._length = length if _LEAST <= length <= MOST_BYTES else None
         self._begun, self._seen, self._skipped = True, 2, 0
         return True
@@ -79,3 +79,14 @@ class Jpegs:
             self._seen = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         self._seen = max(self._seen, len(data) - 1)
         return None
+
+
+def _length(header: bytes) -> int:
+    """What the header that these bytes end with says of the length; 0 if nothing. In linear time."""
+    lines = header.splitlines()[:-1] if header.endswith(_HEADER_END) else []
+    for line in reversed(lines):
+        if not line:
+            break
+        if said := _LENGTH.fullmatch(line):
+            return int(said[1])
+    return 0

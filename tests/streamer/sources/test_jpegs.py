@@ -35,6 +35,28 @@ def test_a_length_counts_for_the_picture_behind_its_header(size: int) -> None:
     assert found(data, size) == [unended, EXIF, JPEGS[2]]
 
 
+@pytest.mark.parametrize(
+    ("header", "length"),
+    [
+        (b"content-length: 99 \r\nX: y\r\n\r\n", 99),
+        (b"CONTENT-LENGTH:99\n\n", 99),
+        (b"Content-Length: 99\r\n", 0),
+        (b"Content-Length: 99\r\n\r\n--b\r\n\r\n", 0),
+        (b"Content-Length: nine\r\n\r\n", 0),
+        (b"Content-Length: 77\r\n" * 100 + b"Content-Length: 99\r\n\r\n", 99),
+        (b"", 0),
+    ],
+)
+def test_a_length_is_read_from_the_header_that_stands_before_the_picture(header: bytes, length: int) -> None:
+    padded = JPEGS[0].ljust(99 + len(JPEGS[0]), b"\0")
+    assert found(header + padded, 5000) == [JPEGS[0][:length] if length else JPEGS[0]]
+
+
+def test_headers_full_of_lengths_are_searched_once() -> None:
+    data = (b"Content-Length: 9\r\n" * 210 + JPEGS[0]) * 200
+    assert found(data, 1 << 16) == [JPEGS[0]] * 200
+
+
 def test_a_picture_without_an_end_ends_where_the_next_one_begins() -> None:
     assert found(JPEGS[0][:-2] + JPEGS[1], 1000) == [JPEGS[0][:-2], JPEGS[1]]
 
