@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 
 from av.container import InputContainer
@@ -47,15 +47,20 @@ def live_frames(
     connection: int,
     stop: threading.Event,
     note: str = "",
+    came: Callable[[], None] = lambda: None,
 ) -> Generator[Frame, None, None]:
-    """The frames of a connection; `note`: what is to be told of it. FFmpegError when it is lost."""
+    """The frames of a connection; FFmpegError when it is lost.
+
+    note: what is to be told of it. came: called for each packet.
+    """
     clock, utc, waited = CaptureClock(), UtcClock(), Waited()
     damage = Damage(source.damaged, jpeg=stream.codec_context.name == "mjpeg")
     timed = _UNTIMED.isdisjoint(container.format.name.split(","))
     began, seen = time.monotonic(), False
 
-    def heard() -> None:
-        if not seen:
+    def heard(shown: bool) -> None:
+        came()
+        if not (seen or shown):
             source.say(_KEYFRAME if time.monotonic() - began > _KEYFRAME_S else note)
 
     for index, (frame, packet) in enumerate(decode(container, stream, source.damaged, stop, heard)):

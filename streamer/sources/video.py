@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 import av
@@ -27,8 +29,12 @@ MOST_PIXELS = 8192 * 4320
 LIMITS = {"max_pixels": str(MOST_PIXELS)}
 """Options for `av.open` and for decoders."""
 
+MOST_AT_ONCE = 1 << 28
+"""Bytes that FFmpeg may allocate at a time. No option bounds what a parser collects of a picture that never ends."""
+
 _ANY_METADATA: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 _ABORTING = frozenset({"yaf32le", "yaf32be"})  # pixel formats (of OpenEXR) that crash the converter of FFmpeg 8
+_FFMPEG = ctypes.CDLL(av._core.__file__)  # finds what PyAV has loaded
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 _DAMAGE_FRAMES, _MOST_DAMAGED = 25, 6  # so many of the last frames may be damaged
 _JPEG_END, _JPEG_PADDING = b"\xff\xd9", 64  # bytes; there may be padding behind the end
@@ -56,6 +62,8 @@ def open_video(
     timeout: for opening and for each read, in seconds. format: what it must be; None: what it looks like. hwaccel: as
     in the configuration; `in_software` says what became of it.
     """
+    with suppress(AttributeError):  # an FFmpeg within PyAV shows no names
+        _FFMPEG.av_max_alloc(ctypes.c_size_t(MOST_AT_ONCE))
     container: InputContainer = av.open(
         address, format=format, options=options, timeout=timeout, hwaccel=accelerator(hwaccel), **_ANY_METADATA
     )
@@ -87,12 +95,12 @@ def decode(
     stream: VideoStream,
     damaged: Callable[[], None],
     stop: threading.Event,
-    heard: Callable[[], None] = lambda: None,
+    heard: Callable[[bool], None] = lambda _: None,
 ) -> Iterator[tuple[av.VideoFrame, Packet[VideoStream]]]:
     """Every frame of the stream with the packet that completed it, until the end or `stop`.
 
     `damaged` is called for each bad packet and frame. Damaged frames are given too: a smeared picture in time beats a
-    hole. `heard` is called for each packet that gives no frame. FFmpegError when reading cannot go on.
+    hole. `heard` is called for each packet, with whether it gives a frame. FFmpegError when reading cannot go on.
     """
     failures = 0
     packets = container.demux(stream)
@@ -114,8 +122,7 @@ def decode(
         except av.error.FFmpegError:
             damaged()
             frames = []
-        if not frames:
-            heard()
+        heard(bool(frames))
         for frame in frames:
             if frame.is_corrupt:
                 damaged()

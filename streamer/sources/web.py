@@ -22,7 +22,7 @@ from streamer.sources.address import with_credentials
 from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
 from streamer.sources.conversation import Answer, Conversation
-from streamer.sources.jpegs import Jpegs
+from streamer.sources.jpegs import MOST_BYTES, Jpegs
 from streamer.sources.live import harmless, live_frames, live_stream
 from streamer.sources.video import LIMITS, Damage, open_video, picture
 from streamer.types import Frame, Timeline
@@ -78,9 +78,11 @@ class WebSource(Source):
             if self._is_jpeg(answer):
                 yield from self._pictures(self._jpegs(conversation, answer, stop), connection)
             else:
-                with self._container(answer) as container:
+                data = _Bounded(answer)
+                with self._container(answer, data) as container:
                     self._connected = True
-                    yield from live_frames(self, container, live_stream(self, container), connection, stop)
+                    video = live_stream(self, container)
+                    yield from live_frames(self, container, video, connection, stop, came=data.came)
         finally:
             conversation.close()
 
@@ -109,10 +111,10 @@ class WebSource(Source):
             )
         return False
 
-    def _container(self, answer: Answer) -> Any:
+    def _container(self, answer: Answer, data: _Bounded) -> Any:
         answer.wire.deadline = time.monotonic() + self.config.open_s
         try:
-            container = open_video(answer, _OPTIONS, hwaccel=self.config.hwaccel)
+            container = open_video(data, _OPTIONS, hwaccel=self.config.hwaccel)
         except av.error.FFmpegError as error:
             advice = "check the path and the port"
             raise SourceError(f"{self.uri}: answers, but not with video; {advice}", "soon") from harmless(error)
@@ -185,3 +187,23 @@ class WebSource(Source):
                     show, timeline = partial(picture, frame, self.uri, packet), Timeline(set_us=utc.set_us)
                     yield Frame(time_us, index, connection, show, arrived_s, timeline)
                 index += 1
+
+
+class _Bounded:
+    """What FFmpeg reads of an answer: it keeps all of a packet, and so gets no more than a picture's bytes for one."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._count = 0  # bytes since the last packet
+
+    def came(self) -> None:
+        """A packet was complete."""
+        self._count = 0
+
+    def read(self, most: int) -> bytes:
+        """As `Answer.read`. ValueError when it gets too much."""
+        data = self._answer.read(most)
+        self._count += len(data)
+        if self._count > MOST_BYTES:
+            raise ValueError(f"no packet in {MOST_BYTES} bytes")
+        return data

@@ -199,6 +199,15 @@ def test_what_has_no_end_is_given_up(answering: StartAnswering, flood: list[byte
     assert "ended by the camera" not in str(error)
 
 
+def test_a_picture_in_h264_that_has_no_end_is_given_up(
+    answering: StartAnswering, write_video: Callable[..., Path]
+) -> None:
+    video = write_video("clip.h264").read_bytes() + b"\0\0\0\1\x65"
+    head = HEAD + b"Content-Type: video/h264\r\n\r\n"
+    camera = answering(lambda _: [head, video, *[b"\xa5" * 1_000_000] * 60])
+    assert "no picture" in str(failure(source_of(camera.url())))
+
+
 def test_a_picture_that_comes_byte_by_byte_is_given_up(answering: StartAnswering) -> None:
     camera = answering(lambda _: forever(MULTIPART + b"--b\r\n" + part(JPEGS[0]), [b"x"]))
     assert "no data" in str(failure(source_of(camera.url(), open_s=0.3, read_s=0.3)))
