@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import random
 import socket
 import threading
 import time
@@ -31,6 +32,7 @@ _QUICK = {"analyzeduration": "0", "probesize": "32", "fpsprobesize": "0"}  # ope
 _THOROUGH = {"analyzeduration": "1000000", "probesize": "500000"}  # for cameras that describe themselves late
 _PROTOCOLS = "rtsp,rtp,tcp,tls,udp"
 _MOST_REDIRECTS, _MOST_CHALLENGES = 5, 4
+_PORTS = 32
 _MOST_LINE, _MOST_BODY = 1024, 1 << 16  # bytes
 
 Transport = Literal["tcp", "udp"]
@@ -95,8 +97,12 @@ class RtspSource(Source):
                 raise refused from None
 
     def _connect(self, url: str, probe: dict[str, str]) -> tuple[InputContainer, VideoStream]:
+        port = random.randrange(5000, 65000, _PORTS)
         options = {
             "rtsp_transport": self._transport,
+            "min_port": str(port),  # each stream over UDP takes two, and an answer may name thousands of streams
+            "max_port": str(port + _PORTS - 1),
+            "max_streams": str(_PORTS // 2),
             "protocol_whitelist": _PROTOCOLS,
             "flags": "low_delay",
             "tls_verify": "0",  # cameras sign their certificates themselves; FFmpeg 9 would refuse them
@@ -170,7 +176,10 @@ def _ask(
             if not protocol.startswith("RTSP/"):
                 raise ValueError("no RTSP")
             headers = parse_headers(answers)
-            answers.read(min(int(headers.get("Content-Length", 0)), _MOST_BODY))
+            length = int(headers.get("Content-Length", 0))
+            if not 0 <= length <= _MOST_BODY:  # FFmpeg would take as much memory
+                raise ValueError(f"a length of {length}")
+            answers.read(length)
             challenges = headers.get_all("WWW-Authenticate", [])
             again = not attempt or "stale=true" in str(challenges).lower()  # on this connection: a nonce may be its own
             if status != "401" or not again or not login.challenged(challenges):
