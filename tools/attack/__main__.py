@@ -1,8 +1,9 @@
 """Attack a run, and see what it costs it: python -m tools.attack [--seconds 3] [--only NAME] [--json FILE]
 
 One `streamer run` with all its ports is attacked again and again, from without (sockets.py, ports.py) and by what it is
-told to read (inputs.py). Memory, threads, descriptors and the age of frames at publication are measured before, during
-and after each attack; judge.py says what counts. The exit code is 1 if a row failed. Everything stays on 127.0.0.1.
+told to read (inputs.py, cameras.py). Memory, threads, descriptors and the age of frames at publication are measured
+before, during and after each attack; judge.py says what counts. The exit code is 1 if a row failed. Everything stays on
+127.0.0.1.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from tools.attack import inputs, ports, sockets
+from tools.attack import cameras, inputs, ports, sockets
 from tools.attack.judge import MOST_AGE, Row, as_json, line
 from tools.attack.stage import Stage
 from tools.attack.target import Attack
 
-ATTACKS = (*sockets.ATTACKS, *inputs.ATTACKS, *ports.ATTACKS)
+ATTACKS = (*sockets.ATTACKS, *inputs.ATTACKS, *cameras.ATTACKS, *ports.ATTACKS)
 
 
 def run(attacks: Sequence[Attack], seconds: float = 3.0) -> Iterator[Row]:

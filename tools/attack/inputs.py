@@ -1,17 +1,13 @@
-"""Attacks by what a run is told to read: sources that are added, hostile cameras, files of somebody else."""
+"""Attacks by what a run is told to read: sources that are added, and files of somebody else."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import engines
@@ -44,70 +40,6 @@ def pipes(target: Target) -> None:
     for _ in range(50):
         if target.add(f"file:{path}", "pipe"):
             target.remove("pipe")
-
-
-class _Server:
-    """A TCP server that answers every connection with the same bytes, and counts them."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.answer = b""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        with suppress(OSError):  # until it is closed
-            while True:
-                peer = self._listener.accept()[0]
-                self.asked += 1
-                with suppress(OSError), peer:
-                    peer.settimeout(1)
-                    peer.recv(4096)
-                    peer.sendall(self.answer)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
-@contextmanager
-def _servers(count: int) -> Iterator[list[_Server]]:
-    servers = [_Server() for _ in range(count)]
-    try:
-        yield servers
-    finally:
-        for server in servers:
-            server.close()
-
-
-def _visited(target: Target, camera: _Server, others: list[_Server]) -> list[str]:
-    """Let the run read the camera; what else it went to."""
-    target.add(f"http://127.0.0.1:{camera.port}/cam", "camera")
-    for _ in target.moments(0.1):
-        pass
-    target.remove("camera")
-    problems = [] if camera.asked else ["the camera was not asked, so nothing was tried"]
-    return problems + ["the camera made the run go somewhere else"] * any(other.asked for other in others)
-
-
-def redirects(target: Target) -> list[str]:
-    """A camera that sends the run to another port of this machine, with a cookie that is a command."""
-    with _servers(2) as (camera, other):
-        cookie = b"a=" + b"\x01" * 60 + b"drain"
-        place = f"Location: http://127.0.0.1:{other.port}/x\r\n".encode()
-        camera.answer = b"HTTP/1.1 302 Found\r\nSet-Cookie: " + cookie + b"\r\n" + place + b"Content-Length: 0\r\n\r\n"
-        return _visited(target, camera, [other])
-
-
-def playlists(target: Target) -> list[str]:
-    """A camera whose answer is a list of addresses of others, and of files."""
-    with _servers(2) as (camera, other):
-        addresses = f"http://127.0.0.1:{other.port}/a.ts", f"tcp://127.0.0.1:{other.port}", "file:///etc/passwd"
-        body = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n" + "".join(f"#EXTINF:1,\n{one}\n" for one in addresses)
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\nContent-Length: {len(body)}\r\n\r\n"
-        camera.answer = (head + body).encode()
-        return _visited(target, camera, [other])
 
 
 def _streamer(*arguments: str, **variables: str) -> tuple[int, str]:
@@ -199,8 +131,6 @@ def secrets(target: Target) -> list[str]:
 ATTACKS = (
     Attack("odd-sources", "sources that are no video, or cannot be", odd_sources),
     Attack("pipes", "fifty pipes as sources", pipes),
-    Attack("redirecting-camera", "a camera sends the run to another port", redirects),
-    Attack("playlist-camera", "a camera answers with others' addresses", playlists),
     Attack("model-files", "models whose sidecars cannot be", model_files),
     Attack("configurations", "configuration files that grow", configurations),
     Attack("secrets", "passwords in addresses", secrets),

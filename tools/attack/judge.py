@@ -1,8 +1,9 @@
 """From what was measured before, during and after an attack to a row of the matrix. Pure.
 
 A row passes when nobody got in or was kept out, the run went on with its own streams and a log of JSON, and afterwards
-it takes as many threads and descriptors as before and at most a tenth more memory. How old frames were at publication
-is told, and decides nothing: it depends on the machine, and on what else runs there.
+it takes as many threads and descriptors as before and at most a tenth more memory. The C library keeps some of what was
+freed, and takes it again: an attack after which memory stays is made again, and must not add to it. How old frames were
+at publication is told, and decides nothing: it depends on the machine, and on what else runs there.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ class Phase:
 
 @dataclass
 class Row:
-    """A row of the matrix; `problems` is empty if it passed. skipped: why it was not run."""
+    """A row of the matrix; `problems` is empty if it passed.
+
+    skipped: why it was not run. kept_mib: what the first of two times left behind, and the second did not add to.
+    """
 
     attack: str
     before: Phase | None = None
@@ -38,6 +42,7 @@ class Row:
     after: Phase | None = None
     problems: list[str] = field(default_factory=list)
     skipped: str = ""
+    kept_mib: float = 0.0
 
     @property
     def passed(self) -> bool | None:
@@ -83,5 +88,6 @@ def line(row: Row) -> str:
         return f"{row.attack:26} {told}"
     mib = f"{row.before.usage.mib:.0f}/{row.during.peak_mib:.0f}/{row.after.usage.mib:.0f}"
     age = f"{row.before.age_ms_p99:.0f}/{row.during.age_ms_p99:.0f}/{row.after.age_ms_p99:.0f}"
-    told = "ok" if row.passed else "FAILED: " + "; ".join(row.problems)
+    kept = f"; the first time left {row.kept_mib:.0f} MiB" if row.kept_mib else ""
+    told = f"ok{kept}" if row.passed else "FAILED: " + "; ".join(row.problems)
     return f"{row.attack:26} {mib:>13} {age:>12} {row.during.labels:>6}  {told}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from streamer import ScoreMessage, Subscriber
 from streamer.errors import ConfigError
+from tools.attack.cameras import tiny_pictures
 from tools.attack.judge import Phase, Row, left_behind, phase
 from tools.attack.target import Attack, Play, Target
 from tools.peers.program import Program, write_script
@@ -33,7 +34,14 @@ class Stage:
         self._begin()
 
     def play(self, attack: Attack) -> Row:
-        """Measure, attack, wait for rest, measure again."""
+        """Measure, attack, wait for rest, measure again; a second time if nothing but memory is left behind."""
+        first = self._play(attack)
+        if not (first.before and first.after and [problem[:6] for problem in first.problems] == ["memory"]):
+            return first
+        second = self._play(attack)
+        return replace(second, kept_mib=round(first.after.usage.mib - first.before.usage.mib, 1))
+
+    def _play(self, attack: Attack) -> Row:
         if self._program.exit_code() is not None:
             self.close()
             self._begin()
@@ -74,7 +82,8 @@ class Stage:
             raise
 
     def _warm_up(self) -> None:
-        """Until it has the threads and files that it needs to be asked, and to run."""
+        """Until it has the threads and files that it needs to be asked, to run, and to read a camera."""
+        self._listen(tiny_pictures)
         deadline = time.monotonic() + REST_S
         before, after = Usage(0, 0, 0, 0), self._program.usage()
         while left_behind(before, after) and time.monotonic() < deadline:

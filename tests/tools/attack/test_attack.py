@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tools.peers.usage import Usage
 QUIET = Usage(100.0, 20, 40, 2)
 SHORT = (
     "http-to-zeromq", "old-zmtp", "endless-empty-parts", "subscriptions", "silent-connections", "request-flood",
-    "odd-requests", "odd-sources",
+    "odd-requests", "odd-sources", "redirecting-rtsp", "crowded-rtsp",
 )  # fmt: skip
 
 
@@ -52,6 +53,26 @@ def test_an_attack_that_gets_in_fails_its_row(capsys: pytest.CaptureFixture[str]
     assert "FAILED: got in" in capsys.readouterr().out
 
 
+def test_memory_that_stays_once_is_told_and_memory_that_grows_fails() -> None:
+    def rows(*mib: float) -> Row:
+        usages = [replace(QUIET, mib=one) for one in mib]
+
+        class Scripted(stage.Stage):
+            def __init__(self) -> None:
+                pass
+
+            def _play(self, attack: Attack) -> Row:
+                before, after = usages.pop(0), usages.pop(0)
+                phases = [phase(usage, usage.mib, [1.0]) for usage in (before, after)]
+                return Row(attack.name, phases[0], phases[0], phases[1], left_behind(before, after))
+
+        return Scripted().play(Attack("takes", "memory", lambda _: None))
+
+    assert (rows(100, 105).passed, rows(100, 105).kept_mib) == (True, 0)
+    assert (rows(100, 140, 140, 141).passed, rows(100, 140, 140, 141).kept_mib) == (True, 40)
+    assert not rows(100, 140, 140, 180).passed
+
+
 def test_what_is_left_behind_is_told() -> None:
     assert left_behind(QUIET, QUIET) == []
     assert left_behind(QUIET, Usage(109.0, 19, 40, 1)) == []
@@ -69,6 +90,7 @@ def test_a_row_is_told_to_people_and_machines() -> None:
     assert (calm.age_ms_p50, calm.age_ms_p99, row.age_ratio, row.passed) == (1.0, 5.0, 4.0, True)
     assert line(row).split() == ["flood", "100/130/100", "5/20/0", "1", "ok"]
     assert as_json(row)["during"]["peak_mib"] == 130.0
+    assert line(replace(row, kept_mib=12.3)).endswith("ok; the first time left 12 MiB")
     skipped = Row("page", skipped="no page")
     assert (skipped.passed, skipped.age_ratio) == (None, None)
     assert line(skipped).endswith("skipped: no page")
