@@ -7,6 +7,7 @@ import os
 import random
 from contextlib import ExitStack, suppress
 
+from streamer.errors import ConfigError
 from tools.attack.target import Attack, Target
 from tools.peers.zmtp import GREETING, connect, frame, join
 
@@ -87,12 +88,17 @@ def slow_parts(target: Target) -> None:
                     peer.sendall(frame(b"", more=True) * 50)
 
 
-def many_parts(target: Target) -> None:
-    """Requests of a hundred thousand parts, and one of a million."""
+def many_parts(target: Target) -> list[str]:
+    """Requests of a hundred thousand parts, and one of a million; to throw them away takes time, but not the labels'."""
     for number, _ in enumerate(target.moments(0.1)):
         with join(target.program.control, b"DEALER") as peer, suppress(OSError):
             parts = 1_000_000 if number == 0 else 100_000
             peer.sendall(frame(b"", more=True) * parts + frame(COMMANDS[0]))
+    for _ in range(3):
+        with suppress(ConfigError):
+            target.program.ask("status")
+            return []
+    return ["control does not answer within a minute"]
 
 
 def subscriptions(target: Target) -> None:
