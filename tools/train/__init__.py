@@ -2,5 +2,4 @@
 
 recipe.py    configs/train/*.yaml
 feeds.py     the clips: drawn on the fly, or cut from the videos of a data set
-command.py   the command line
 """

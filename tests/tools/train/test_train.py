@@ -22,7 +22,7 @@ from tests.engines.training.runs import PART, checkpoint_in, same
 from tests.tools.sets import folders
 from tests.tools.train.runs import TINY, recipe_of, resume, trainer_of
 from tools.motion.paths import LABELS
-from tools.train.command import main
+from tools.train.__main__ import main
 from tools.train.recipe import read_recipe
 
 torch.set_num_threads(1)
