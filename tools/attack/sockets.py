@@ -89,7 +89,7 @@ def slow_parts(target: Target) -> None:
 
 
 def many_parts(target: Target) -> list[str]:
-    """Requests of a hundred thousand parts, and one of a million; to throw them away takes time, but not the labels'."""
+    """Requests of a hundred thousand parts, and one of a million; to throw them away takes no time of the labels."""
     for number, _ in enumerate(target.moments(0.1)):
         with join(target.program.control, b"DEALER") as peer, suppress(OSError):
             parts = 1_000_000 if number == 0 else 100_000
