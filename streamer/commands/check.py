@@ -16,6 +16,7 @@ from engines.cache import cache_folder
 from engines.loading import choose_backend, why_not
 from engines.spec import check_file, read_spec
 from streamer.commands import trials
+from streamer.sources.hardware import no_decoder
 
 Line = tuple[str, bool]
 
@@ -27,6 +28,8 @@ def report() -> Iterator[Line]:
     without = "no /dev/video*; rtsp://, http://, files and pattern:// work without"
     yield f"cameras   {', '.join(cameras) or without}", True
     yield f"video     {library('av', 'PyAV')}, {library('cv2', 'OpenCV')}", True
+    missing = no_decoder()
+    yield f"hwaccel   cuda: {'not here: ' + missing if missing else 'FFmpeg finds a GPU'}", True
     yield from trial_reports()
     for backend in BACKENDS:
         missing = why_not(backend)

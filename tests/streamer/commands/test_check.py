@@ -54,6 +54,7 @@ def test_a_missing_backend_is_told_with_its_remedy_and_is_no_failure(monkeypatch
     lines = dict(report())
     told = next(line for line in lines if "eager" in line)
     assert "not here: torch is not installed; pip install" in told
+    assert any(line.startswith("hwaccel   cuda: ") for line in lines)
     taken = next(line for line in lines if line.startswith("auto"))
     assert taken.startswith("auto      default runs on openvino: ")
     assert "NVIDIA" in taken
