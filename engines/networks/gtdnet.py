@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import unknown
+from .inverted import InvertedNet
 from .network import Plan
 from .resnet import ResNet, ShiftBottleneck, require_bottlenecks
 from .temporal import Reach, State, TemporalShift, named, part, per_frame, windows
@@ -167,18 +168,33 @@ class GatedShift(TemporalShift):
         return self.convolve(conv, x, moved, 1 + gate), {**after, **named(after_gate, "gtd")}
 
 
+def check(plan: Plan, aggregator: str) -> None:
+    """Raise EngineError or ValueError for what no GTDNet can be made of."""
+    if aggregator not in AGGREGATORS:
+        raise unknown("aggregator", aggregator, AGGREGATORS)
+    if plan.frames < 2:
+        raise ValueError(f"GTDNet compares frames with their window and needs at least 2; got {plan.frames}")
+
+
 class GTDNet(ResNet):
     """A TSM-ResNet with the gate in every bottleneck. `aggregator` is avg, mta, lstm or bilstm."""
 
     def __init__(self, plan: Plan, aggregator: str = "avg") -> None:
         require_bottlenecks(plan, "GTDNet")
-        if aggregator not in AGGREGATORS:
-            raise unknown("aggregator", aggregator, AGGREGATORS)
-        if plan.frames < 2:
-            raise ValueError(f"GTDNet compares frames with their window and needs at least 2; got {plan.frames}")
+        check(plan, aggregator)
 
         def make_block(inplanes: int, planes: int, stride: int, _: int) -> ShiftBottleneck:
             shift = GatedShift(inplanes, aggregator, frames=plan.frames, causal=plan.causal)
             return ShiftBottleneck(inplanes, planes, stride, shift)
 
         super().__init__(plan, make_block)
+
+
+class LightGTDNet(InvertedNet):
+    """TSM on a light backbone with the gate in every block that shifts (choice: the paper has ResNets only)."""
+
+    def __init__(self, plan: Plan, aggregator: str = "avg") -> None:
+        check(plan, aggregator)
+        super().__init__(
+            plan, lambda _, channels: GatedShift(channels, aggregator, frames=plan.frames, causal=plan.causal)
+        )

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from .temporal import Reach, Stage, State, named, part, per_frame
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in [0, 1]
+
 
 @dataclass(frozen=True)
 class Plan:

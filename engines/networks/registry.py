@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import EngineError, unknown
-from . import resnet
-from .gtdnet import GTDNet
-from .mobilenet import MobileTSM, MobileTSN
+from . import inverted, resnet
+from .gtdnet import GTDNet, LightGTDNet
 from .network import Network, Plan
 from .stm import STM
-from .tanet import TANet
-from .tcm import TCM
-from .tsm import TSM, TSN
+from .tanet import LightTANet, TANet
+from .tcm import TCM, LightTCM
+from .tsm import TSM, TSN, LightTSM, LightTSN
 
 NETWORKS: dict[str, Callable[..., Network]] = {
     "tsn": TSN,
@@ -24,8 +23,14 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     "stm": STM,
     "gtdnet": GTDNet,
 }
-MOBILE: dict[str, Callable[..., Network]] = {"tsn": MobileTSN, "tsm": MobileTSM}
-BACKBONES = (*resnet.BACKBONES, "mobilenet_v2")
+LIGHT: dict[str, Callable[..., Network]] = {
+    "tsn": LightTSN,
+    "tsm": LightTSM,
+    "tcm": LightTCM,
+    "tanet": LightTANet,
+    "gtdnet": LightGTDNet,
+}
+BACKBONES = (*resnet.BACKBONES, *inverted.BACKBONES)
 
 
 def build_network(
@@ -35,11 +40,12 @@ def build_network(
 
     name      tsn, tsm, tcm, tanet, stm or gtdnet
     backbone  resnet18, resnet26, resnet34, resnet50 or resnet101; tanet, stm and gtdnet live in bottlenecks and need
-              26, 50 or 101; for tsn and tsm also mobilenet_v2
+              26, 50 or 101; or mobilenet_v2 or efficientnet_lite0, in whose blocks stm has no place
     frames    T, the frames of a clip; in the causal form, the length of the longest memory
     causal    the streaming form (True) or the papers' clip form (False); the parameters are the same
     width     factor of the backbone's channels
-    options   `dropout` (0.5); tsm on a ResNet: `shift_every` (1); gtdnet: `aggregator` (avg, mta, lstm or bilstm)
+    options   `dropout` (0.5); tsm on a ResNet: `shift_every` (1); tsm and tcm on a light backbone: `shift_from` (1);
+              gtdnet: `aggregator` (avg, mta, lstm or bilstm)
 
     Raises EngineError for an unknown name, backbone or option, told with the nearest known one, and for a combination
     that the network does not allow.
@@ -47,9 +53,9 @@ def build_network(
     for what, value, known in (("network", name, NETWORKS), ("backbone", backbone, BACKBONES)):
         if value not in known:
             raise unknown(what, value, known)
-    makers = MOBILE if backbone == "mobilenet_v2" else NETWORKS
+    makers = LIGHT if backbone in inverted.BACKBONES else NETWORKS
     if name not in makers:
-        raise EngineError(f"{name} needs a ResNet; on {backbone} there are {' and '.join(makers)}")
+        raise EngineError(f"{name} needs a ResNet of bottlenecks; on {backbone} there are {', '.join(makers)}")
     _plan, *own = inspect.signature(makers[name]).parameters
     for option in options:
         if option not in ("dropout", *own):

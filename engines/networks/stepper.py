@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EngineError
-from .network import Network
+from .network import MEAN, STD, Network
 from .temporal import ITSELF, State
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in [0, 1]
 SEEN = "seen"
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .inverted import InvertedNet
 from .network import Plan
 from .resnet import Bottleneck, ResNet, require_bottlenecks
 from .temporal import Reach, State, advance, delay, named, newest, part, per_frame, scale, windows
@@ -93,16 +94,45 @@ class TANetBlock(Bottleneck):
         return per_frame(lambda z: self.bn3(self.conv3(self.relu(self.bn2(self.conv2(z))))), y), named(after, "tam")
 
 
+def check(plan: Plan) -> None:
+    """Raise ValueError for clips that are too short."""
+    if plan.frames < 2:
+        raise ValueError(f"TANet mixes neighbouring frames and needs at least 2; got {plan.frames}")
+
+
 class TANet(ResNet):
     """A ResNet with the temporal adaptive module in every bottleneck."""
 
     def __init__(self, plan: Plan) -> None:
         require_bottlenecks(plan, "TANet")
-        if plan.frames < 2:
-            raise ValueError(f"TANet mixes neighbouring frames and needs at least 2; got {plan.frames}")
+        check(plan)
         super().__init__(
             plan,
             lambda inplanes, planes, stride, _: TANetBlock(
                 inplanes, planes, stride, frames=plan.frames, causal=plan.causal
             ),
         )
+
+
+class AdaptedInput(nn.Module):
+    """The module, and the convolution that reads its result."""
+
+    def __init__(self, channels: int, *, frames: int, causal: bool) -> None:
+        super().__init__()
+        self.tam = TAM(channels, frames=frames, causal=causal)
+        self.reach = self.tam.reach
+
+    def forward(self, x: Tensor, state: State, conv: nn.Conv2d) -> tuple[Tensor, State]:
+        """x [B, T, C, H, W] -> conv(tam(x)) [B, T, P, H', W'], state."""
+        y, after = self.tam(x, part(state, "tam"))
+        return per_frame(conv, y), named(after, "tam")
+
+
+class LightTANet(InvertedNet):
+    """A light backbone with the module on the input of every block that has a shortcut. Choice: the paper's place,
+    behind the first convolution, has the fewest channels of a bottleneck and the most of an inverted residual.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        check(plan)
+        super().__init__(plan, lambda _, channels: AdaptedInput(channels, frames=plan.frames, causal=plan.causal))

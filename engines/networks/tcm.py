@@ -1,7 +1,9 @@
 """TCM: motion by correlation of feature maps, on a TSM-ResNet (Liu et al., "Motion-driven Visual Tempo Learning for
 Video-based Action Recognition", IEEE TIP 2022).
 
-x <- x + TAM(MTDM(x)) once, after layer2, without a ReLU after the addition.
+x <- x + TAM(MTDM(x)) once, after layer2, without a ReLU after the addition. On a light backbone, too, it is where the
+maps are an eighth of the picture, after their last block (the paper calls the layer plug-and-play; the place is a
+choice).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch.nn import functional as F
 
 from .network import Plan
 from .temporal import Reach, Stage, State, named, part, per_frame, scale, started_after
-from .tsm import ShiftResNet
+from .tsm import LightTSM, ShiftResNet
 
 REACH = 7  # displacements from -7 to 7 on both axes
 PATCH = 2 * REACH + 1
@@ -229,16 +231,21 @@ class TemporalCorrelation(nn.Module):
         return per_frame(torch.add, x, y), named(after_mtdm, "mtdm") | named(after_tam, "tam")
 
 
+def make_layer(plan: Plan, channels: int) -> TemporalCorrelation:
+    """The layer for maps of so many channels. Raises ValueError for clips that are too short for it."""
+    if plan.frames < 4:
+        raise ValueError(
+            f"TCM needs at least 4 frames, below that its attention over time sees no neighbour; got {plan.frames}"
+        )
+    return TemporalCorrelation(channels, frames=plan.frames, causal=plan.causal)
+
+
 class TCM(ShiftResNet):
     """TSM-ResNet with the TCM layer after layer2; every block shifts, on ResNet-101 too."""
 
     def __init__(self, plan: Plan) -> None:
-        if plan.frames < 4:
-            raise ValueError(
-                f"TCM needs at least 4 frames, below that its attention over time sees no neighbour; got {plan.frames}"
-            )
         super().__init__(plan, shift_every=1)
-        self.tcm = TemporalCorrelation(self.channels["layer2"], frames=plan.frames, causal=plan.causal)
+        self.tcm = make_layer(plan, self.channels["layer2"])
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
         """The blocks, with the TCM layer before the first block of layer3."""
@@ -246,3 +253,18 @@ class TCM(ShiftResNet):
             if name == "layer3.0":
                 yield "tcm", self.tcm
             yield name, stage
+
+
+class LightTCM(LightTSM):
+    """TSM on a light backbone, with the TCM layer after the last block whose maps are an eighth of the picture."""
+
+    def __init__(self, plan: Plan, shift_from: int = 1) -> None:
+        super().__init__(plan, shift_from)
+        self.tcm = make_layer(plan, self.eighth[1])
+
+    def stages(self) -> Iterator[tuple[str, Stage]]:
+        """The blocks, with the TCM layer between two of them."""
+        for name, stage in super().stages():
+            yield name, stage
+            if name == f"features.{self.eighth[0]}":
+                yield "tcm", self.tcm

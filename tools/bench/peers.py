@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.backends.openvino import OpenVINOEngine, has_bf16
-from engines.networks.mobilenet import InvertedResidual, MobileNetV2
+from engines.networks.inverted import InvertedNet, InvertedResidual
 from engines.networks.temporal import TemporalShift
 from tools.bench.graphs import Subject, graphs
 from tools.bench.timing import Times, in_turns, stepping
@@ -28,7 +28,7 @@ class PublishedStep(nn.Module):
     It gets a picture that is normalised already; the published program does that in Python, outside of the network.
     """
 
-    def __init__(self, network: MobileNetV2) -> None:
+    def __init__(self, network: InvertedNet) -> None:
         super().__init__()
         self.features, self.fc = network.features, network.fc
 
@@ -61,7 +61,7 @@ def torch_step(forward: Callable[[Tensor], object], picture: Tensor) -> Callable
 def published(subject: Subject) -> Callable[[], None]:
     """Steps of the published kind on one random picture."""
     network = subject.build()
-    assert isinstance(network, MobileNetV2)
+    assert isinstance(network, InvertedNet)
     step = PublishedStep(network)
     picture = torch.randn(1, 3, subject.size, subject.size)
     buffers = tuple(network.initial_state(1, subject.size, subject.size).values())

@@ -27,6 +27,7 @@ from ..networks.contract import settle
         ("tcm", "resnet18"),
         ("tsm", "resnet26"),
         ("tsm", "mobilenet_v2"),
+        ("tcm", "efficientnet_lite0"),
         ("tanet", "resnet26"),
         ("stm", "resnet26"),
         ("gtdnet", "resnet26"),

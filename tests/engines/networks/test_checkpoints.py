@@ -197,6 +197,52 @@ def test_mobilenet_files_are_recognised() -> None:
         assert same(found.build(), state)
 
 
+def of_efficientnet_lite(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """EfficientNet-Lite0's state dict under the names of its file."""
+    parts = ("_expand_conv", "_bn0", "", "_depthwise_conv", "_bn1", "", "_project_conv", "_bn2")
+    outer = {
+        "features.0.0": "_conv_stem",
+        "features.0.1": "_bn0",
+        "features.17.0": "_conv_head",
+        "features.17.1": "_bn1",
+    }
+    renamed = {}
+    for key, value in state.items():
+        module, _, parameter = key.rpartition(".")
+        if ".conv." in module:
+            index, place = int(module.split(".")[1]) - 1, int(module.split(".")[3])
+            name = f"_blocks.{index}.{parts[place + (3 if index == 0 else 0)]}"
+        else:
+            name = outer.get(module, "_fc")
+        renamed[f"{name}.{parameter}"] = value
+    return renamed
+
+
+def test_the_file_of_efficientnet_lite_is_recognised_and_every_key_of_it_has_its_place() -> None:
+    state = build_network("tsn", "efficientnet_lite0", 8, 1000, causal=False).state_dict()
+    content = of_efficientnet_lite(state)
+    assert len(content) == 296
+    found = read_checkpoint(content)
+    assert (found.network, found.backbone, found.classes) == ("tsn", "efficientnet_lite0", 1000)
+    assert same(found.build(), state)
+    trained_further = read_checkpoint(content, "tcm", classes=5).build(causal=True)
+    assert torch.equal(trained_further.state_dict()["features.16.conv.6.weight"], state["features.16.conv.6.weight"])
+    del content["_blocks.3._bn1.bias"]
+    with pytest.raises(EngineError, match=r"1 keys differ: missing features\.4\.conv\.4\.bias"):
+        read_checkpoint(content)
+
+
+def test_a_backbone_without_a_head_is_one_to_train_further() -> None:
+    state = build_network("tsn", "mobilenet_v2", 8, 6, causal=False).state_dict()
+    headless = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    assert len(headless) == 312
+    with pytest.raises(EngineError, match=r"has no head.*to train it as a backbone, give the number of classes"):
+        read_checkpoint(headless)
+    network = import_checkpoint(headless, "tsm", classes=5)
+    assert network.fc.out_features == 5
+    assert torch.equal(network.state_dict()["features.9.conv.0.weight"], state["features.9.conv.0.weight"])
+
+
 def test_the_first_names_of_tanet_and_its_frames_are_recognised() -> None:
     state = published("tanet", "resnet26", frames=16)
     old = {

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engines.backends.openvino import OpenVINOEngine
-from engines.networks.mobilenet import MobileNetV2
+from engines.networks.inverted import InvertedNet
 from tools.bench.__main__ import main
 from tools.bench.graphs import FORMS, Subject, forms, graphs
 from tools.bench.networks import answers, torch_engine
@@ -128,7 +128,7 @@ def test_the_forms_of_a_network_have_the_same_weights_and_the_clip_is_computed_w
 def test_the_published_way_computes_what_this_projects_network_does() -> None:
     subject = Subject("step", "tsm", "mobilenet_v2", 8, 64, 0.5)
     network = subject.build()
-    assert isinstance(network, MobileNetV2)
+    assert isinstance(network, InvertedNet)
     published, buffers = PublishedStep(network), tuple(network.initial_state(1, 64, 64).values())
     state = network.initial_state(1, 64, 64)
     for picture in torch.randn(6, 1, 3, 64, 64):
