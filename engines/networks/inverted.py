@@ -156,17 +156,15 @@ class InvertedNet(Network):
         self.features = nn.ModuleList(
             [nn.Sequential(*conv_bn(3, channels, 3, 2, 1, tensorflow=tensorflow), nn.ReLU6())]
         )
-        stride = 2
+        self.rows: list[tuple[int, int]] = []  # of each row the last block of `features`, and its channels
         for row in design.rows:
             outplanes = scaled(row.channels, plan.width)
-            stride *= row.stride
             for index in range(row.blocks):
                 here = row if index == 0 else row._replace(stride=1)
                 shift = make_temporal(len(self.features), channels) if make_temporal and index > 0 else NoShift()
                 self.features.append(InvertedResidual(channels, outplanes, here, shift, tensorflow=tensorflow))
                 channels = outplanes
-            if stride == 8:
-                self.eighth = (len(self.features) - 1, channels)  # the last block whose maps are H / 8, its channels
+            self.rows.append((len(self.features) - 1, channels))
         self.features.append(nn.Sequential(*conv_bn(channels, last, 1, 1, 1, tensorflow=tensorflow), nn.ReLU6()))
         self.fc = nn.Linear(last, plan.classes)
         for module in self.modules():

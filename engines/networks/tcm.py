@@ -260,11 +260,12 @@ class LightTCM(LightTSM):
 
     def __init__(self, plan: Plan, shift_from: int = 1) -> None:
         super().__init__(plan, shift_from)
-        self.tcm = make_layer(plan, self.eighth[1])
+        self.last_before, channels = self.rows[2]
+        self.tcm = make_layer(plan, channels)
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
         """The blocks, with the TCM layer between two of them."""
         for name, stage in super().stages():
             yield name, stage
-            if name == f"features.{self.eighth[0]}":
+            if name == f"features.{self.last_before}":
                 yield "tcm", self.tcm

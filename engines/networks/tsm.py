@@ -8,10 +8,21 @@ light backbones in those that have a shortcut, as the published MobileNetV2 does
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import nn
+
+from ..errors import unknown
 from .inverted import InvertedNet
 from .network import Plan
 from .resnet import BACKBONES, BasicBlock, ResNet, ShiftBottleneck
-from .temporal import NoShift, TemporalShift
+from .statistics import Pooled, StatisticsPooling
+from .temporal import NoShift, Stage, TemporalShift
+
+FIRST_READ = (
+    4  # of a light backbone's rows of blocks, the first whose maps statistics are made of: a sixteenth of the picture
+)
 
 
 class ShiftResNet(ResNet):
@@ -44,10 +55,31 @@ class TSM(ShiftResNet):
 
 
 class LightTSN(InvertedNet):
-    """No block shifts."""
+    """No block shifts. `pooling` is mean, or statistics: the head reads what the maps of the last rows of blocks and of
+    the last convolution were and how they changed over the last T frames, see `StatisticsPooling`.
+    """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, pooling: str = "mean") -> None:
+        if pooling not in ("mean", "statistics"):
+            raise unknown("pooling", pooling, ("mean", "statistics"))
         super().__init__(plan)
+        self.pooling: StatisticsPooling | None = None
+        if pooling == "statistics":
+            self.pooling = StatisticsPooling(frames=plan.frames, causal=plan.causal)
+            channels = self.fc.in_features + sum(channels for _, channels in self.rows[FIRST_READ:])
+            self.fc = nn.Linear(4 * channels, plan.classes)
+
+    def stages(self) -> Iterator[tuple[str, Stage]]:
+        """The blocks and the last convolution; with statistics, those of the rows that are read are one stage."""
+        stages = list(super().stages())
+        if self.pooling is None:
+            yield from stages
+            return
+        ends = [last for last, _ in self.rows[FIRST_READ - 1 :]]  # stage N is features.N, from 1 on
+        yield from stages[: ends[0]]
+        alone = [stage for _, stage in stages]
+        groups = (*(tuple(alone[a:b]) for a, b in pairwise(ends)), tuple(alone[ends[-1] :]))
+        yield "pooling", Pooled(groups, self.pooling)
 
 
 class LightTSM(InvertedNet):

@@ -25,6 +25,7 @@ VARIANTS: list[Variant] = [
     ("tsm", "resnet26", {}),
     ("tsm", "mobilenet_v2", {}),
     ("tsm", "efficientnet_lite0", {}),
+    ("tsn", "efficientnet_lite0", {"pooling": "statistics"}),
     ("tcm", "resnet18", {}),
     ("tcm", "resnet26", {}),
     ("tcm", "mobilenet_v2", {}),
@@ -124,6 +125,7 @@ def test_memories_add_up_over_the_blocks() -> None:
         "tsm-resnet26": 8,
         "tsm-mobilenet_v2": 10,
         "tsm-efficientnet_lite0": 9,
+        "tsn-efficientnet_lite0-statistics": 8,
         "tcm-resnet18": 8 + 7 + 1,
         "tcm-resnet26": 8 + 7 + 1,
         "tcm-mobilenet_v2": 10 + 7 + 1,
@@ -183,6 +185,7 @@ def test_the_official_tsm_on_resnet101_shifts_every_second_block() -> None:
         ("gtdnet", "resnet26", {"aggregator": "bilstm"}, "bilstm reads the clip backwards too and has no causal form"),
         ("stm", "mobilenet_v2", {}, "stm needs a ResNet of bottlenecks; on mobilenet_v2 there are tsn, tsm, tcm"),
         ("tsm", "efficientnet_lite0", {"shift_every": 2}, "did you mean 'shift_from'"),
+        ("tsn", "efficientnet_lite0", {"pooling": "max"}, "unknown pooling 'max': did you mean 'mean'"),
         ("tsm", "efficientnet_lite0", {"shift_from": 17}, "shift_from is a block from 1 to 16, not 17"),
     ],
 )

@@ -1,0 +1,100 @@
+"""Statistics pooling over time: what a stream's last frames show on average and how much it varied (the mean and the
+standard deviation of x-vectors, Snyder et al., ICASSP 2018), for the maps of several depths and for what changed in
+them since the frame before (the difference of neighbouring maps as in STM and TDN, Wang et al., CVPR 2021; choice:
+without weights of its own).
+
+For each depth with maps x[t], [C, H, W]:
+
+    p[t] = mean over places of x[t]                        what is seen
+    d[t] = mean over places of |x[t] - x[t - 1]|           what changed, 0 at the first frame
+    y[t] = (mean, deviation) of (p, d) over the last T frames up to t
+
+Nothing here is learned, so that a linear layer behind it can be, in a closed form's time, from features that are
+computed once. Clip form: mean and deviation over the whole clip, alike for each of its frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .temporal import Reach, Stage, State, delay, newest, per_frame, started_after, windows
+
+
+def _change(x: Tensor, before: Tensor) -> Tensor:
+    """Two maps [N, C, H, W] -> [N, C]."""
+    return (x - before).abs().mean((2, 3))
+
+
+class StatisticsPooling(nn.Module):
+    """Maps of one depth or of several -> [B, T, D]; D is four times the sum of their channels.
+
+    State of the causal form: `last.I` [B, C, H, W], the newest map of depth I; `started` [B], 1 once a frame has come;
+    `ring` [B, T - 1, D / 2 + 1], the last p and d, each with a one behind it that tells how many are there.
+    """
+
+    def __init__(self, *, frames: int, causal: bool) -> None:
+        super().__init__()
+        self.frames = frames
+        self.causal = causal
+        self.reach = Reach(frames, 0) if causal else Reach(frames - 1, frames - 1)
+
+    def forward(self, maps: list[Tensor], state: State) -> tuple[Tensor, State]:
+        """Each [B, T, C, H, W], state -> [B, T, D], state."""
+        after: dict[str, Tensor] = {}
+        seen: list[Tensor] = []
+        for depth, x in enumerate(maps):
+            before = delay(x, state.get(f"last.{depth}"))
+            change = per_frame(_change, x, before)
+            seen += [per_frame(lambda z: z.mean((2, 3)), x), self._without_the_first(change, state)]
+            after[f"last.{depth}"] = newest(x)
+        vectors = torch.cat(seen, 2)  # [B, T, D / 2]
+        if not self.causal:
+            mean, deviation = _moments(vectors.unsqueeze(1), torch.ones_like(vectors[:, None, :, :1]))
+            return torch.cat([mean, deviation], 2).expand(-1, vectors.shape[1], -1), {}
+        window, ring = windows(F.pad(vectors, (0, 1), value=1.0), state.get("ring"), self.frames)
+        mean, deviation = _moments(window[..., :-1], window[..., -1:])
+        return torch.cat([mean, deviation], 2), after | {"started": started_after(vectors[:, 0], state), "ring": ring}
+
+    @staticmethod
+    def _without_the_first(change: Tensor, state: State) -> Tensor:
+        """The changes [B, T, C], with 0 where there was no frame before."""
+        started = state["started"].view(-1, 1, 1) if state else torch.zeros_like(change[:, :1, :1])
+        first = change[:, :1] * started
+        return first if change.shape[1] == 1 else torch.cat([first, change[:, 1:]], 1)
+
+
+def _moments(window: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows [B, T, L, D] and which of their entries are there [B, T, L, 1] -> mean and deviation, each [B, T, D]."""
+    count = there.sum(2)
+    mean = (window * there).sum(2) / count
+    variance = ((window - mean.unsqueeze(2)).square() * there).sum(2) / count
+    return mean, torch.sqrt(variance + 1e-6)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Stages without memory, one after the other, as one stage with memory: the statistics of what leaves each group of
+    them, as a map of one place.
+    """
+
+    groups: tuple[tuple[Stage, ...], ...]
+    pooling: StatisticsPooling
+
+    @property
+    def reach(self) -> Reach:
+        """That of the statistics: the stages see each frame alone."""
+        return self.pooling.reach
+
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """x [B, T, C, H, W] -> [B, T, D, 1, 1], state."""
+        maps = []
+        for group in self.groups:
+            for stage in group:
+                x, _ = stage(x, {})
+            maps.append(x)
+        y, after = self.pooling(maps, state)
+        return y[..., None, None], after
