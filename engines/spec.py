@@ -158,6 +158,7 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nodes           how many operations the graph has; None where there is no graph
     parameters, step_macs   of the network: trained numbers, multiply-adds of one step; None where there is none
     latency         frames that an answer is behind: those after itself that a frame's logits depend on
+    events          values of the configuration's section `events` that suit the model, where the user sets none
     engine          beside `NAME.engine`: what TensorRT built it for; None beside the other files
     """
 
@@ -181,6 +182,7 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Count | None = None
     step_macs: Count | None = None
     latency: Annotated[int, Meta(ge=0, le=1024)] = 0
+    events: Annotated[dict[Word, float | Word | Labels], Meta(max_length=64)] = {}
     engine: EngineFacts | None = None
     format: Literal[1] = 1
 

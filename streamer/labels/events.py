@@ -20,12 +20,13 @@ probabilities. One event is open at a time, and none starts before the one befor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from engines.errors import did_you_mean
 from streamer.config import EventConfig
@@ -264,6 +265,24 @@ class Decider:
     ) -> Event:
         label_id, score = event.label_id, float(self._raw[event.label_id])
         return Event(kind, self._labels[label_id], label_id, score, event.peak, event.start_us, end_us, reason)
+
+
+def suited(config: EventConfig, told: Mapping[str, object], model: str) -> EventConfig:
+    """The configuration with the values that a model's sidecar tells, where the user has set none. A preset of the
+    user's counts more than the model's thresholds.
+
+    Raises ConfigError for a sidecar that tells what is no value.
+    """
+    mine = config.model_dump(exclude_unset=True)
+    overruled = mine.keys() | (PRESETS["activity"].keys() if "preset" in mine else set())
+    try:
+        return EventConfig.model_validate({**{key: told[key] for key in told if key not in overruled}, **mine})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ConfigError(
+            f"the sidecar of {model} tells events.{'.'.join(map(str, fault['loc']))}, which cannot be used: "
+            f"{fault['msg']}; mend it, or take another model"
+        ) from error
 
 
 def resolved(config: EventConfig) -> EventConfig:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from engines import EngineSpec
 from streamer.config import Config
 from streamer.errors import SourceError
-from streamer.labels.events import CloseReason, Decider, Event
+from streamer.labels.events import CloseReason, Decider, Event, suited
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, topk
 from streamer.pipeline.batcher import Batcher
 from streamer.pipeline.between import Coming
@@ -71,7 +71,7 @@ class Stream:
         self._probe = probe or Probe()
         self._wanted = Sampler(spec.rate_hz, config.max_gap)  # before the ring: which frames are worth converting
         self._sampler = Sampler(spec.rate_hz, config.max_gap)  # behind it: what the network is told
-        self._decider = Decider(spec.labels, config.events)
+        self._decider = Decider(spec.labels, suited(config.events, spec.events, spec.name))
         self._above_rate = 0
         self._passed_over = self._shed = self._frozen_frames = self._too_old = 0
         self.realtime = source.config.pace == "realtime"

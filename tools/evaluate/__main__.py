@@ -4,9 +4,10 @@
     python -m tools.evaluate stream default --minutes 5
     python -m tools.evaluate synthetic default --confusion docs/pictures/confusion.png
 
-`clips` is the papers' way: videos of a data set, one label each, some clips and crops of each, one score. Several
-models are an ensemble. `stream` is what users get: minutes of video through the live pipeline, events against what
-really happens, and how soon. `synthetic` asks for the label of drawn clips, frame by frame.
+`clips` asks for the label of each video of a data set: as a stream at the model's own rate or, with --protocol, in the
+papers' way, some clips and crops of each, one score. Several models are an ensemble. `stream` is what users get:
+minutes of video through the live pipeline, events against what really happens, and how soon. `synthetic` asks for the
+label of drawn clips, frame by frame.
 
 A MODEL is a shipped name or a file: NAME.onnx, NAME.pt (in torch), also the weights.pt of a running training.
 """
@@ -41,8 +42,9 @@ from tools.evaluate.streaming import Scenes, measure_stream, open_recording
 from tools.motion.paths import LABELS, STILL
 from tools.results import check_result, write_result
 
-Protocol = tuple[int, Literal[1, 3, "full"], Literal["uniform", "dense"]]
+Protocol = tuple[int, Literal[1, 3, "full"], Literal["uniform", "dense", "steady"]]
 PROTOCOLS: dict[str, Protocol] = {  # clips of a video, crops of a clip, how its frames are chosen
+    "live": (1, 1, "steady"),
     "1x1": (1, 1, "uniform"),
     "2x3": (2, 3, "uniform"),
     "10x3": (10, 3, "dense"),
@@ -148,7 +150,9 @@ def clips_command(options: argparse.Namespace) -> None:
     for label, share, row in zip(labels, class_accuracies(report.confusion), report.confusion, strict=True):
         if row.any():
             print(f"{share:7.1%} of {row.sum():<5} {label}")
-    print(f"{layout} {options.split}, {options.protocol}, {views[0].sampling}: {count} videos")
+    rates = " and ".join(dict.fromkeys(f"{view.fps:g}" for view in views if view.fps is not None))
+    asked = f"as a stream at {rates} frames a second, as the model's sidecar tells" if rates else views[0].sampling
+    print(f"{layout} {options.split}, {options.protocol}, {asked}: {count} videos")
     print(f"top-1 {report.top(1):.2%}, top-5 {report.top(5):.2%}")
     for title, lines in (("left out, because they cannot be read", report.faults), ("damaged", report.damaged)):
         if lines:
@@ -181,7 +185,7 @@ def stream_command(options: argparse.Namespace) -> None:
     else:
         scenes = Scenes(spec, options.minutes, options.seed, options.fps)
         recordings = [(scenes, scenes.truth)]
-        config = with_background(config)
+        config = with_background(config, spec)
     report = measure_stream(engine, config, recordings)
     print("answers by the time since what happens began:", *report.ages.lines(), sep="\n  ")
     print("events:", f"  {'hits':>6} {'missed':>6} {'false':>6} {'F1':>6} {'median':>7}", sep="\n")
@@ -209,9 +213,9 @@ def stream_command(options: argparse.Namespace) -> None:
     write_results(options, [engine], report.confusion, spec.labels, "answers", figures)
 
 
-def with_background(config: Config) -> Config:
-    """In drawn scenes stillness is no event, unless the configuration says what is none."""
-    if "background" in config.events.model_fields_set:
+def with_background(config: Config, spec: EngineSpec) -> Config:
+    """In drawn scenes stillness is no event, unless the configuration or the model says what is none."""
+    if "background" in config.events.model_fields_set or "background" in spec.events:
         return config
     events = config.events.model_copy(update={"background": (LABELS[STILL],)})
     return config.model_copy(update={"events": events})
@@ -313,8 +317,14 @@ def make_parser() -> argparse.ArgumentParser:
     clips.add_argument("--data", type=data_set, required=True, metavar="LAYOUT:FOLDER", help=", ".join(LAYOUTS))
     clips.add_argument("--split", default="validation")
     clips.add_argument("--annotations", type=Path, help="where the annotation files are (default: with the videos)")
-    clips.add_argument("--protocol", choices=PROTOCOLS, default="1x1", help="clips x crops; full: the whole picture")
-    clips.add_argument("--sampling", choices=("uniform", "dense", "steady"), help="default: 10x3 dense, else uniform")
+    clips.add_argument(
+        "--protocol", choices=PROTOCOLS, default="live",
+        help="live: the whole video at the model's rate, as a stream; else the papers' clips x crops, or full pictures",
+    )  # fmt: skip
+    clips.add_argument(
+        "--sampling", choices=("uniform", "dense", "steady"),
+        help="which frames (default: live steady, 10x3 dense, else uniform); steady: at the model's rate",
+    )  # fmt: skip
     clips.add_argument("--size", type=above_zero(int), help="px of the crops (default: the model's; papers: 256)")
     clips.add_argument("--resize", type=height_and_width, metavar="HxW", help="of all pictures first (TCM: 240x320)")
     clips.add_argument("--weights", type=above_zero(float), nargs="+", metavar="W", help="of the models (default: 1)")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from engines import Engine, EngineSpec
 from engines.training.feed import IGNORE
 from streamer.config import Config, SourceConfig
+from streamer.labels.events import suited
 from streamer.labels.messages import EventMessage, Message, ScoreMessage
 from streamer.pipeline.replay import replay
 from streamer.sources import Source, open_source
@@ -172,10 +173,11 @@ class StreamReport:
 def measure_stream(engine: Engine, config: Config, recordings: Iterable[tuple[Source, Truth]]) -> StreamReport:
     """Run recordings through the live pipeline, one after another.
 
-    Labels of `config.events.background` make no events, and no event is expected of them; answers count for all.
+    Background labels (`events.background`, the model's or the user's) make no events, and no event is expected of
+    them; answers count for all.
     """
     labels, period_s = engine.spec.labels, 1 / engine.spec.rate_hz
-    background = config.events.background
+    background = suited(config.events, engine.spec.events, engine.spec.name).background
     config = config.model_copy(update={"publish": config.publish.model_copy(update={"scores": True, "topk": 1})})
     report = StreamReport(Ages(), np.zeros((len(labels), len(labels)), np.int64), Matching(), 0.0)
     for source, truth in recordings:

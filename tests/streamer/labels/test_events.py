@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamer.config import EventConfig
 from streamer.errors import ConfigError, StreamerError
-from streamer.labels.events import PEAK_STEP, UPDATE_EVERY_S, CloseReason, Decider, Event, resolved
+from streamer.labels.events import PEAK_STEP, UPDATE_EVERY_S, CloseReason, Decider, Event, resolved, suited
 from streamer.types import Probabilities
 
 LABELS = ("none", "wave", "left", "right")
@@ -389,6 +389,16 @@ def test_a_preset_changes_only_what_the_user_did_not_set() -> None:
     assert slow.enter_s == plain.enter_s
     assert slow.leave_s > plain.leave_s
     assert slow.switch_lead == plain.switch_lead
+
+
+def test_a_model_tells_the_thresholds_that_suit_it_and_the_user_overrules_them() -> None:
+    told: dict[str, Any] = {"enter": 0.8, "leave": 0.5, "background": ("none",)}
+    assert suited(EventConfig(), told, "m") == EventConfig(enter=0.8, leave=0.5, background=("none",))
+    assert suited(EventConfig(enter=0.4), told, "m").enter == 0.4
+    of_preset = suited(EventConfig(preset="activity"), told, "m")
+    assert (resolved(of_preset).enter, of_preset.background) == (0.5, ("none",))
+    with pytest.raises(ConfigError, match=r"the sidecar of m tells events\.enter, which cannot be used"):
+        suited(EventConfig(), {"enter": 7}, "m")
 
 
 def test_the_activity_preset_bridges_an_interruption_that_ends_a_gesture() -> None:

@@ -147,11 +147,15 @@ def test_whole_pictures_go_through_a_network_in_torch_but_not_through_a_built_mo
     assert "default takes pictures of " in capsys.readouterr().err
 
 
-def test_a_live_stream_of_a_video_gives_one_score(
+def test_a_model_is_asked_at_the_rate_that_its_sidecar_tells_and_this_is_said(
     motions: Path, evaluate: Callable[..., tuple[dict[str, Any], str]]
 ) -> None:
-    figures, _ = evaluate(*clips(motions, "default", "--sampling", "steady"))
-    assert figures["videos"] == 2
+    figures, said = evaluate(*clips(motions, "default"))
+    assert (figures["videos"], figures["sampling"]) == (2, "steady")
+    assert "as a stream at 10 frames a second, as the model's sidecar tells: 2 videos" in said
+    figures, said = evaluate(*clips(motions, "default", "--sampling", "uniform"))
+    assert figures["sampling"] == "uniform"
+    assert "sidecar" not in said
 
 
 def test_a_protocol_says_what_a_model_sees() -> None:
@@ -161,13 +165,15 @@ def test_a_protocol_says_what_a_model_sees() -> None:
     def view(spec: EngineSpec, *arguments: str) -> View:
         return view_of(spec, make_parser().parse_args(["clips", "default", "--data", "folders:here", *arguments]))
 
-    assert view(cropped) == View("uniform", 8, 112)
+    assert view(cropped) == View("steady", 8, 112, fps=10.0)
     assert view(cropped).shorter == 128
-    assert view(stretched) == View("uniform", 8, 112, resize=(112, 112), short_side=112)
+    assert view(stretched) == View("steady", 8, 112, fps=10.0, resize=(112, 112), short_side=112)
+    assert view(stretched, "--protocol", "1x1") == View("uniform", 8, 112, resize=(112, 112), short_side=112)
     assert view(stretched, "--protocol", "2x3") == View("uniform", 8, 112, clips=2, crops=3, short_side=112)
     papers = view(cropped, "--protocol", "10x3", "--size", "256")
     assert papers == View("dense", 8, 256, clips=10, crops=3, short_side=256)
-    assert view(cropped, "--resize", "120x160") == View("uniform", 8, 112, resize=(120, 160), short_side=120)
+    resized = view(cropped, "--protocol", "1x1", "--resize", "120x160")
+    assert resized == View("uniform", 8, 112, resize=(120, 160), short_side=120)
     assert view(cropped, "--protocol", "full") == View("uniform", 8, 112, crops="full")
     live = view(cropped, "--protocol", "2x3", "--sampling", "steady")
     assert live == View("steady", 8, 112, fps=10.0, crops=3, short_side=112)
