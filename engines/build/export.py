@@ -6,6 +6,7 @@ import logging
 import warnings
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
@@ -19,6 +20,7 @@ from .constants import drop_unused, fold_constants, graphs
 
 WRITTEN_OPSET = 18  # the oldest that torch's exporter writes
 OPSET = 17  # the newest that TensorRT 8.6 reads
+SAME = 2e-6  # relative; half precision itself is a hundred times as coarse
 REDUCTIONS = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd")  # axes are an input since opset 18
 
 
@@ -44,13 +46,16 @@ def export_onnx(
     *,
     precision: Precision = "fp32",
     rows: int | None = None,
+    half: bool = False,
 ) -> Stepper:
     """Write the step graph of a network (a stream or a window, by its form), with named states.
 
     Inputs frames, active, fresh and the states by name; outputs logits, ready and the states by name + ".out". In
     fp16 the network and its states are float16, but for what its modules compute in float32 on purpose; frames are
     normalised and logits given in float32 all the same. `rows` None leaves the number of rows free; a number makes
-    every shape of the graph a constant. Returns the stepper that was exported (batch norms folded).
+    every shape of the graph a constant. `half` keeps the large weights of an fp32 graph in float16, each with a Cast:
+    the file is half as large, and computes in float32 all the same. Returns the stepper that was exported (batch norms
+    folded).
     """
     stepper = make_step(network, height, width, hop, precision)
     example = example_inputs(stepper, rows or 2)  # any number but 1, which torch.export would take for a constant
@@ -77,6 +82,8 @@ def export_onnx(
     lower_opset(model)
     if precision == "fp16":
         mark_float32(model)
+    elif half:
+        halve(model)
     write_whole(path, model.SerializeToString())
     return stepper
 
@@ -100,6 +107,26 @@ def lower_opset(model: onnx.ModelProto) -> None:
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
     onnx.checker.check_model(model, full_check=True)
+
+
+def halve(model: onnx.ModelProto) -> None:
+    """Keep every matrix and kernel that float16 holds, because it was rounded to that before, in float16, with a Cast
+    that gives it back.
+    """
+    for graph in graphs(model.graph):
+        casts = []
+        for tensor in graph.initializer:
+            if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
+                continue
+            name, whole = tensor.name, numpy_helper.to_array(tensor)
+            with np.errstate(over="ignore"):
+                value = whole.astype(np.float16)
+            if np.allclose(value, whole, rtol=SAME, atol=0):
+                tensor.CopyFrom(numpy_helper.from_array(value, f"{name}.half"))
+                casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], name, to=onnx.TensorProto.FLOAT))
+        nodes = list(graph.node)
+        del graph.node[:]
+        graph.node.extend([*casts, *nodes])
 
 
 def mark_float32(model: onnx.ModelProto) -> None:

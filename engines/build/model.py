@@ -13,6 +13,7 @@ from ..backends.eager import EagerEngine, load_network
 from ..backends.openvino import OpenVINOEngine, has_bf16
 from ..errors import EngineError
 from ..networks import Network
+from ..networks.folding import even_out
 from ..networks.measure import cost
 from ..spec import EnginePrecision, EngineSpec, Precision, TensorSpec, sha256, write_spec
 from .certificate import STEPS, certify
@@ -22,14 +23,17 @@ FEW_STEPS = 200  # of a certificate where a step is expensive
 EXPENSIVE_MACS = 5e8  # 1,000 steps of a ResNet-50 take some minutes: `streamer build` does that
 
 
-def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int | None = None) -> EngineSpec:
+def build_model(
+    network: Network, spec: EngineSpec, folder: Path, *, steps: int | None = None, half: bool = False
+) -> EngineSpec:
     """Write `NAME.pt`, `NAME.onnx` and `NAME.json` into a folder; returns the sidecar, with states, hashes,
     certificates.
 
     The ONNX graph is certified in OpenVINO against the eager network: in float32, where EngineError refuses a graph
     that differs, and in bf16 if this processor has it and the graph stays within its limit. Without a bf16
     certificate the engine's `auto` runs float32. `steps` are those of the certificates; by default 1,000, or for a
-    large network 200 of a stream and T of a window.
+    large network 200 of a stream and T of a window. `half` keeps the weights in float16 on disk,
+    rounded so; what is computed stays float32.
 
     All three files come anew, or none. Raises OSError where they cannot be written.
     """
@@ -37,18 +41,22 @@ def build_model(network: Network, spec: EngineSpec, folder: Path, *, steps: int 
         raise EngineError(f"{spec.name}: {spec.mode} mode needs the {'clip' if network.causal else 'causal'} form")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{spec.name[:40]}.", dir=folder) as draft:
-        spec = _write_model(network, spec, Path(draft), steps)
+        spec = _write_model(network, spec, Path(draft), steps, half)
         for name in (*spec.files, f"{spec.name}.json"):  # the sidecar comes last: without it the others are no model
             (Path(draft) / name).replace(folder / name)
     return spec
 
 
-def _write_model(network: Network, spec: EngineSpec, folder: Path, steps: int | None) -> EngineSpec:
+def _write_model(network: Network, spec: EngineSpec, folder: Path, steps: int | None, half: bool) -> EngineSpec:
     weights, graph = folder / f"{spec.name}.pt", folder / f"{spec.name}.onnx"
+    if half:
+        even_out(network)
+        network.load_state_dict({name: _halved(value) for name, value in network.state_dict().items()})
+    parameters = {name: _halved(value) if half else value for name, value in network.state_dict().items()}
     content = io.BytesIO()  # torch tells a full disk by a RuntimeError without a reason
-    torch.save({name: value.cpu() for name, value in network.state_dict().items()}, content)
+    torch.save({name: value.cpu() for name, value in parameters.items()}, content)
     weights.write_bytes(content.getbuffer())
-    stepper = export_onnx(network, spec.height, spec.width, graph, spec.hop)
+    stepper = export_onnx(network, spec.height, spec.width, graph, spec.hop, half=half)
     state = zip(stepper.state_names, stepper.initial_state(1), strict=True)
     states = tuple(TensorSpec(name, tuple(value.shape[1:]), "float32") for name, value in state)
     files = {path.name: sha256(path) for path in (weights, graph)}
@@ -73,6 +81,11 @@ def _write_model(network: Network, spec: EngineSpec, folder: Path, steps: int | 
     spec = msgspec.structs.replace(spec, certificates=(exact, *(c for c in coarser if not c.fault)))
     write_spec(folder / f"{spec.name}.json", spec)
     return spec
+
+
+def _halved(value: torch.Tensor) -> torch.Tensor:
+    """A matrix or kernel in float16 where that can hold it."""
+    return value.half() if value.ndim > 1 and bool(value.abs().max() <= torch.finfo(torch.half).max) else value
 
 
 def export_graph(weights: Path, spec: EngineSpec, out: Path, precision: Precision) -> None:

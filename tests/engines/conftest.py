@@ -20,8 +20,8 @@ LABELS = ("still", "left", "right", "up", "down")
 
 
 def make_model(folder: Path, name: str, network: str, backbone: str, **options: Any) -> EngineSpec:
-    """Build a model with random weights whose logits are neither flat nor extreme; options: mode, hop, steps, and those
-    of the network.
+    """Build a model with random weights whose logits are neither flat nor extreme; options: mode, hop, steps, half,
+    and those of the network.
     """
     torch = pytest.importorskip("torch")
     from engines.build.model import build_model
@@ -30,6 +30,7 @@ def make_model(folder: Path, name: str, network: str, backbone: str, **options: 
     from .networks.contract import settle
 
     mode, hop, steps = options.pop("mode", "stream"), options.pop("hop", 1), options.pop("steps", 24)
+    half = options.pop("half", False)
     net = build_network(network, backbone, 8, len(LABELS), mode == "stream", width=0.25, **options)
     settle(net)
     with torch.no_grad():
@@ -38,7 +39,7 @@ def make_model(folder: Path, name: str, network: str, backbone: str, **options: 
         name=name, labels=LABELS, height=48, width=64, rate_hz=10.0, frames=8, mode=mode, fit="stretch",
         network=network, backbone=backbone, channel_width=0.25, states=(), files={}, hop=hop, options=options,
     )  # fmt: skip
-    return build_model(net, spec, folder, steps=steps)
+    return build_model(net, spec, folder, steps=steps, half=half)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from engines.backends.openvino import has_bf16
 from engines.build.export import node_count
 from engines.build.model import build_model
 from engines.networks import build_network
-from engines.networks.folding import fold_batch_norms
+from engines.networks.folding import even_out, fold_batch_norms
 from engines.networks.resnet import BACKBONES, Bottleneck
 from engines.spec import LIMIT, read_spec
 
@@ -42,6 +42,19 @@ def test_folding_the_batch_norms_leaves_none_and_changes_nothing(name: str, back
     x = torch.randn(1, 10, 3, 48, 48)
     expected = network.frame_logits(x)
     assert (folded.frame_logits(x) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@torch.no_grad()
+def test_a_network_whose_norms_are_evened_out_computes_what_it_did() -> None:
+    for name, backbone in (("tcm", "efficientnet_lite0"), ("tanet", "resnet26")):
+        network = build_network(name, backbone, 8, 5, causal=True, width=0.25)
+        settle(network)
+        clip = torch.randn(1, 8, 3, 48, 48)
+        before = network.frame_logits(clip)
+        even_out(network)
+        torch.testing.assert_close(network.frame_logits(clip), before, rtol=1e-3, atol=1e-4)
+        norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        assert all(torch.equal(norm.weight, torch.ones_like(norm.weight)) for norm in norms)
 
 
 def test_the_sidecar_holds_what_a_program_must_know(model_folder: Path) -> None:
@@ -118,6 +131,21 @@ def test_every_network_is_built_and_equals_itself_in_openvino(
     assert built.certificates[0].max_probability_difference <= 5e-3
     assert load_engine(tmp_path / "it.pt").spec == built
     assert built.nodes == node_count(tmp_path / "it.onnx")
+
+
+@pytest.mark.parametrize(("network", "options"), [("tsn", {"pooling": "statistics"}), ("tcm", {}), ("tanet", {})])
+def test_a_light_network_whose_weights_are_kept_in_half_is_half_as_large_and_equals_itself_in_openvino(
+    tmp_path: Path, network: str, options: dict[str, Any]
+) -> None:
+    built = make_model(tmp_path, "halved", network, "efficientnet_lite0", half=True, **options)
+    assert built.parameters is not None
+    whole = 4 * built.parameters
+    for kind in ("pt", "onnx"):
+        assert (tmp_path / f"halved.{kind}").stat().st_size < 0.5 * whole + 500_000  # names, statistics, the graph
+    exact = built.certificates[0]
+    assert (exact.precision, exact.fault) == ("fp32", None)
+    state = torch.load(tmp_path / "halved.pt", weights_only=True)
+    assert state["features.9.conv.0.weight"].dtype == torch.float16
 
 
 def test_the_graph_does_not_tell_whose_machine_made_it(model_folder: Path) -> None:
