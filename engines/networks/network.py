@@ -13,6 +13,11 @@ from .temporal import Reach, Stage, State, named, part, per_frame
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in [0, 1]
 
 
+def pooled(x: Tensor) -> Tensor:
+    """The means over places: [B, T, C, H, W] -> [B, T, C]."""
+    return per_frame(lambda z: z.mean((2, 3)), x)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What every network is told, whatever its paper: see `build_network`."""
@@ -41,6 +46,7 @@ class Network(nn.Module):
         super().__init__()
         self.frames = plan.frames
         self.causal = plan.causal
+        self.backbone = plan.backbone
         self.dropout = nn.Dropout(plan.dropout)
 
     def stem(self, frames: Tensor) -> Tensor:
@@ -65,16 +71,21 @@ class Network(nn.Module):
 
         An empty state is the initial one.
         """
+        vectors, after = self.vectors(clip, state)
+        return self.fc(self.dropout(vectors)), after
+
+    def vectors(self, clip: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the last layer reads: clip [B, T, 3, H, W], state -> [B, T, D], state."""
         x = per_frame(self.stem, clip)
         after: dict[str, Tensor] = {}
         for name, stage in self.stages():
             x, stage_after = stage(x, part(state, name))
             after |= named(stage_after, name)
-        return self.head(x), after
+        return pooled(x), after
 
     def head(self, x: Tensor) -> Tensor:
         """The last stage's maps [B, T, C, H, W] -> logits [B, T, K]."""
-        return self.fc(self.dropout(per_frame(lambda z: z.mean((2, 3)), x)))
+        return self.fc(self.dropout(pooled(x)))
 
     def frame_logits(self, clip: Tensor) -> Tensor:
         """Clip [B, T, 3, H, W] (RGB, ImageNet-normalised), from the initial state -> logits [B, T, K]."""

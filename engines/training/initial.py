@@ -115,7 +115,7 @@ def _initialise(net: Network, source: str, recipe: Recipe, labels: Sequence[str]
     model = _find_model(source)
     if model is None:
         checkpoint = read_checkpoint(source, recipe.network, recipe.frames, classes=len(labels))
-        options = checkpoint.options if checkpoint.layout.network == recipe.network else recipe.options
+        options = checkpoint.options if checkpoint.layout.network == "tsm" else recipe.options
         theirs = (checkpoint.network, checkpoint.backbone, 1.0, options)
         parameters = checkpoint.parameters
     else:

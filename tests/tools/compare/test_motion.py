@@ -10,7 +10,7 @@ import torch
 
 from engines.training.feed import IGNORE
 from engines.training.recipe import Part, Recipe
-from tools.compare.__main__ import FRAMES, SIZE, Row, draw, main, table
+from tools.compare.motion import FRAMES, SIZE, Row, draw, main, table
 from tools.compare.training import Drawn, accuracy
 from tools.motion.paths import LABELS
 

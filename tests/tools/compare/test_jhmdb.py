@@ -1,0 +1,116 @@
+"""People's actions from ImageNet features: which clips decide what, and that features are computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engines.networks import build_network
+from tests.tools.sets import hmdb51
+from tools.compare import few, jhmdb
+from tools.compare.__main__ import main
+from tools.errors import ToolError
+from tools.train.head import Look, Vectors
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three labels of four clips, two of them to learn from and one to be asked about in each split."""
+    root = tmp_path_factory.mktemp("jhmdb")
+    hmdb51(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    state = build_network("tsn", "mobilenet_v2", 8, 2, causal=True).state_dict()
+    path = tmp_path_factory.mktemp("backbone") / "mobilenet_v2.pt"
+    torch.save({key: value for key, value in state.items() if not key.startswith("fc.")}, path)
+    return path
+
+
+def test_every_clip_is_read_once_and_no_split_asks_about_what_it_learned(clips: Path) -> None:
+    videos, rows = jhmdb.everything(clips)
+    assert len(videos.videos) == len({video.path for video in videos.videos}) == 12
+    for split in jhmdb.SPLITS:
+        train, test = (set(rows[kind][split].tolist()) for kind in ("train", "validation"))
+        assert (len(train), len(test)) == (6, 3) or (len(train), len(test)) == (3, 6)
+        assert not train & test
+
+
+def test_the_answer_after_a_share_is_the_newest_frames() -> None:
+    vectors = torch.arange(10.0)[:, None]
+    assert jhmdb.at_shares(vectors).flatten().tolist() == [4, 9, 1, 3, 5, 7, 9]
+    assert jhmdb.at_shares(vectors[:1]).flatten().tolist() == [0] * 7
+
+
+def test_other_weights_or_another_look_are_other_features(tmp_path: Path) -> None:
+    names = set()
+    for content in (b"a", b"b"):
+        (tmp_path / "weights.pt").write_bytes(content)
+        for look in (Look(), Look(rate_hz=10), Look(size=224)):
+            names.add(jhmdb.kept_as(tmp_path / "weights.pt", "mean", look))
+    assert len(names) == 6
+
+
+@pytest.mark.timeout(300)
+def test_one_command_measures_all_splits_and_goes_on_from_the_features_that_it_kept(
+    clips: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jhmdb, "step_ms", lambda *_: 1.25)
+    command = ["jhmdb", "--data", str(clips), "--init", str(backbone), "--out", str(tmp_path / "out")]
+    command += ["--size", "32", "--views", "1", "--untrained", "--pooling", "statistics"]
+    assert main(command) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert said.count(": 12 clips") == 4  # two starts, whole clips and varied ones
+    *_, of_imagenet, of_nothing = said.splitlines()
+    assert of_imagenet.startswith("| mobilenet_v2 | ImageNet | statistics |")
+    assert of_nothing.startswith("| mobilenet_v2 | nothing | statistics |")
+    assert of_imagenet.endswith("| 1.2 ms |")
+    assert main(command) == 0
+    again = capsys.readouterr().out
+    assert "12 clips" not in again
+    assert again.splitlines()[-2] == of_imagenet
+
+
+def few_vectors() -> tuple[Vectors, torch.Tensor, torch.Tensor]:
+    """Six labels of 24 clips, told apart by their vectors; the halves to learn from and to be asked about."""
+    labels = torch.arange(6).repeat_interleave(24)
+    values = torch.nn.functional.one_hot(labels, 8).float()[:, None] + 0.01 * torch.randn(144, 2, 8)
+    rows = torch.arange(144)
+    return Vectors(values, labels), rows[rows % 2 == 0], rows[rows % 2 == 1]
+
+
+def test_a_draw_learns_from_so_many_clips_of_five_labels_and_asks_about_the_other_half() -> None:
+    vectors, train, test = few_vectors()
+    learned, asked, chosen = few.draw(vectors.labels, train, test, 10, seed=0)
+    assert len(chosen) == 5
+    assert vectors.labels[learned].bincount(minlength=6)[chosen].tolist() == [10] * 5
+    assert set(asked.tolist()) <= set(test.tolist())
+    assert len(asked) == 60
+    assert any(few.draw(vectors.labels, train, test, 10, seed)[2] != chosen for seed in range(1, 9))
+    with pytest.raises(ToolError, match="only 0 labels have 13 clips to learn from; 5 are needed"):
+        few.draw(vectors.labels, train, test, 13, seed=0)
+
+
+def test_labels_that_are_told_apart_are_right_in_every_draw() -> None:
+    vectors, train, test = few_vectors()
+    found, seconds = few.measure([vectors], train, test, draws=2)
+    assert found == {5: (1.0, 1.0), 10: (1.0, 1.0)}
+    assert few.line(few.Result("it", found, seconds)).startswith("| it | 100.0 ± 0.0 % | 100.0 ± 0.0 % |")
+
+
+def test_a_set_that_is_too_small_for_few_clips_is_told(
+    clips: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few, "LOOK", Look(size=32, frames=4))
+    command = ["few", "--data", str(clips), "--init", str(backbone), "--out", str(tmp_path), "--views", "0"]
+    assert main(command) == 2
+    assert "only 0 labels have 5 clips to learn from" in capsys.readouterr().err
+    assert main([*command[:3], "--init", "nowhere.pth"]) == 2
+    assert "nowhere.pth: cannot be read" in capsys.readouterr().err

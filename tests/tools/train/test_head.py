@@ -1,0 +1,156 @@
+"""The last layer alone: what it reads is computed once, and the rest is a convex problem."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engines import load_engine
+from engines.networks import build_network
+from tests.tools.sets import write_video
+from tools.data.datasets import read_dataset
+from tools.evaluate.scoring import score_clips
+from tools.train.head import (
+    Look,
+    Vectors,
+    choose,
+    fold_of,
+    imagenet,
+    main,
+    nothing,
+    solve,
+    source_of,
+    vectors_of,
+    whole,
+)
+
+torch.set_num_threads(1)
+LOOK = Look(rate_hz=15.0, size=32, frames=4)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MobileNetV2's file, without a head, with random weights."""
+    torch.manual_seed(0)
+    state = build_network("tsn", "mobilenet_v2", 8, 2, causal=True).state_dict()
+    path = tmp_path_factory.mktemp("backbone") / "mobilenet_v2.pt"
+    torch.save({key: value for key, value in state.items() if not key.startswith("fc.")}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two labels of six short clips: the same stripes at rest, or flickering."""
+    root = tmp_path_factory.mktemp("films")
+    for number in range(6):
+        stripes = np.zeros((48, 64, 3), np.uint8)
+        stripes[:, number::8] = 200
+        for label, changes in (("rest", 0), ("flicker", 120)):
+            images = [np.where(frame // 2 % 2, stripes, np.maximum(stripes, changes)) for frame in range(12)]
+            write_video(root / label / f"film{number}_{label}_0.mp4", [image.astype(np.uint8) for image in images])
+    return root
+
+
+def test_the_layer_is_the_one_with_the_least_loss_and_its_decay_keeps_it_short() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(60, 5, generator=generator) * torch.tensor([1.0, 10, 0.1, 1, 1]) + 7
+    labels = (values[:, 2] > values[:, 2].mean()).long()
+    layer = solve(values, labels, 2, 0.01)
+    assert (layer(values).argmax(1) == labels).float().mean() > 0.9
+    deviation = values.std(0)
+    short = solve(values, labels, 2, 1.0)
+    assert (short.weight * deviation).norm() < 0.5 * (layer.weight * deviation).norm()
+
+
+def test_clips_of_one_source_are_held_out_together() -> None:
+    names = [f"Some_film_wave_f_nm_np1_ba_med_{number}.avi" for number in range(4)]
+    assert {source_of(Path("wave") / name) for name in names} == {"Some_film"}
+    assert source_of(Path("wave/me-12.mp4")) == "me"
+    assert len({fold_of(str(number)) for number in range(50)}) == 5
+
+
+def test_held_out_clips_choose_the_decay_and_how_sure_the_answers_are() -> None:
+    values, labels = torch.randn(200, 2, 6), torch.arange(200) % 2
+    values[:, :, 0] += 9 * labels[:, None]
+    rows = torch.arange(200)
+    sure = choose([Vectors(values, labels)], rows, rows >= 160, 2)
+    assert (sure.decay, sure.accuracy) == (0.3, 1.0)
+    values[:, :, 0] = torch.where(torch.rand(200, 1) < 0.7, values[:, :, 0], -values[:, :, 0] + 9)
+    unsure = choose([Vectors(values, labels)], rows, rows >= 160, 2)
+    assert unsure.accuracy < 1
+    assert unsure.sharpness < sure.sharpness
+    assert choose([Vectors(values, labels)], rows, rows < 0, 2).decay == 0.1
+
+
+def test_nothing_is_a_frame_that_is_held_still_or_panned_over(films: Path) -> None:
+    videos = read_dataset("folders", films)
+    made = nothing(videos, LOOK, seed=1)
+    still, panned = made(0), made(1)
+    assert still.label == len(videos.labels)
+    assert still.pictures is not None
+    assert panned.pictures is not None
+    assert still.pictures.shape == (6, 3, 32, 32)
+    changes = [clip.float().diff(dim=0).abs().mean() for clip in (still.pictures, panned.pictures)]
+    assert changes[0] < 6 < changes[1]
+    again = made(1).pictures
+    assert again is not None
+    assert torch.equal(again, panned.pictures)
+
+
+@pytest.mark.timeout(300)
+def test_one_command_makes_a_model_that_tells_what_it_was_shown(
+    backbone: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.build.model.STEPS", 8)
+    out = tmp_path / "mine"
+    options = ["--init", str(backbone), "--size", "32", "--frames", "4", "--views", "1", "--nothing", "4"]
+    assert main(["--data", str(films), *options, "--out", str(out)]) == 0, capsys.readouterr().err
+    assert "nothing: 4 clips of frames that are held still or panned over" in capsys.readouterr().out
+    engine = load_engine(out / "mine.onnx")
+    spec = engine.spec
+    assert (spec.labels, spec.rate_hz, spec.events) == (
+        ("flicker", "rest", "nothing"),
+        15.0,
+        {"background": ("nothing",)},
+    )
+    videos = read_dataset("folders", films)
+    clips = whole(videos, LOOK)
+    for index, video in enumerate(videos.videos):
+        pictures = clips(index).pictures
+        assert pictures is not None
+        assert score_clips(engine, pictures[None])[0, :2].argmax() == video.label
+    assert main(["--data", str(films), *options, "--out", str(out)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_the_layer_reads_the_same_from_a_clip_as_the_network_answers(backbone: Path) -> None:
+    net = imagenet(str(backbone), 2, 4, pooling="statistics").float()
+    clip = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    assert vectors_of(net, clip).shape == (5, net.fc.in_features)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere"], "there is no folder nowhere"),
+        (["--data", "hmdb:here"], "unknown layout 'hmdb': did you mean 'hmdb51'"),
+        (["--data", "here", "--out", "my model"], "--out my model: the model is called as the folder; take letters"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_sentence(
+    arguments: list[str], message: str, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--init", str(backbone), "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_weights_of_another_backbone_are_refused(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "resnet.pth"
+    torch.save(build_network("tsn", "resnet18", 8, 10, causal=True).state_dict(), path)
+    assert main(["--data", str(films), "--init", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "resnet.pth holds resnet18; take a file of mobilenet_v2 or efficientnet_lite0" in capsys.readouterr().err

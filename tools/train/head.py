@@ -1,0 +1,361 @@
+"""Train the last layer alone: what it reads is computed once, and then it is solved for, in seconds.
+
+    python -m tools.train.head --data clips --init efficientnet-lite0-57934424.pth --out runs/mine
+
+The network is TSN with statistics pooling on the light backbone whose ImageNet file is given; nothing but the last
+layer is new. --data is a folder of clips for each label (or LAYOUT:FOLDER, see tools/data/datasets.py, with --split).
+The weight decay is the one that does best on a fifth of the clips, chosen by the video that they were cut from. In the
+output folder: the model, called as the folder, as from `python -m tools.train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engines.backends.openvino import has_bf16
+from engines.build.model import build_model
+from engines.errors import EngineError
+from engines.networks import Network, build_network, inverted
+from engines.networks.checkpoints import read_checkpoint
+from engines.spec import NAME, EngineSpec
+from tools.data.augment import Augment
+from tools.data.clips import Clip, TestClips, TrainClips, View
+from tools.data.datasets import VideoSet, read_dataset
+from tools.errors import ToolError
+from tools.train.feeds import normalise
+from tools.train.progress import writing
+
+DECAYS = (0.03, 0.1, 0.3)
+SHARPNESSES = tuple(2 ** (step / 2) for step in range(-4, 11))  # a quarter to 32
+FOLDS = 5
+NOTHING = "nothing"
+AUGMENT = Augment(colour=0.3, speed=0.2, rotation=6, grey=0.1, blur=0.1)
+MOMENTS = 2  # of a clip, at which its vectors are learned from: after a half and all of it
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a network sees a clip: frames a second, pixels of the square, T."""
+
+    rate_hz: float = 15.0
+    size: int = 192
+    frames: int = 16
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What the last layer reads of clips: `values` [N, M, D] at M moments, `labels` [N]; `faults` of those left out."""
+
+    values: Tensor
+    labels: Tensor
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer: `weight` [K, D], `bias` [K]."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """[..., D] -> [..., K]."""
+        return F.linear(vectors, self.weight, self.bias)
+
+
+def imagenet(path: str, classes: int, frames: int, network: str = "tsn", **options: Any) -> Network:
+    """The causal network with the weights of an ImageNet file, the last layer new. Raises ToolError and EngineError."""
+    checkpoint = read_checkpoint(path, "tsn", frames, classes=classes)
+    if checkpoint.backbone not in inverted.BACKBONES:
+        fit = " or ".join(inverted.BACKBONES)
+        raise ToolError(f"{path} holds {checkpoint.backbone}; take a file of {fit} (docs/tasks/checkpoints.md)")
+    net = build_network(network, checkpoint.backbone, frames, classes, causal=True, dropout=0.0, **options)
+    net.load_state_dict(checkpoint.parameters, strict=False)
+    return net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+@torch.no_grad()
+def vectors_of(net: Network, clip: Tensor) -> Tensor:
+    """uint8 clip [T, 3, H, W] -> what the last layer reads at each frame of it, [T, D]; in bf16 where that is fast."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
+        return net.vectors(normalise(clip)[None].contiguous(), {})[0][0].float()
+
+
+def at_moments(vectors: Tensor) -> Tensor:
+    """[T, D] -> those after a half and all of the clip, [2, D]."""
+    return vectors[[max(0, round(len(vectors) * (m + 1) / MOMENTS) - 1) for m in range(MOMENTS)]]
+
+
+def whole(videos: VideoSet, look: Look) -> Callable[[int], Clip]:
+    """The clips of a set as a stream shows them: whole in space and time; by number."""
+    side = (look.size, look.size)
+    clips = TestClips(videos, View("steady", look.frames, look.size, look.rate_hz, side, short_side=look.size))
+
+    def get(index: int) -> Clip:
+        clip = clips[0, index]
+        return clip if clip.pictures is None else replace(clip, pictures=clip.pictures[0])
+
+    return get
+
+
+def varied(videos: VideoSet, look: Look, frames: int, seed: int) -> Callable[[int], Clip]:
+    """The clips of a set cut and distorted at random, `frames` of each; by number."""
+    side = round(look.size * 7 / 6)
+    view = View("steady", frames, look.size, look.rate_hz, (side, side))
+    clips = TrainClips(videos, view, AUGMENT, seed)
+    return lambda index: clips[0, index]
+
+
+def nothing(videos: VideoSet, look: Look, seed: int) -> Callable[[int], Clip]:
+    """Clips in which nobody acts, by number: of a clip one frame, held still with a camera's noise or panned over as by
+    a camera that moves, one and the other in turn. Their label is the one after the last.
+    """
+    frame = whole(videos, replace(look, size=look.size * 5 // 4))
+
+    def get(index: int) -> Clip:
+        rng = np.random.default_rng((seed, index))
+        clip = frame(index)
+        if clip.pictures is None:
+            return clip
+        picture = clip.pictures[rng.integers(len(clip.pictures))]
+        room, count = picture.shape[-1] - look.size, look.frames + 2
+        start = rng.integers(room + 1, size=2)
+        end = start if index % 2 == 0 else rng.integers(room + 1, size=2)
+        places = np.rint(np.linspace(start, end, count)).astype(int)
+        pictures = torch.stack([picture[:, y : y + look.size, x : x + look.size] for y, x in places]).float()
+        noise = torch.from_numpy(rng.uniform(0, 4) * rng.standard_normal(pictures.shape, np.float32))
+        pictures = (pictures + noise).round().clamp(0, 255).to(torch.uint8)
+        return Clip(pictures, len(videos.labels), index)
+
+    return get
+
+
+def read_vectors(
+    net: Network, clips: Callable[[int], Clip], count: int, pick: Callable[[Tensor], Tensor] = at_moments
+) -> Vectors:
+    """The vectors of `count` clips. Raises ToolError where none can be read."""
+    found: list[Tensor] = []
+    labels, faults = [], []
+    for index in range(count):
+        clip = clips(index)
+        if clip.pictures is None:
+            faults.append(clip.fault)
+            found.append(torch.empty(0))
+        else:
+            found.append(pick(vectors_of(net, clip.pictures)))
+        labels.append(clip.label if clip.pictures is not None else -1)
+    good = [values for values in found if len(values)]
+    if not good:
+        raise ToolError(
+            f"none of the {count} videos can be used; the first: {faults[0] if faults else 'there is none'}"
+        )
+    nothing = torch.zeros_like(good[0])
+    values = torch.stack([values if len(values) else nothing for values in found])
+    return Vectors(values, torch.tensor(labels), tuple(faults))
+
+
+def solve(values: Tensor, labels: Tensor, classes: int, decay: float) -> Layer:
+    """The layer with the least cross entropy on vectors [N, D] plus decay / 2 times its squared length, measured on
+    vectors of deviation 1; the problem is convex, and L-BFGS solves it.
+    """
+    mean = values.mean(0)
+    deviation = values.std(0, unbiased=False)
+    deviation = deviation + 1e-3 * deviation.mean() + 1e-12
+    scaled = (values - mean) / deviation
+    weight = torch.zeros(classes, values.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=40, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(F.linear(scaled, weight, bias), labels) + decay / 2 * weight.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    final = (weight / deviation).detach()
+    return Layer(final, bias.detach() - final @ mean)
+
+
+def source_of(path: Path) -> str:
+    """The video that a clip was cut from, by HMDB51's names (`VIDEO_LABEL_..._NUMBER`), else by the clip's own."""
+    before, label, _ = path.name.partition(f"_{path.parent.name}_")
+    return before if label else re.sub(r"[_-]?\d*\.\w+$", "", path.name) or path.name
+
+
+def fold_of(source: str) -> int:
+    """One of five, by a hash: the clips of one source are all held out, or none."""
+    return int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) % FOLDS
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What held-out clips say: the decay that does best, its top-1 on them, and the factor of the logits with which the
+    probabilities are as sure as they are right (temperature scaling, Guo et al., ICML 2017).
+    """
+
+    decay: float = DECAYS[len(DECAYS) // 2]
+    accuracy: float = float("nan")
+    sharpness: float = 1.0
+
+
+def choose(views: Sequence[Vectors], rows: Tensor, held: Tensor, classes: int) -> Choice:
+    """What the clips `held` of `rows` (numbers of clips) say of layers that were learned from the others; of equally
+    good decays the largest. With none to hold out, or not all labels among the others, the middle one.
+    """
+    train, test = rows[~held], rows[held]
+    if not len(test) or len(views[0].labels[train].unique()) < classes:
+        return Choice()
+    layers = {decay: layer_of(views, train, classes, decay) for decay in DECAYS}
+    scores = {decay: top1(layer, views[0], test) for decay, layer in layers.items()}
+    best = max(reversed(DECAYS), key=lambda decay: scores[decay])
+    usable = test[views[0].labels[test] >= 0]
+    logits, labels = layers[best](views[0].values[usable, -1].float()), views[0].labels[usable]
+    sharpness = min(SHARPNESSES, key=lambda factor: float(F.cross_entropy(factor * logits, labels)))
+    return Choice(best, scores[best], sharpness)
+
+
+def layer_of(views: Sequence[Vectors], rows: Tensor, classes: int, decay: float) -> Layer:
+    """The layer for the clips `rows`, learned from all moments of all views of them that could be read."""
+    values, labels = [], []
+    for view in views:
+        usable = rows[view.labels[rows] >= 0]
+        values.append(view.values[usable].float().flatten(0, 1))
+        labels.append(view.labels[usable].repeat_interleave(view.values.shape[1]))
+    return solve(torch.cat(values), torch.cat(labels), classes, decay)
+
+
+def top1(layer: Layer, view: Vectors, rows: Tensor) -> float:
+    """The share of the clips `rows` whose mean logits are highest at their label."""
+    usable = rows[view.labels[rows] >= 0]
+    found = layer(view.values[usable].float()).mean(1).argmax(1)
+    return float((found == view.labels[usable]).float().mean())
+
+
+def joined(view: Vectors, more: Vectors) -> Vectors:
+    """The clips of both."""
+    values, labels = torch.cat([view.values, more.values]), torch.cat([view.labels, more.labels])
+    return Vectors(values, labels, view.faults + more.faults)
+
+
+def read_views(
+    net: Network, videos: VideoSet, look: Look, views: int, seed: int, say: Callable[[str], None]
+) -> Iterator[Vectors]:
+    """The whole clips first, then `views` times varied ones."""
+    for number in range(views + 1):
+        started = time.monotonic()
+        clips = whole(videos, look) if number == 0 else varied(videos, look, look.frames + 2, seed * 1000 + number)
+        yield read_vectors(net, clips, len(videos.videos))
+        say(f"view {number} of {views}: {len(videos.videos)} clips in {time.monotonic() - started:.0f} s")
+
+
+def model_of(net: Network, layer: Layer, labels: Sequence[str], look: Look, out: Path) -> EngineSpec:
+    """Put the layer into the network and write the model's files into a folder, called as it; weights in half, and
+    `nothing` among the labels as background. Raises ToolError.
+    """
+    with torch.no_grad():
+        net.fc.weight.copy_(layer.weight)
+        net.fc.bias.copy_(layer.bias)
+    spec = EngineSpec(
+        name=out.resolve().name, labels=tuple(labels), height=look.size, width=look.size, rate_hz=look.rate_hz,
+        frames=look.frames, mode="stream", fit="stretch", network="tsn", backbone=net.backbone, channel_width=1.0,
+        options={"pooling": "statistics"}, states=(), files={},
+        events={"background": (NOTHING,)} if NOTHING in labels else {},
+    )  # fmt: skip
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        return build_model(net, spec, out, half=True)
+
+
+def train(options: argparse.Namespace, say: Callable[[str], None] = print) -> EngineSpec:
+    """What the command line asks for. Raises ToolError and EngineError."""
+    layout, _, folder = options.data.rpartition(":")
+    out: Path = options.out
+    if not re.fullmatch(NAME, out.resolve().name):
+        raise ToolError(f"--out {out}: the model is called as the folder; take letters, digits, - and _")
+    if out.exists() and any(out.iterdir()):
+        raise ToolError(f"{out} is not empty: give another --out, or remove it")
+    videos = read_dataset(layout or "folders", Path(folder), options.split)
+    labels = videos.labels + ((NOTHING,) if options.nothing else ())
+    if options.nothing and NOTHING in videos.labels:
+        raise ToolError(f"{folder} has clips of {NOTHING!r}: leave out --nothing, which would make some")
+    classes, look = len(labels), Look(options.rate, options.size, options.frames)
+    torch.manual_seed(options.seed)
+    net = imagenet(options.init, classes, look.frames, pooling="statistics")
+    views = list(read_views(net, videos, look, options.views, options.seed, say))
+    sources = [source_of(video.path) for video in videos.videos]
+    if options.nothing:
+        count = min(options.nothing, len(videos.videos))
+        order = np.random.default_rng(options.seed).permutation(len(videos.videos))[:count].tolist()
+        made = nothing(videos, look, options.seed)
+        empty = read_vectors(net, lambda index: made(order[index]), count)
+        say(f"{NOTHING}: {count} clips of frames that are held still or panned over")
+        views = [joined(view, empty) for view in views]
+        sources += [sources[index] for index in order]
+    for fault in sorted({fault for view in views for fault in view.faults}):
+        say(f"left out: {fault}")
+    rows = torch.arange(len(sources))
+    held = torch.tensor([fold_of(source) == 0 for source in sources])
+    choice = choose(views, rows, held, classes)
+    said = f"top-1 {choice.accuracy:.1%} of {int(held.sum())} held-out clips of other videos"
+    none = "too few videos to hold some out"
+    say(f"weight decay {choice.decay:g}, logits times {choice.sharpness:.2g}: {said if held.any() else none}")
+    layer = layer_of(views, rows, classes, choice.decay)
+    layer = Layer(choice.sharpness * layer.weight, choice.sharpness * layer.bias)
+    spec = model_of(net, layer, labels, look, out)
+    say(f"wrote {out / spec.name}.onnx, {spec.version}: try `streamer run --model {out / spec.name}.onnx`")
+    return spec
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.train.head", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", required=True, metavar="[LAYOUT:]FOLDER", help="clips by label")
+    parser.add_argument("--split", default="train", help="of the data set (default: train)")
+    parser.add_argument("--init", required=True, metavar="FILE", help="ImageNet weights of a light backbone")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for the model, called as it")
+    parser.add_argument("--views", type=int, default=0, help="varied looks at each clip, too (default: none)")
+    parser.add_argument(
+        "--nothing", type=int, default=0, metavar="N",
+        help="make N clips of a further label `nothing`: frames of the clips, held still or panned over",
+    )  # fmt: skip
+    parser.add_argument("--rate", type=float, default=Look.rate_hz, help="frames a second")
+    parser.add_argument("--size", type=int, default=Look.size, help="pixels")
+    parser.add_argument("--frames", type=int, default=Look.frames, help="T, the frames that statistics are of")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    if (
+        options.views < 0
+        or options.nothing < 0
+        or options.frames < 2
+        or options.size < 32
+        or not 0 < options.rate <= 240
+    ):
+        parser.error(
+            "--views and --nothing are 0 or more, --frames 2 or more, --size 32 or more, --rate above 0 and at most 240"
+        )
+    try:
+        train(options)
+    except (ToolError, EngineError) as error:
+        print(f"head: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())
