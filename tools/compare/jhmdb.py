@@ -25,6 +25,7 @@ from engines.networks import Network, build_network
 from engines.networks.checkpoints import read_checkpoint
 from engines.networks.measure import describe
 from engines.spec import sha256
+from engines.training.progress import writing
 from tools.compare.steps import step_ms
 from tools.data.datasets import VideoSet, read_dataset
 from tools.errors import ToolError
@@ -42,7 +43,6 @@ from tools.train.head import (
     varied,
     whole,
 )
-from tools.train.progress import writing
 
 SPLITS = (1, 2, 3)
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -31,12 +31,12 @@ from engines.build.model import build_model
 from engines.networks import build_network
 from engines.networks.measure import describe
 from engines.spec import EngineSpec
+from engines.training.recipe import Part, Recipe
 from tools.compare.training import train
 from tools.motion.clips import warp
 from tools.motion.paths import LABELS, Planned, draw_path
 from tools.motion.textures import sprite
 from tools.results import keep_result
-from engines.training.recipe import Part, Recipe
 
 NETWORKS = ("tsn", "tsm", "tcm", "stm", "tanet", "gtdnet")
 FORMS = ("clip", "causal")

@@ -32,12 +32,12 @@ from engines.errors import EngineError
 from engines.networks import Network, build_network, inverted
 from engines.networks.checkpoints import read_checkpoint
 from engines.spec import NAME, EngineSpec
-from tools.data.augment import Augment
+from engines.training.augment import Augment
+from engines.training.feed import normalise
+from engines.training.progress import writing
 from tools.data.clips import Clip, TestClips, TrainClips, View
 from tools.data.datasets import VideoSet, read_dataset
 from tools.errors import ToolError
-from tools.train.feeds import normalise
-from tools.train.progress import writing
 
 DECAYS = (0.03, 0.1, 0.3)
 SHARPNESSES = tuple(2 ** (step / 2) for step in range(-4, 11))  # a quarter to 32
