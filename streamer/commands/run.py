@@ -29,6 +29,7 @@ from streamer.commands.view import DEFAULT_ADDRESS, open_page, open_window
 from streamer.config import Config
 from streamer.errors import ConfigError, SourceError
 from streamer.health import logs
+from streamer.health.memory import share_heaps
 from streamer.health.systemd import ServiceManager
 from streamer.sources import Source
 from streamer.text import printable
@@ -71,6 +72,7 @@ def run(
     log: Annotated[str, typer.Option(metavar="STYLE", help="text, or json: one object a line, for machines.")] = "text",
 ) -> None:
     """Recognise actions in live video and publish labels, until Ctrl-C, the end of all files or --duration."""
+    share_heaps()
     logs.set_up(log)
     stop = stop_on_signals()
     if publish and no_publish:
