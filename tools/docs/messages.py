@@ -46,7 +46,7 @@ def example_messages() -> list[Message]:
     """One message of each kind, as a run would publish them."""
     stamp = Stamp(epoch=0, ready=True, frame_us=_FRAME_US, infer_us=_FRAME_US + 5_200)
     build = MessageBuilder(
-        "default@472b520a", "stream", session="8a6e0a52-7c1d-4a55-9a1e-2f6f3e1b7c40", now_us=lambda: _FRAME_US + 6_300
+        "default@741a9284", "stream", session="8a6e0a52-7c1d-4a55-9a1e-2f6f3e1b7c40", now_us=lambda: _FRAME_US + 6_300
     )
     begun = Event("start", "moving left", 1, 0.9862, 0.9862, _START_US)
     ended = replace(begun, type="end", score=0.031, peak=0.9971, t_end_us=_END_US, reason="score")
