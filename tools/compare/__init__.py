@@ -1,4 +1,6 @@
-"""Networks compared on one task: python -m tools.compare.
+"""Networks side by side: python -m tools.compare.
 
-training.py   each is trained on the same clips, and asked about others
+motion.py     each is trained on the same drawn clips, by training.py, and asked about others
+jhmdb.py      what people do, on J-HMDB; few.py: with a few clips of each action
+steps.py      what a step of a stream costs
 """

@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--views are 0 or more, --draws 1 or more")
     try:
         results = compare(options)
-    except (ToolError, EngineError) as error:
+    except EngineError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
     print("| start | 5 clips | 10 clips | solving |", "|---|---|---|---|", *map(line, results), sep="\n")

@@ -28,7 +28,6 @@ from engines.spec import sha256
 from engines.training.progress import writing
 from tools.compare.steps import step_ms
 from tools.data.datasets import VideoSet, read_dataset
-from tools.errors import ToolError
 from tools.train.head import (
     Look,
     Vectors,
@@ -223,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--views are 0 or more, --seeds 1 or more, --size 32 or more, --rate above 0 and at most 240")
     try:
         rows = compare(options)
-    except (ToolError, EngineError) as error:
+    except EngineError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
     print(table(rows))

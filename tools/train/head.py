@@ -350,7 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     try:
         train(options)
-    except (ToolError, EngineError) as error:
+    except EngineError as error:
         print(f"head: {error}", file=sys.stderr)
         return 2
     return 0
