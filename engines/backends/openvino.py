@@ -120,9 +120,14 @@ class OpenVINOEngine(Engine):
         return compiled
 
     def _key(self, rows: int) -> str:
-        """A name for all that a compiled graph depends on."""
+        """A name for all that a compiled graph depends on, and what it was checked against: another sidecar has another,
+        so that no compiled graph hides that it is not the one that its sidecar describes.
+        """
+        told = [self.spec.height, self.spec.width, len(self.spec.labels)]
+        states = [(one.name, one.dtype, one.shape) for one in self.spec.states]
         processor = [core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
-        parts = [sha256(self.path), sha256(Path(__file__)), rows, self.options, ov.__version__, processor]
+        code = [sha256(self.path), sha256(Path(__file__)), ov.__version__]
+        parts = [*code, rows, self.options, processor, told, states]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _compile(self, rows: int) -> Any:
