@@ -120,8 +120,8 @@ class OpenVINOEngine(Engine):
         return compiled
 
     def _key(self, rows: int) -> str:
-        """A name for all that a compiled graph depends on, and for what it was checked against: under another sidecar it
-        is checked again.
+        """A name for all that a compiled graph depends on and was checked against: under another sidecar it is checked
+        again.
         """
         told = [self.spec.height, self.spec.width, len(self.spec.labels)]
         states = [(one.name, one.dtype, one.shape) for one in self.spec.states]
