@@ -61,6 +61,9 @@ class WebSource(Source):
         """As in `Source`."""
         try:
             yield from self._frames(connection, stop)
+        except SourceError:
+            if not stop.is_set():  # an answer that was broken off because of it is no fault of the camera
+                raise
         except TimeoutError as error:
             raise SourceError(f"{self.uri}: no data for {self.config.read_s:g} s; connecting again", "soon") from error
         except (OSError, HTTPException, ValueError, av.error.FFmpegError) as error:

@@ -108,6 +108,23 @@ def test_single_pictures_come_at_the_rate_of_the_model(answering: StartAnswering
     assert "asks for 7.5 a second" in source.note
 
 
+def test_a_picture_that_is_asked_for_when_the_source_is_stopped_is_no_error(answering: StartAnswering) -> None:
+    stop = threading.Event()
+
+    def answer(_head: str) -> Iterator[bytes]:
+        if len(camera.requests) == 1:
+            yield from [picture(JPEGS[0])]
+        else:
+            stop.set()
+            time.sleep(0.3)
+
+    camera = answering(answer, keep=True)
+    source = source_of(camera.url())
+    frames = source.frames(0, stop)
+    next(frames)
+    assert next(frames, None) is None
+
+
 def test_an_hls_playlist_is_refused_in_a_sentence_and_nothing_in_it_is_asked_for(answering: StartAnswering) -> None:
     victim = answering(lambda _: [HEAD + b"\r\n"])
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{victim.url('/a.ts')}\n#EXTINF:2,\nfile:///etc/passwd\n"
