@@ -144,7 +144,8 @@ def lost_frames(scores: Sequence[ScoreMessage], inferred: int, scene: Scene) -> 
     """
     unscored = WINDOW - 1
     brief = inferred - len(scores) - unscored * len({score.epoch for score in scores})  # frames of such epochs
-    seen = inferred - (brief if scores[0].epoch else 0)
+    missed = scores[0].seq  # scores that were published before anybody listened
+    seen = inferred - (brief if scores[0].epoch else missed)
     return scene.seen(scores[-1]) - (scene.seen(scores[0]) - unscored) + 1 - seen
 
 

@@ -192,8 +192,9 @@ def _file(stage: Stage) -> Record:
     first = stage.first_score()
     assert first.ts.frame_us is not None
 
-    stage.scene = Scene(first.window.first_us / 1e6)  # it begins with picture 0
-    stage.listen_for(stage.scene.since + seconds - time.time())
+    missed_s = first.seq / FPS  # scores that were published before anybody listened
+    stage.scene = Scene(first.window.first_us / 1e6 - missed_s)  # it begins with picture 0
+    stage.listen_for(stage.scene.since + seconds - 3 / FPS - time.time())  # a little before it ends
     stage.fault()
     stage.told()
     return stage.stop()
