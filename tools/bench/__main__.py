@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             with tempfile.TemporaryDirectory() as folder:
                 run(args, Path(folder))
-    except (EngineError, ToolError, OSError) as error:
+    except (EngineError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     return 0

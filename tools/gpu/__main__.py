@@ -169,10 +169,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if part in parts:
                 try:
                     check(args, weights, spec, journal)
-                except (EngineError, ToolError, ImportError) as error:
+                except (EngineError, ImportError) as error:
                     told = str(error)
                     journal.put(part, "usable", lambda told=told, part=part: Finding(part, "usable", False, told))  # type: ignore[misc]
-    except (EngineError, ToolError, OSError) as error:
+    except (EngineError, OSError) as error:
         print(f"gpu: {error}", file=sys.stderr)
         return 2
     bad = [found for found in journal.findings if not found.good]

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from engines.networks import build_network
 from tests.tools.sets import hmdb51
 from tools.compare import few, jhmdb
 from tools.compare.__main__ import main
@@ -23,15 +22,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("jhmdb")
     hmdb51(root)
     return root
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    state = build_network("tsn", "mobilenet_v2", 8, 2, causal=True).state_dict()
-    path = tmp_path_factory.mktemp("backbone") / "mobilenet_v2.pt"
-    torch.save({key: value for key, value in state.items() if not key.startswith("fc.")}, path)
-    return path
 
 
 def test_every_clip_is_read_once_and_no_split_asks_about_what_it_learned(clips: Path) -> None:

@@ -32,16 +32,6 @@ LOOK = Look(rate_hz=15.0, size=32, frames=4)
 
 
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MobileNetV2's file, without a head, with random weights."""
-    torch.manual_seed(0)
-    state = build_network("tsn", "mobilenet_v2", 8, 2, causal=True).state_dict()
-    path = tmp_path_factory.mktemp("backbone") / "mobilenet_v2.pt"
-    torch.save({key: value for key, value in state.items() if not key.startswith("fc.")}, path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two labels of six short clips: the same stripes at rest, or flickering."""
     root = tmp_path_factory.mktemp("films")
