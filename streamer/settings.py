@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -151,16 +152,54 @@ def assigned_values(assignments: Sequence[str]) -> list[Value]:
     values = []
     for text in assignments:
         path, equals, value = text.partition("=")
-        try:
-            keys = tuple(next(csv.reader([path.strip()], delimiter="."), ()))
-        except csv.Error:
-            keys = ()
+        keys = _keys(path)
         if not equals or not keys or not keys[0]:
             known = f" {keys[0]}" if keys and keys[0] in Config.model_fields else ""
             raise ConfigError(f"--set{known}: write it as key=value, such as --set events.enter=0.7")
         where = f"--set {_told(keys)}"
         values.append((keys, parse(keys, value, where), f"{_COMMAND_LINE} {where}"))
     return values
+
+
+def _keys(path: str) -> Keys:
+    """The keys of a path as it is written; none if it cannot be read."""
+    try:
+        return tuple(next(csv.reader([path.strip()], delimiter="."), ()))
+    except csv.Error:
+        return ()
+
+
+def changed(config: Config, changes: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """A configuration with settings of events changed while the run goes on, and all that is changed, by path.
+
+    changes  what was changed before; config is that of the start
+    values   what is changed now; null takes back the changes at a path and below it
+
+    Raises ConfigError as `load_settings` does, and for what cannot be changed.
+    """
+    together = dict(changes)
+    for path, value in values.items():
+        keys = _keys(path)
+        if keys[:1] != ("events",):
+            raise ConfigError(
+                f"{_told(keys) or shown_key(path)}: it cannot be changed while the run goes on; "
+                "what begins with events. can, such as events.enter"
+            )
+        above = written(keys)
+        together = {known: one for known, one in together.items() if not f"{known}.".startswith(f"{above}.")}
+        if value is not None:
+            together[above] = value
+    tree: dict[str, Any] = {"events": config.events.model_dump(exclude_unset=True)}
+    for path, value in together.items():
+        put(tree, _keys(path), value, "the request")
+    try:
+        events = Config.model_validate(tree).events
+    except ValidationError as error:
+        origins = {"events": "the request"}
+        raise ConfigError("; ".join(explain(problem, origins) for problem in error.errors())) from None
+    tree = {"events": events.model_dump(mode="json")}
+    told = {path: reduce(lambda below, key: below[key], _keys(path), tree) for path in together}
+    return config.model_copy(update={"events": events}), told
 
 
 def parse(keys: Keys, text: str, where: str) -> Any:

@@ -13,9 +13,12 @@ from streamer.labels.runtime import find_address
 
 
 def ctl(
-    command: Annotated[str, typer.Argument(help="status, snapshot, reset, add, remove or drain.", show_default=False)],
+    command: Annotated[
+        str, typer.Argument(help="status, snapshot, reset, add, remove, set or drain.", show_default=False)
+    ],
     what: Annotated[
-        str | None, typer.Argument(metavar="STREAM|SOURCE", help="reset and remove: a stream. add: a source.")
+        list[str] | None,
+        typer.Argument(metavar="STREAM|SOURCE|KEY=VALUE", help="reset and remove: a stream. add: a source. set: keys."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="add: what to call the stream.")] = None,
     address: Annotated[
@@ -27,8 +30,9 @@ def ctl(
     """Send a command to a running `streamer run` and print its answer as JSON.
 
     status and snapshot tell how the run and its streams are; reset starts a stream's temporal state anew; add and
-    remove change the streams; drain ends the run.
+    remove change the streams; set changes settings of events, such as events.enter=0.7, and without a value takes that
+    back; drain ends the run.
     """
-    request, curve = make_request(command, what, name), make_curve(server_key, key)
+    request, curve = make_request(command, what or (), name), make_curve(server_key, key)
     reply = ask(address or find_address(), request, curve)
     typer.echo(json.dumps(reply, indent=2, ensure_ascii=False))

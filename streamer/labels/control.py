@@ -8,6 +8,7 @@
     reset    stream    its temporal state starts anew: open event ends, epoch + 1, a `gap` message; all with `reset`
     add      source    one more stream; the source is written as in the configuration, as an address or with its fields
     remove   stream    it ends: open event with `shutdown`, status `stopped`, and new subscribers hear nothing of it
+    set      set       settings of events, {"events.enter": 0.7}, are obeyed from the next step on; null takes one back
     drain              take no more frames, tell what those that were taken say, end the run with exit code 0
 
 It is a ROUTER socket: REQ and DEALER sockets of any binding can ask. Nothing in a request is looked at before its size
@@ -21,15 +22,17 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, get_args
+from typing import Annotated, Any, Protocol, get_args
 
 import msgspec
 import zmq
+from msgspec import Meta
 from pydantic import ValidationError
 
 from streamer.config import CurveConfig, SourceConfig
@@ -50,6 +53,7 @@ MOST_OPEN = 64  # requests of all clients that wait for their answer; the rest s
 MOST_PARTS = 16  # of a message: the envelope's and the request
 MOST_OPENERS = 4
 MOST_FIELDS, MOST_NAME, MOST_LENGTH, MOST_NUMBER = 32, 64, 2048, 10**9  # of a source
+MOST_PATH = 256  # characters of a setting's path
 MOST_TOLD = 2000  # characters of an error
 _LOOK_MS = 10  # how often it looks for what has been done
 _PARTS_AT_ONCE, _YIELD_S = 10_000, 0.001  # while a message is thrown away, the engine's thread has its turns
@@ -71,13 +75,22 @@ class StreamReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The reply to `status`; `labels` is where they are published."""
+    """The reply to `status`.
+
+    labels  where they are published
+    set     what `set` has changed, by path
+    events  the settings of events that are obeyed now
+    knows   the labels of the model
+    """
 
     model: str
     session: str
     labels: str | None
     draining: bool
     streams: list[StreamReport]
+    set: dict[str, Any] = {}
+    events: dict[str, Any] = {}
+    knows: list[str] = []
 
 
 class Controlled(Protocol):
@@ -100,6 +113,9 @@ class Controlled(Protocol):
 
     def remove(self, name: str) -> None:
         """End a stream."""
+
+    def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Change settings, by path; returns all that were changed since the run began."""
 
     def drain(self) -> None:
         """End the run after the frames that were taken."""
@@ -135,11 +151,17 @@ class Remove(_Request, frozen=True):
     stream: str
 
 
+class Set(_Request, frozen=True):
+    """Change settings of events."""
+
+    set: Annotated[dict[Annotated[str, Meta(max_length=MOST_PATH)], Any], Meta(min_length=1, max_length=MOST_FIELDS)]
+
+
 class Drain(_Request, frozen=True):
     """End the run."""
 
 
-Request = Status | Snapshot | Reset | Add | Remove | Drain
+Request = Status | Snapshot | Reset | Add | Remove | Set | Drain
 COMMANDS: dict[str, tuple[str, ...]] = {kind.__name__.lower(): kind.__struct_fields__ for kind in get_args(Request)}
 """The commands, each with the fields that it needs."""
 _decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
@@ -160,11 +182,18 @@ class Control:
 
     A thread of its own reads, checks and answers; `poll` does in the caller's thread what was asked.
 
-    address  where it is bound; for `auto` a socket of this run in the user's runtime folder
+    address  where it is bound; for `auto` a socket of this run in the user's runtime folder; None: only `ask` asks
     curve    who may ask. A tcp address needs it: its port is open to every program, web page and camera that reaches it
     """
 
-    def __init__(self, address: str, curve: CurveConfig | None = None) -> None:
+    def __init__(self, address: str | None, curve: CurveConfig | None = None) -> None:
+        self._asked: deque[_Asked] = deque()
+        self._openers: list[threading.Thread] = []
+        self.address = ""
+        if address is not None:
+            self._bind(address, curve)
+
+    def _bind(self, address: str, curve: CurveConfig | None) -> None:
         if address.startswith("tcp:") and not curve:
             raise ConfigError(
                 f"control: whoever reaches {address} could control the run; leave it at `auto`, name an ipc:// "
@@ -173,9 +202,7 @@ class Control:
         self._is_own = address == "auto"
         if self._is_own:
             address = new_address()
-        self._asked: deque[_Asked] = deque()
         self._open: list[tuple[list[bytes], Future[Any]]] = []  # envelopes of replies that are to come
-        self._openers: list[threading.Thread] = []
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         # over TCP guard.py bounds what waits; a queue that can be full is what makes libzmq abort
@@ -190,6 +217,18 @@ class Control:
             raise
         self._guard.start(self.address)
         threading.Thread(target=self._serve, name="control", daemon=True).start()
+
+    def ask(self, request: bytes) -> Future[Any]:
+        """Ask for something; `answer` makes the reply of what comes. Any thread may."""
+        done: Future[Any] = Future()
+        try:
+            asked = _Asked(parse(request), done)
+            if isinstance(asked.request, Add):
+                asked.config = source_config(asked.request.source)
+            self._asked.append(asked)
+        except Exception as error:  # `answer` tells it
+            done.set_exception(error)
+        return done
 
     def poll(self, on: Controlled) -> None:
         """Do what was asked, at most eight requests. Never waits."""
@@ -207,6 +246,8 @@ class Control:
 
     def close(self) -> None:
         """Give replies that are on their way 200 ms, and free the address."""
+        if not self.address:
+            return
         deadline = time.monotonic() + LINGER_MS / 1e3
         while any(done.done() for _, done in tuple(self._open)) and time.monotonic() < deadline:
             time.sleep(_LOOK_MS / 1e3)
@@ -267,15 +308,7 @@ class Control:
                     time.sleep(_YIELD_S)
         peer.heard = True
         *envelope, request = (frame.bytes for frame in frames)
-        done: Future[Any] = Future()
-        try:
-            asked = _Asked(parse(request), done)
-            if isinstance(asked.request, Add):
-                asked.config = source_config(asked.request.source)
-            self._asked.append(asked)
-        except Exception as error:  # `answer` tells it
-            done.set_exception(error)
-        self._open.append((envelope, done))
+        self._open.append((envelope, self.ask(request)))
 
 
 def answer(done: Future[Any]) -> bytes:
@@ -292,22 +325,25 @@ def answer(done: Future[Any]) -> bytes:
 
 def act(request: Request, on: Controlled, config: SourceConfig | None = None, source: Source | None = None) -> Any:
     """Do what was asked; config and source are those of `add`. Returns what is answered."""
+    told: Any = {}
     match request:
         case Status():
-            return on.report()
+            told = on.report()
         case Snapshot():
-            return on.snapshot()
+            told = on.snapshot()
         case Reset(name):
-            return {"stream": name, "epoch": on.reset(name)}
+            told = {"stream": name, "epoch": on.reset(name)}
         case Add():
             assert config
-            return {"stream": on.add(config, source)}
+            told = {"stream": on.add(config, source)}
         case Remove(name):
             on.remove(name)
-            return {"stream": name}
+            told = {"stream": name}
+        case Set(values):
+            told = {"set": on.set(values)}
         case Drain():
             on.drain()
-            return {}
+    return told
 
 
 def parse(request: bytes) -> Request:

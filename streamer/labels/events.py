@@ -35,7 +35,7 @@ from streamer.types import Probabilities
 
 EventType = Literal["start", "update", "end"]
 CloseReason = Literal["gap", "reset", "shutdown"]
-EndReason = Literal["score", "switch", "max_length", "gap", "reset", "shutdown"]
+EndReason = Literal["score", "switch", "max_length", "gap", "reset", "shutdown", "set"]
 
 PEAK_STEP = 0.05  # an update is told when the peak has risen by this much since the last message of its event ...
 UPDATE_EVERY_S = 0.5  # ... and that message is at least this old
@@ -113,6 +113,11 @@ class Decider:
 
     def __init__(self, labels: Sequence[str], config: EventConfig) -> None:
         self._labels = tuple(labels)
+        self._obey(config)
+        self._idle_since_us: int | None = None
+        self._forget()
+
+    def _obey(self, config: EventConfig) -> None:
         self._config = config = resolved(config)
         self._ids(config.labels, "events.labels")
         self._rules = [_rule(config, label) for label in self._labels]
@@ -125,8 +130,6 @@ class Decider:
             self._ids(config.inhibit, "events.inhibit"), config.inhibit.values(), strict=True
         ):
             self._silences[label_id] += self._ids(silenced, f"events.inhibit.{self._labels[label_id]}")
-        self._idle_since_us: int | None = None
-        self._forget()
 
     def _forget(self) -> None:
         count = len(self._labels)
@@ -167,6 +170,16 @@ class Decider:
         events = [self._end(self._open, reason, time_us)] if self._open else []
         self._forget()
         return events
+
+    def change(self, config: EventConfig) -> list[Event]:
+        """Obey other settings, for which a Decider can be made, from the next update on.
+
+        An open event goes on and ends by them; if its label is of the background now, it ends here, with reason `set`.
+        """
+        self._obey(config)
+        if self._open is None or self._time_us is None or self._eligible[self._open.label_id]:
+            return []
+        return [self._end(self._open, "set", self._time_us)]
 
     @property
     def state(self) -> State:

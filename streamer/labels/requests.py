@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,23 +13,39 @@ from streamer.labels import addresses
 from streamer.labels.addresses import unreachable
 from streamer.labels.control import COMMANDS
 from streamer.labels.curve import Curve
+from streamer.settings import assigned_values, written
 
 ANSWER_S = 5.0  # longest wait for a reply
 
 
-def make_request(command: str, what: str | None = None, name: str | None = None) -> dict[str, Any]:
+def make_request(command: str, what: Sequence[str] = (), name: str | None = None) -> dict[str, Any]:
     """The request of a command line. Raises ConfigError for what is no command, or is missing or too much."""
     if command not in COMMANDS:
         raise ConfigError(f"ctl {command}: there is no such command; known are {', '.join(COMMANDS)}")
     fields = COMMANDS[command]
-    if fields and not what:
-        raise ConfigError(f"ctl {command}: name a {fields[0]}, such as `streamer ctl {command} {fields[0].upper()}`")
-    if what and not fields:
-        raise ConfigError(f"ctl {command}: takes nothing more, got {what!r}")
     if name is not None and command != "add":
         raise ConfigError(f"ctl {command}: --name is for add only")
-    source = {"uri": what} if name is None else {"uri": what, "name": name}
-    return {"command": command} | {field: source if field == "source" else what for field in fields}
+    if command == "set":
+        return {"command": command, "set": _assigned(what)}
+    if len(what) < len(fields) or not all(what):
+        needed = " ".join(map(str.upper, fields))
+        raise ConfigError(f"ctl {command}: name a {fields[0]}, such as `streamer ctl {command} {needed}`")
+    if len(what) > len(fields):
+        raise ConfigError(f"ctl {command}: takes nothing more, got {what[len(fields)]!r}")
+    request: dict[str, Any] = {"command": command, **dict(zip(fields, what, strict=True))}
+    if command == "add":
+        request["source"] = {"uri": what[0]} if name is None else {"uri": what[0], "name": name}
+    return request
+
+
+def _assigned(assignments: Sequence[str]) -> dict[str, Any]:
+    """The values of `set`, by path."""
+    if not assignments:
+        raise ConfigError("ctl set: name a setting, such as `streamer ctl set events.enter=0.7`")
+    try:
+        return {written(keys): value for keys, value, _ in assigned_values(assignments)}
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--set", "ctl set")) from None
 
 
 def ask(address: str, request: Mapping[str, Any], curve: Curve | None = None, timeout_s: float = ANSWER_S) -> Any:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from copy import deepcopy
-from typing import Protocol
+from typing import Any, Protocol
 
 from engines import Engine, EngineState
 from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError
 from streamer.labels.control import Control, Report
+from streamer.labels.events import Decider, resolved, suited
 from streamer.labels.messages import Kind, Message, MessageBuilder, stream_prefix
 from streamer.labels.publisher import RETAINED, Publisher, wall_us
 from streamer.pipeline.meters import Meter, Probe
@@ -23,7 +24,8 @@ from streamer.pipeline.rows import Rows
 from streamer.pipeline.shedding import Load
 from streamer.pipeline.stream import Stream
 from streamer.pipeline.summary import Summary
-from streamer.pipeline.watch import Watch
+from streamer.pipeline.watch import Watch, log
+from streamer.settings import changed
 from streamer.sources import Source, distinguish, open_source
 from streamer.sources.reader import Health
 from streamer.types import Image
@@ -66,7 +68,8 @@ class Pipeline:
         probe: Probe | None = None,
         manager: Manager | None = None,
     ) -> None:
-        self._config = config
+        self._config = self._begun = config
+        self._set: dict[str, Any] = {}
         self._engine = engine
         self._control = control
         self._publisher = publisher
@@ -192,12 +195,33 @@ class Pipeline:
 
     def report(self) -> Report:
         """The run and its streams, for `status`."""
-        labels = self._publisher.address if self._publisher else None
-        return Report(self._engine.spec.version, self._build.session, labels, self.draining, self._watch.reports())
+        spec = self._engine.spec
+        return Report(
+            model=spec.version,
+            session=self._build.session,
+            labels=self._publisher.address if self._publisher else None,
+            draining=self.draining,
+            streams=self._watch.reports(),
+            set=self._set,
+            events=resolved(suited(self._config.events, spec.events, spec.name)).model_dump(mode="json"),
+            knows=list(spec.labels),
+        )
 
     def snapshot(self) -> list[Message]:
         """The last state and status of every stream."""
         return list(self._last.values())
+
+    def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Change settings of events; returns all that were changed since the run began. ConfigError changes nothing."""
+        config, changes = changed(self._begun, self._set, values)
+        spec = self._engine.spec
+        events = suited(config.events, spec.events, spec.name)
+        Decider(spec.labels, events)  # or ConfigError, before any stream has changed
+        self._config, self._set = config, changes
+        for stream in self.streams:
+            stream.change(events)
+        log.info("set %s", " ".join(f"{path}={value}" for path, value in values.items()))
+        return changes
 
     def reset(self, name: str) -> int:
         """Start a stream's temporal state anew; returns its epoch. ConfigError if there is no such stream."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from engines import EngineSpec
-from streamer.config import Config
+from streamer.config import Config, EventConfig
 from streamer.errors import SourceError
 from streamer.labels.events import CloseReason, Decider, Event, suited
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, topk
@@ -64,14 +64,14 @@ class Stream:
         self.frame_us: int | None = None
         self.picture: Image | None = None
         self._spec = spec
-        self._events = config.events
+        self._events = suited(config.events, spec.events, spec.name)
         self._publish = config.publish
         self._build = build
         self._send = send
         self._probe = probe or Probe()
         self._wanted = Sampler(spec.rate_hz, config.max_gap)  # before the ring: which frames are worth converting
         self._sampler = Sampler(spec.rate_hz, config.max_gap)  # behind it: what the network is told
-        self._decider = Decider(spec.labels, suited(config.events, spec.events, spec.name))
+        self._decider = Decider(spec.labels, self._events)
         self._above_rate = 0
         self._passed_over = self._shed = self._frozen_frames = self._too_old = 0
         self.realtime = source.config.pace == "realtime"
@@ -238,6 +238,12 @@ class Stream:
             self.name, self._stamp(), source, detail, dropped=dropped, inferred=self.inferred, **counts
         )
         self._send(message)
+
+    def change(self, events: EventConfig) -> None:
+        """Obey other settings of events, as `Decider.change` does."""
+        self._events = events
+        if changed := self._decider.change(events):
+            self._tell(changed)
 
     def reset(self) -> None:
         """Start the temporal state anew at the next frame; before the first one there is nothing to forget."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from streamer.errors import ConfigError
-from streamer.settings import load_settings
+from streamer.settings import changed, load_settings
 
 
 def write(path: Path, text: str) -> Path:
@@ -269,3 +269,35 @@ def test_a_password_in_a_wrong_value_is_not_shown() -> None:
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_configuration_is_valid(path: Path) -> None:
     assert load_settings(path, {}).config.sources
+
+
+def test_changes_of_a_run_lie_over_its_configuration_and_null_takes_them_back() -> None:
+    begun = load_settings(environment={}, assignments=["events.enter=0.5", "events.background=[still]"]).config
+    _, first = changed(begun, {}, {"events.enter": "0.7", "events.labels.wave.enter": 0.8})
+    assert first == {"events.enter": 0.7, "events.labels.wave.enter": 0.8}
+    config, second = changed(begun, first, {"events.labels.wave.leave": 0.1, ' events."enter"': 0.9})
+    events = config.events
+    assert (events.enter, events.background) == (0.9, ("still",))
+    assert (events.labels["wave"].enter, events.labels["wave"].leave) == (0.8, 0.1)
+    assert changed(begun, second, {"events.labels": None})[1] == {"events.enter": 0.9}
+    assert changed(begun, second, {"events": None}) == (begun, {})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "x"}, "model: it cannot be changed while the run goes on; what begins with events. can"),
+        ({"": 1}, "it cannot be changed while"),
+        ({'events."': 1}, "there is no such key"),
+        ({"events.entr": 0.5}, "events.entr (from the request): there is no such key; did you mean events.enter?"),
+        ({"events.enter": 1.5}, "events.enter (from the request): input should be less than or equal to 1, got 1.5"),
+        ({"events.enter.x": 1}, "events.enter (from the request)"),
+        ({"events": 5}, "events (from the request): should be a valid dictionary"),
+        ({"events.labels.wave": {"entr": 1}}, "did you mean events.labels.wave.enter?"),
+    ],
+)
+def test_a_change_that_cannot_be_is_told_in_one_sentence(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        changed(load_settings(environment={}).config, {}, values)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

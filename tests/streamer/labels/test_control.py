@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,10 @@ class Nobody:
     def remove(self, name: str) -> None:
         self.done.append(("remove", name))
 
+    def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        self.done.append(("set", values))
+        return dict(values)
+
     def drain(self) -> None:
         self.done.append("drain")
 
@@ -86,7 +91,7 @@ def error_of(request: Any) -> str:
     ("request_", "message"),
     [
         (b"", "cannot read the request: Input data was truncated; send one JSON object"),
-        (b"{", "the commands are status, snapshot, reset, add, remove, drain"),
+        (b"{", "the commands are status, snapshot, reset, add, remove, set, drain"),
         (b"status", "JSON is malformed"),
         (b"\xff\xfe{}", "cannot read the request"),
         (b"[" * 100_000, "cannot read the request"),
@@ -106,6 +111,10 @@ def error_of(request: Any) -> str:
         ({"command": "add", "source": {f"{n:x}": 1 for n in range(33)}}, "has 33 fields; 32 are allowed"),
         ({"command": "add", "source": int("9" * 300)}, "uri: is too large; 1000000000 is allowed"),
         ({"command": "add", "source": {"uri": "0", "width": 10**30}}, "width: is too large"),
+        ({"command": "set", "set": {}}, "Expected `object` of length >= 1"),
+        ({"command": "set", "set": {f"events.{n}": 1 for n in range(33)}}, "Expected `object` of length <= 32"),
+        ({"command": "set", "set": {"e" * 257: 1}}, "Expected `str` of length <= 256"),
+        ({"command": "set", "set": "events.enter=1"}, "Expected `object`, got `str`"),
         ({"command": "reset", "stream": ["x"] * 9}, "Expected `str`, got `array`"),
         ({"command": "add", "source": {"uri": "0", "name": "Door 1"}}, "sources.0.name (from the request): string"),
         ({"command": "add", "source": {"uri": "rtsp://u:secret@h/1", "name": "A"}}, "sources.0.name"),
@@ -138,9 +147,16 @@ def test_every_command_does_its_work() -> None:
     assert reply({"command": "add", "source": SWIPE}, nobody) == {"ok": {"stream": "swipe"}}
     assert reply({"command": "add", "source": {"uri": SWIPE, "name": "b"}}, nobody) == {"ok": {"stream": "b"}}
     assert reply({"command": "remove", "stream": "a"}, nobody) == {"ok": {"stream": "a"}}
+    assert reply({"command": "set", "set": {"events.enter": 0.7}}, nobody) == {"ok": {"set": {"events.enter": 0.7}}}
     assert reply({"command": "drain"}, nobody) == {"ok": {}}
     sources = [SourceConfig(uri=SWIPE), SourceConfig(uri=SWIPE, name="b")]
-    assert nobody.done == [("reset", "a"), *(("add", one) for one in sources), ("remove", "a"), "drain"]
+    assert nobody.done == [
+        ("reset", "a"),
+        *(("add", one) for one in sources),
+        ("remove", "a"),
+        ("set", {"events.enter": 0.7}),
+        "drain",
+    ]
 
 
 JSON = st.recursive(
@@ -173,13 +189,20 @@ def test_whatever_is_asked_gets_one_answer(request_: Any) -> None:
     ("arguments", "request_"),
     [
         (("status",), {"command": "status"}),
-        (("reset", "door"), {"command": "reset", "stream": "door"}),
-        (("remove", "door"), {"command": "remove", "stream": "door"}),
-        (("add", "0"), {"command": "add", "source": {"uri": "0"}}),
-        (("add", "0", "door"), {"command": "add", "source": {"uri": "0", "name": "door"}}),
+        (("reset", ["door"]), {"command": "reset", "stream": "door"}),
+        (("remove", ["door"]), {"command": "remove", "stream": "door"}),
+        (("add", ["0"]), {"command": "add", "source": {"uri": "0"}}),
+        (("add", ["0"], "door"), {"command": "add", "source": {"uri": "0", "name": "door"}}),
+        (
+            ("set", ["events.enter=0.7", 'events.labels."No. 1".leave=0.2', "events.min_s="]),
+            {
+                "command": "set",
+                "set": {"events.enter": "0.7", 'events.labels."No. 1".leave': "0.2", "events.min_s": None},
+            },
+        ),
     ],
 )
-def test_a_command_line_is_a_request(arguments: tuple[str, ...], request_: dict[str, Any]) -> None:
+def test_a_command_line_is_a_request(arguments: tuple[Any, ...], request_: dict[str, Any]) -> None:
     assert make_request(*arguments) == request_
     assert "ok" in reply(request_)
 
@@ -190,11 +213,14 @@ def test_a_command_line_is_a_request(arguments: tuple[str, ...], request_: dict[
         (("explode",), "there is no such command; known are status, snapshot, reset"),
         (("reset",), "name a stream, such as `streamer ctl reset STREAM`"),
         (("add",), "name a source, such as `streamer ctl add SOURCE`"),
-        (("drain", "door"), "takes nothing more, got 'door'"),
-        (("reset", "door", "window"), "--name is for add only"),
+        (("drain", ["door"]), "takes nothing more, got 'door'"),
+        (("reset", ["door", "window"]), "takes nothing more, got 'window'"),
+        (("reset", ["door"], "window"), "--name is for add only"),
+        (("set",), "name a setting, such as `streamer ctl set events.enter=0.7`"),
+        (("set", ["events.enter"]), "ctl set events: write it as key=value, such as ctl set events.enter=0.7"),
     ],
 )
-def test_a_command_line_that_is_no_request_is_told(arguments: tuple[str, ...], message: str) -> None:
+def test_a_command_line_that_is_no_request_is_told(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_request(*arguments)
 

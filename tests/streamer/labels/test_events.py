@@ -259,6 +259,26 @@ def test_the_state_tells_the_label_in_force() -> None:
     assert (decider.state.label, decider.state.score, decider.state.since_us) == (None, None, 2_500_000)
 
 
+def test_settings_change_in_the_middle_and_an_open_event_ends_by_the_new_ones() -> None:
+    decider, later = Decider(LABELS, config()), []
+    assert [event.type for _, event in play(decider, [(1, {"wave": 0.7})])] == ["start"]
+    assert decider.change(config(enter=0.9, leave=0.8)) == []
+    for step in range(100):
+        later += decider.update(1_000_000 + step * 10_000, row({"wave": 0.7}), ready=True)
+    assert [(event.type, event.t_end_us, event.reason) for event in later] == [("end", 1_000_000, "score")]
+
+
+def test_an_open_event_of_what_becomes_background_ends_at_once_and_only_that() -> None:
+    decider = Decider(LABELS, config())
+    play(decider, [(1, WAVE)])
+    assert decider.change(config(background=["left"])) == []
+    (end,) = decider.change(config(background=["wave"]))
+    assert (end.type, end.label, end.t_end_us, end.reason) == ("end", "wave", 990_000, "set")
+    assert decider.state.label is None
+    assert decider.change(config(background=["wave"])) == []
+    assert decider.update(1_000_000, row(WAVE), ready=True) == []
+
+
 @pytest.mark.parametrize("rate_hz", [15, 30, 60])
 def test_the_evaluation_rate_does_not_change_the_events(rate_hz: int) -> None:
     signal: list[Segment] = [

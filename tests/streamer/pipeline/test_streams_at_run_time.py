@@ -47,7 +47,7 @@ class Directed(Run):
         super().__init__(self.cameras, Config(max_gap=600), publisher, self.control, engine)  # pauses make no gap
 
     def ask(self, command: str, what: str | None = None, name: str | None = None) -> Any:
-        return ask(self.control.address, make_request(command, what, name), timeout_s=30)
+        return ask(self.control.address, make_request(command, [what] if what else (), name), timeout_s=30)
 
 
 @pytest.fixture
@@ -93,6 +93,32 @@ def test_a_stream_is_added_and_those_that_are_there_keep_their_memory(direct: Di
     run.finish()
     assert not run.said(GapMessage, stream="one")
     assert all(m.ready and m.epoch == 0 for m in run.said(ScoreMessage, stream="one"))
+
+
+def test_settings_of_events_change_in_all_streams_and_status_tells_them(direct: Direct, wait_for: WaitFor) -> None:
+    run = direct("one", "two")
+    wait_for(lambda: len(run.said(EventMessage, type="start")) == 2)
+    for wrong, message in (
+        ("events.background=[drak]", "the model has no label 'drak'; did you mean 'dark'"),
+        ("events.leave=0.9", "`leave` 0.9 is above `enter` 0.6"),
+        ("events.enter=2", "less than or equal to 1"),
+        ("model=other", "cannot be changed while the run goes on"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run.ask("set", wrong)
+    assert run.ask("status")["set"] == {}
+    assert not run.said(EventMessage, type="end")
+    assert run.ask("set", "events.background=[dark]") == {"set": {"events.background": ["dark"]}}
+    wait_for(lambda: len(run.said(EventMessage, type="end")) == 2)
+    assert {message.reason for message in run.said(EventMessage, type="end")} == {"set"}
+    status = run.ask("status")
+    assert (status["set"], status["knows"]) == ({"events.background": ["dark"]}, ["dark", "dim", "light", "bright"])
+    assert (status["events"]["background"], status["events"]["enter"]) == (["dark"], 0.6)
+    run.ask("add", SWIPE)  # obeys them, too
+    wait_for(lambda: run.said(StateMessage, stream="swipe"))
+    assert run.ask("set", "events.background=") == {"set": {}}
+    wait_for(lambda: len(run.said(EventMessage, type="start")) >= 4)
+    run.finish()
 
 
 def test_a_name_that_is_taken_is_refused_and_one_that_was_made_up_is_changed(direct: Direct) -> None:
