@@ -4,6 +4,7 @@ recipe.py    what a run is told: the network, the optimiser, the parts of the ru
 feed.py      `Feed`, which a run asks for clips and for results on held-out ones; `Batch`, what it gets
 sampling.py  which frames of a video a network sees
 augment.py   how they are cut and distorted
+head.py      the last layer alone, solved for on vectors that were computed once
 initial.py   the weights to begin with, what stays frozen, and the teacher
 trainer.py   `Trainer`: gradients, one update, the checkpoint
 loop.py      `run`: step by step to the end, or until it is asked to stop

@@ -25,10 +25,10 @@ from engines import EngineError, find_models
 from engines.backends.eager import load_network
 from engines.networks import Network
 from engines.spec import read_spec
+from engines.training.head import Look, Vectors, imagenet, layer_of, top1
 from engines.training.progress import writing
 from tools.compare.jhmdb import everything, features, kept_as
 from tools.errors import ToolError
-from tools.train.head import Look, Vectors, imagenet, layer_of, top1
 
 LOOK = Look()  # of a network that begins with ImageNet weights; a model tells its own
 LABELS = 5

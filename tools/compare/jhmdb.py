@@ -25,23 +25,11 @@ from engines.networks import Network, build_network
 from engines.networks.checkpoints import read_checkpoint
 from engines.networks.measure import describe
 from engines.spec import sha256
+from engines.training.head import Look, Vectors, at_moments, choose, imagenet, layer_of, top1
 from engines.training.progress import writing
 from tools.compare.steps import step_ms
 from tools.data.datasets import VideoSet, read_dataset
-from tools.train.head import (
-    Look,
-    Vectors,
-    at_moments,
-    choose,
-    fold_of,
-    imagenet,
-    layer_of,
-    read_vectors,
-    source_of,
-    top1,
-    varied,
-    whole,
-)
+from tools.train.head import fold_of, read_vectors, source_of, varied, whole
 
 SPLITS = (1, 2, 3)
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -12,7 +12,7 @@ import numpy as np
 from engines import EngineSpec, load_engine
 from engines.build.model import build_model
 from engines.networks import Network
-from tools.train.head import Look
+from engines.training.head import Look
 
 STEPS = 60
 

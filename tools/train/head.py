@@ -17,87 +17,27 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from engines.backends.openvino import has_bf16
 from engines.build.model import build_model
 from engines.errors import EngineError
-from engines.networks import Network, build_network, inverted
-from engines.networks.checkpoints import read_checkpoint
+from engines.networks import Network
 from engines.spec import NAME, EngineSpec
 from engines.training.augment import Augment
-from engines.training.feed import normalise
+from engines.training.head import Layer, Look, Vectors, at_moments, choose, imagenet, joined, layer_of, vectors_of
 from engines.training.progress import writing
 from tools.data.clips import Clip, TestClips, TrainClips, View
 from tools.data.datasets import VideoSet, read_dataset
 from tools.errors import ToolError
 
-DECAYS = (0.03, 0.1, 0.3)
-SHARPNESSES = tuple(2 ** (step / 2) for step in range(-4, 11))  # a quarter to 32
 FOLDS = 5
 NOTHING = "nothing"
 AUGMENT = Augment(colour=0.3, speed=0.2, rotation=6, grey=0.1, blur=0.1)
-MOMENTS = 2  # of a clip, at which its vectors are learned from: after a half and all of it
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a network sees a clip: frames a second, pixels of the square, T."""
-
-    rate_hz: float = 15.0
-    size: int = 192
-    frames: int = 16
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """What the last layer reads of clips: `values` [N, M, D] at M moments, `labels` [N]; `faults` of those left out."""
-
-    values: Tensor
-    labels: Tensor
-    faults: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A linear layer: `weight` [K, D], `bias` [K]."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, vectors: Tensor) -> Tensor:
-        """[..., D] -> [..., K]."""
-        return F.linear(vectors, self.weight, self.bias)
-
-
-def imagenet(path: str, classes: int, frames: int, network: str = "tsn", **options: Any) -> Network:
-    """The causal network with the weights of an ImageNet file, the last layer new. Raises ToolError and EngineError."""
-    checkpoint = read_checkpoint(path, "tsn", frames, classes=classes)
-    if checkpoint.backbone not in inverted.BACKBONES:
-        fit = " or ".join(inverted.BACKBONES)
-        raise ToolError(f"{path} holds {checkpoint.backbone}; take a file of {fit} (docs/tasks/checkpoints.md)")
-    net = build_network(network, checkpoint.backbone, frames, classes, causal=True, dropout=0.0, **options)
-    net.load_state_dict(checkpoint.parameters, strict=False)
-    return net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
-
-
-@torch.no_grad()
-def vectors_of(net: Network, clip: Tensor) -> Tensor:
-    """uint8 clip [T, 3, H, W] -> what the last layer reads at each frame of it, [T, D]; in bf16 where that is fast."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
-        return net.vectors(normalise(clip)[None].contiguous(), {})[0][0].float()
-
-
-def at_moments(vectors: Tensor) -> Tensor:
-    """[T, D] -> those after a half and all of the clip, [2, D]."""
-    return vectors[[max(0, round(len(vectors) * (m + 1) / MOMENTS) - 1) for m in range(MOMENTS)]]
 
 
 def whole(videos: VideoSet, look: Look) -> Callable[[int], Clip]:
@@ -168,29 +108,6 @@ def read_vectors(
     return Vectors(values, torch.tensor(labels), tuple(faults))
 
 
-def solve(values: Tensor, labels: Tensor, classes: int, decay: float) -> Layer:
-    """The layer with the least cross entropy on vectors [N, D] plus decay / 2 times its squared length, measured on
-    vectors of deviation 1; the problem is convex, and L-BFGS solves it.
-    """
-    mean = values.mean(0)
-    deviation = values.std(0, unbiased=False)
-    deviation = deviation + 1e-3 * deviation.mean() + 1e-12
-    scaled = (values - mean) / deviation
-    weight = torch.zeros(classes, values.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=40, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(F.linear(scaled, weight, bias), labels) + decay / 2 * weight.square().sum()
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    final = (weight / deviation).detach()
-    return Layer(final, bias.detach() - final @ mean)
-
-
 def source_of(path: Path) -> str:
     """The video that a clip was cut from, by HMDB51's names (`VIDEO_LABEL_..._NUMBER`), else by the clip's own."""
     before, label, _ = path.name.partition(f"_{path.parent.name}_")
@@ -200,56 +117,6 @@ def source_of(path: Path) -> str:
 def fold_of(source: str) -> int:
     """One of five, by a hash: the clips of one source are all held out, or none."""
     return int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) % FOLDS
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What held-out clips say: the decay that does best, its top-1 on them, and the factor of the logits with which the
-    probabilities are as sure as they are right (temperature scaling, Guo et al., ICML 2017).
-    """
-
-    decay: float = DECAYS[len(DECAYS) // 2]
-    accuracy: float = float("nan")
-    sharpness: float = 1.0
-
-
-def choose(views: Sequence[Vectors], rows: Tensor, held: Tensor, classes: int) -> Choice:
-    """What the clips `held` of `rows` (numbers of clips) say of layers that were learned from the others; of equally
-    good decays the largest. With none to hold out, or not all labels among the others, the middle one.
-    """
-    train, test = rows[~held], rows[held]
-    if not len(test) or len(views[0].labels[train].unique()) < classes:
-        return Choice()
-    layers = {decay: layer_of(views, train, classes, decay) for decay in DECAYS}
-    scores = {decay: top1(layer, views[0], test) for decay, layer in layers.items()}
-    best = max(reversed(DECAYS), key=lambda decay: scores[decay])
-    usable = test[views[0].labels[test] >= 0]
-    logits, labels = layers[best](views[0].values[usable, -1].float()), views[0].labels[usable]
-    sharpness = min(SHARPNESSES, key=lambda factor: float(F.cross_entropy(factor * logits, labels)))
-    return Choice(best, scores[best], sharpness)
-
-
-def layer_of(views: Sequence[Vectors], rows: Tensor, classes: int, decay: float) -> Layer:
-    """The layer for the clips `rows`, learned from all moments of all views of them that could be read."""
-    values, labels = [], []
-    for view in views:
-        usable = rows[view.labels[rows] >= 0]
-        values.append(view.values[usable].float().flatten(0, 1))
-        labels.append(view.labels[usable].repeat_interleave(view.values.shape[1]))
-    return solve(torch.cat(values), torch.cat(labels), classes, decay)
-
-
-def top1(layer: Layer, view: Vectors, rows: Tensor) -> float:
-    """The share of the clips `rows` whose mean logits are highest at their label."""
-    usable = rows[view.labels[rows] >= 0]
-    found = layer(view.values[usable].float()).mean(1).argmax(1)
-    return float((found == view.labels[usable]).float().mean())
-
-
-def joined(view: Vectors, more: Vectors) -> Vectors:
-    """The clips of both."""
-    values, labels = torch.cat([view.values, more.values]), torch.cat([view.labels, more.labels])
-    return Vectors(values, labels, view.faults + more.faults)
 
 
 def read_views(

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from engines.training.head import Look, Vectors
 from tests.tools.sets import hmdb51
 from tools.compare import few, jhmdb
 from tools.compare.__main__ import main
 from tools.errors import ToolError
-from tools.train.head import Look, Vectors
 
 torch.set_num_threads(1)
 

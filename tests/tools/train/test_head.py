@@ -10,22 +10,11 @@ import torch
 
 from engines import load_engine
 from engines.networks import build_network
+from engines.training.head import Look
 from tests.tools.sets import write_video
 from tools.data.datasets import read_dataset
 from tools.evaluate.scoring import score_clips
-from tools.train.head import (
-    Look,
-    Vectors,
-    choose,
-    fold_of,
-    imagenet,
-    main,
-    nothing,
-    solve,
-    source_of,
-    vectors_of,
-    whole,
-)
+from tools.train.head import fold_of, main, nothing, source_of, whole
 
 torch.set_num_threads(1)
 LOOK = Look(rate_hz=15.0, size=32, frames=4)
@@ -44,35 +33,11 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_layer_is_the_one_with_the_least_loss_and_its_decay_keeps_it_short() -> None:
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(60, 5, generator=generator) * torch.tensor([1.0, 10, 0.1, 1, 1]) + 7
-    labels = (values[:, 2] > values[:, 2].mean()).long()
-    layer = solve(values, labels, 2, 0.01)
-    assert (layer(values).argmax(1) == labels).float().mean() > 0.9
-    deviation = values.std(0)
-    short = solve(values, labels, 2, 1.0)
-    assert (short.weight * deviation).norm() < 0.5 * (layer.weight * deviation).norm()
-
-
 def test_clips_of_one_source_are_held_out_together() -> None:
     names = [f"Some_film_wave_f_nm_np1_ba_med_{number}.avi" for number in range(4)]
     assert {source_of(Path("wave") / name) for name in names} == {"Some_film"}
     assert source_of(Path("wave/me-12.mp4")) == "me"
     assert len({fold_of(str(number)) for number in range(50)}) == 5
-
-
-def test_held_out_clips_choose_the_decay_and_how_sure_the_answers_are() -> None:
-    values, labels = torch.randn(200, 2, 6), torch.arange(200) % 2
-    values[:, :, 0] += 9 * labels[:, None]
-    rows = torch.arange(200)
-    sure = choose([Vectors(values, labels)], rows, rows >= 160, 2)
-    assert (sure.decay, sure.accuracy) == (0.3, 1.0)
-    values[:, :, 0] = torch.where(torch.rand(200, 1) < 0.7, values[:, :, 0], -values[:, :, 0] + 9)
-    unsure = choose([Vectors(values, labels)], rows, rows >= 160, 2)
-    assert unsure.accuracy < 1
-    assert unsure.sharpness < sure.sharpness
-    assert choose([Vectors(values, labels)], rows, rows < 0, 2).decay == 0.1
 
 
 def test_nothing_is_a_frame_that_is_held_still_or_panned_over(films: Path) -> None:
@@ -114,12 +79,6 @@ def test_one_command_makes_a_model_that_tells_what_it_was_shown(
         assert score_clips(engine, pictures[None])[0, :2].argmax() == video.label
     assert main(["--data", str(films), *options, "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
-
-
-def test_the_layer_reads_the_same_from_a_clip_as_the_network_answers(backbone: Path) -> None:
-    net = imagenet(str(backbone), 2, 4, pooling="statistics").float()
-    clip = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
-    assert vectors_of(net, clip).shape == (5, net.fc.in_features)
 
 
 @pytest.mark.parametrize(
