@@ -1,7 +1,7 @@
 """The way of one frame, from the camera to the label. Read the files in this order and you have read the program.
 
 capture.py   `Capture`: a thread for each source reads it, by `Reader.run` of sources/reader.py
-stream.py    `Stream.offer`: in the capture thread; does the network want this frame? If so it is scaled for it
+intake.py    `Intake.offer`: in the capture thread; does the network want this frame? If so it is scaled for it
 pace.py      `Pace.see`: how far apart the source gives its frames by habit
 sampler.py   `Sampler.offer`: takes frames at the rate that the network was trained at, and notices lost time
 ring.py      `Ring.push`: the newest frames of a stream, in memory that is taken once; the oldest goes when it is full

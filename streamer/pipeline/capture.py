@@ -36,12 +36,12 @@ class Capture:
 
     def _begin(self, connection: int) -> None:
         """Start a reader whose connections are numbered from `connection`."""
-        stop, stream = threading.Event(), self.stream
+        stop, intake = threading.Event(), self.stream.intake
         wait = stop if not self.source.live and self.source.config.pace == "fast" else None
 
         def push(frame: Frame) -> None:  # knows nothing of `self`: whole rings would wait for the garbage collector
             if not stop.is_set():  # an abandoned thread that comes back has nothing to say
-                stream.offer(frame, wait)
+                intake.offer(frame, wait)
 
         def run() -> None:
             try:
@@ -84,7 +84,7 @@ class Capture:
     def health(self, now: float) -> Health:
         """The source's condition over all of its readers, at `now` by the monotonic clock."""
         health = self.reader.health(now)
-        if health.state == "online" and (frozen := self.stream.frozen):
+        if health.state == "online" and (frozen := self.stream.intake.frozen):
             health = replace(health, state="stalled", detail=frozen)
         elif health.state == "online" and (slowness := self.stream.slowness.sentence):
             health = replace(health, detail=slowness)

@@ -19,6 +19,7 @@ from streamer.labels.control import Control, Report
 from streamer.labels.events import Decider, resolved, suited
 from streamer.labels.messages import Kind, Message, MessageBuilder, stream_prefix
 from streamer.labels.publisher import RETAINED, Publisher, wall_us
+from streamer.pipeline.intake import Intake, Lens
 from streamer.pipeline.meters import Meter, Probe
 from streamer.pipeline.rows import Rows
 from streamer.pipeline.shedding import Load
@@ -133,7 +134,7 @@ class Pipeline:
         if advanced:
             self._probe.stepped(len(advanced))
         for stream in advanced:
-            if stream.frame_us is not None and stream.realtime:
+            if stream.frame_us is not None and stream.intake.realtime:
                 age_us = wall_us() - stream.frame_us
                 self._age_ms.add(age_us / 1e3)
                 self._probe.published(stream.name, age_us / 1e6)
@@ -166,8 +167,9 @@ class Pipeline:
 
     def _stream(self, source: Source) -> Stream:
         epoch = self._watch.epochs.pop(source.name, -1) + 1
-        spec, wake = self._engine.spec, self._wake.set
-        stream = Stream(source, spec, self._config, self._build, self._send, wake, epoch, self._probe)
+        lens = Lens(self._engine.spec, self._config, self._wake.set)
+        intake = Intake(source, lens, self._config, self._probe)
+        stream = Stream(intake, self._config, self._build, self._send, epoch, self._probe)
         self._load.widen(stream)
         return stream
 
@@ -274,7 +276,7 @@ class Pipeline:
 
     def picture(self, name: str) -> Image | None:
         """The newest frame of a stream that was converted for the network; None if there is none."""
-        return next((stream.picture for stream in self.streams if stream.name == name), None)
+        return next((stream.intake.picture for stream in self.streams if stream.name == name), None)
 
     def _step_ms(self, percent: float) -> float | None:
         """A percentile of how long steps of the engine took."""

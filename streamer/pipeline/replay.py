@@ -13,6 +13,7 @@ from engines import Engine
 from streamer.config import Config
 from streamer.labels.messages import Message, MessageBuilder
 from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.intake import Intake, Lens
 from streamer.pipeline.stream import Stream, advance
 from streamer.sources import Source
 from streamer.types import Frame
@@ -31,12 +32,13 @@ def replay(
     name. Raises SourceError as the source does.
     """
     session = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{engine.spec.version}/{source.name}"))
-    stream = Stream(source, engine.spec, config, MessageBuilder(engine.spec.version, engine.spec.mode, session), send)
+    intake = Intake(source, Lens(engine.spec, config), config)
+    stream = Stream(intake, config, MessageBuilder(engine.spec.version, engine.spec.mode, session), send)
     batcher = Batcher(engine, rows=1)
     captured = 0
     for frame in source.frames(0, threading.Event()):
         captured += 1
-        stream.offer(frame)
+        intake.offer(frame)
         while advance(batcher, [stream]):
             pass
         seen(frame)

@@ -41,8 +41,8 @@ class Rows:
     def expects(self, now_s: float, until_s: float) -> bool:
         """Whether a step would run now without the frame of a stream that should arrive until then (monotonic)."""
         streams = [stream for stream in self._rows if stream]
-        ready = [stream.waiting > 0 for stream in streams]
-        return any(ready) and any(not r and s.is_due(now_s, until_s) for s, r in zip(streams, ready, strict=True))
+        silent = [stream for stream in streams if not stream.waiting]
+        return len(silent) < len(streams) and any(stream.intake.is_due(now_s, until_s) for stream in silent)
 
     def waiting(self, streams: Sequence[Stream]) -> list[Stream]:
         """Those of the streams that have no row yet."""

@@ -114,12 +114,12 @@ class Load:
 
     def widen(self, stream: Stream) -> None:
         """Sample the stream as the stage says; one that is not in real time waits for the engine and loses nothing."""
-        if stream.realtime:
-            stream.step = self._shedding.step
+        if stream.intake.realtime:
+            stream.intake.step = self._shedding.step
 
     def condition(self, stream: Stream, health: Health) -> tuple[SourceState, str]:
         """What a status says: the source's condition, or `degraded` where that is good but load is shed."""
-        if health.state == "online" and self.stage and stream.realtime:
+        if health.state == "online" and self.stage and stream.intake.realtime:
             return "degraded", f"the engine was too slow: {self._shedding}"
         return health.state, health.detail
 
@@ -131,7 +131,7 @@ class Load:
         if self._due_s is not None and now_s < self._due_s:
             return
         began, self._due_s = self._due_s is None, now_s + LOOK_S
-        before, self._counted = self._counted, {s: (s.late, s.inferred) for s in streams if s.realtime}
+        before, self._counted = self._counted, {s: (s.late, s.inferred) for s in streams if s.intake.realtime}
         turns, turning_s, self._turns, self._turning_s = self._turns, self._turning_s, 0, 0.0
         if began:
             return

@@ -1,147 +1,86 @@
-"""One stream: its way from a decoded frame to the engine's row, and from the row's probabilities to its messages."""
+"""One stream: its way from the ring to the engine's row, and from the row's probabilities to its messages."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-from engines import EngineSpec
 from streamer.config import Config, EventConfig
-from streamer.errors import SourceError
 from streamer.labels.events import CloseReason, Decider, Event, suited
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, topk
 from streamer.pipeline.batcher import Batcher
 from streamer.pipeline.between import Coming
+from streamer.pipeline.intake import Intake, Lens
 from streamer.pipeline.meters import Probe
-from streamer.pipeline.pace import Pace, Slowness
-from streamer.pipeline.ring import Origin, Ring, fit
+from streamer.pipeline.pace import Slowness
 from streamer.pipeline.sampler import Sampler
-from streamer.sources import Source
-from streamer.sources.frozen import Frozen
-from streamer.types import Frame, Image, Probabilities
+from streamer.types import Image, Probabilities
 
 STATE_EVERY_US = 1_000_000
-_LATE = 0.25  # sample periods: a frame that is later than this is not waited for any more
 
 EpochReason = Literal["gap", "reconnect", "clock", "reset"]
 """Why the temporal state starts anew: time was lost, or somebody asked for it."""
 
 
 class Stream:
-    """What the pipeline keeps of one source. `offer` belongs to the capture thread, all else to the engine's.
+    """What the pipeline keeps of one source behind its ring, in the engine's thread.
 
+    intake    before the ring
     epoch     how often the temporal state has been reset
     inferred  frames that the network has seen; pictures between them do not count
     frame_us  time of the last of them, microseconds UTC
     started   events that have begun
     gaps      how often time was lost, by reason; lost_us: how much, microseconds
-    picture   the frame that was converted last, in full size, [H, W, 3]; nobody writes into it
-    realtime  its frames come when they come; otherwise they wait for the engine
     slowness  whether its source gives too few frames
-    step      take one of so many of the frames that the network should see: load is shed. Any thread may set it
     """
 
     def __init__(
         self,
-        source: Source,
-        spec: EngineSpec,
+        intake: Intake,
         config: Config,
         build: MessageBuilder,
         send: Callable[[Message], None],
-        wake: Callable[[], None] = lambda: None,
         epoch: int = 0,
         probe: Probe | None = None,
     ) -> None:
-        self.source = source
-        self.name = source.name
-        source.rate_hz = spec.rate_hz
-        self.ring = Ring(config.buffer, spec.height, spec.width, wake)
+        self.intake = intake
+        self.source = intake.source
+        self.name = intake.source.name
         self.epoch = epoch
         self.inferred = self.started = 0
         self.gaps: dict[EpochReason, int] = dict.fromkeys(get_args(EpochReason), 0)
         self.lost_us = self.gaps.copy()
         self.frame_us: int | None = None
-        self.picture: Image | None = None
-        self._spec = spec
-        self._events = suited(config.events, spec.events, spec.name)
         self._publish = config.publish
+        self._max_gap = config.max_gap
         self._build = build
         self._send = send
         self._probe = probe or Probe()
-        self._wanted = Sampler(spec.rate_hz, config.max_gap)  # before the ring: which frames are worth converting
-        self._sampler = Sampler(spec.rate_hz, config.max_gap)  # behind it: what the network is told
-        self._decider = Decider(spec.labels, self._events)
-        self._above_rate = 0
-        self._passed_over = self._shed = self._frozen_frames = self._too_old = 0
-        self.realtime = source.config.pace == "realtime"
-        self.step = 1
-        self._pass_over = 0  # so many frames more, because of the step
+        self._passed_over = self._too_old = 0
         self._max_age_s = None if config.max_age_ms is None else config.max_age_ms / 1e3
-        self._frozen = Frozen(config.frozen_s) if config.frozen_s and source.noisy else None
-        self._key = False  # a key frame has come since the last picture that was converted
-        self._pace = Pace(spec.rate_hz)
-        self.slowness = Slowness(source.uri, self._pace, config.max_gap)
-        self._coming = Coming()
-        self._due_s: float | None = None  # when the next frame should arrive
-        self._window_step = 1  # of the last frame inferred
-        self._times: list[int] = []  # of the last T frames inferred
-        self._ready = False
         self._infer_us: int | None = None
         self._told_label: str | None = None
         self._told_us: int | None = None  # the frame time of the last `state`
+        self._begin(intake.lens, config.events)
 
-    def offer(self, frame: Frame, wait: threading.Event | None = None) -> None:
-        """Convert a frame that the sampler wants and put it into the ring; `wait` as in `Ring.push`."""
-        self._key |= frame.key
-        distance = self._pace.see(frame)
-        wanted = self._wanted.offer(frame.time_us, frame.connection, 1, frame.timeline, distance.patience_us)
-        if not wanted.take:
-            self._above_rate += 1
-            return
-        if self._pass_over and not wanted.gap:
-            self._pass_over -= 1
-            self._shed += 1
-            return
-        step = self.step
-        self._pass_over = step - 1
-        with self._probe.stage("convert"):
-            self.picture = frame.bgr()
-            if self._is_frozen(self.picture, frame):
-                return
-            image = fit(self.picture, self._spec.height, self._spec.width, self._spec.fit)
-        if frame.arrived_s is not None:
-            self._due_s = frame.arrived_s + step / self._spec.rate_hz
-        origin = Origin(frame.time_us, frame.index, frame.connection, frame.arrived_s, step, frame.timeline, distance)
-        self.ring.push(origin, image, wait)
-
-    def _is_frozen(self, picture: Image, frame: Frame) -> bool:
-        """Whether the camera hangs and repeats itself; SourceError from time to time, so that it is connected again."""
-        key, self._key = self._key, False
-        if self._frozen is None or frame.arrived_s is None or not self._frozen.see(picture, frame.arrived_s, key):
-            return False
-        self._frozen_frames += 1
-        if self._frozen.wants_connection():
-            raise SourceError(f"{self.frozen}; connecting again", "soon")
-        return True
-
-    @property
-    def frozen(self) -> str:
-        """What is wrong with a camera that sends the same picture over and over, in a sentence; "" for any other."""
-        if not self._frozen:
-            return ""
-        limit = f"frozen_s is {self._frozen.limit_s:g}"
-        return f"{self.source.uri}: frozen: the very same picture for {self._frozen.for_s:.0f} s; {limit}"
+    def _begin(self, lens: Lens, events: EventConfig) -> None:
+        """Begin with a network."""
+        spec = lens.spec
+        self._spec = spec
+        self.ring = lens.ring
+        self.slowness = Slowness(self.source.uri, lens.pace, self._max_gap)
+        self._sampler = Sampler(spec.rate_hz, self._max_gap)  # what the network is told
+        self._events = suited(events, spec.events, spec.name)
+        self._decider = Decider(spec.labels, self._events)
+        self._coming = Coming()
+        self._window_step = 1  # of the last frame inferred
+        self._times: list[int] = []  # of the last T frames inferred
+        self._ready = False
 
     @property
     def waiting(self) -> int:
         """Frames, and pictures between them, that the network has not seen yet."""
         return len(self.ring) + len(self._coming)
-
-    def is_due(self, now_s: float, until_s: float) -> bool:
-        """Whether a frame should arrive until then, or should have just now, by the monotonic clock."""
-        late_s = _LATE * self.step / self._spec.rate_hz
-        return self._due_s is not None and now_s - late_s <= self._due_s <= until_s
 
     def take(self, row: Image, now_s: float | None = None) -> tuple[bool, bool]:
         """Move the next frame that the network should see into the row: (there was one, it starts the state anew).
@@ -213,9 +152,7 @@ class Stream:
         what came after a drop was not due. corrupt: the source could not decode it.
         """
         return {
-            "above_rate": self._above_rate,
-            "shed": self._shed,
-            "frozen": self._frozen_frames,
+            **self.intake.left_out,
             **self.ring.dropped,
             "too_old": self._too_old,
             "out_of_step": self._passed_over,

@@ -6,15 +6,20 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
-from streamer.config import SourceConfig
-from streamer.labels.messages import EventMessage, GapMessage, ScoreMessage, StateMessage
+from streamer.config import Config, SourceConfig
+from streamer.labels.messages import EventMessage, GapMessage, Message, MessageBuilder, ScoreMessage, StateMessage
 from streamer.labels.publisher import Publisher
 from streamer.labels.subscriber import Subscriber
+from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.intake import Intake, Lens
+from streamer.pipeline.stream import Stream, advance
 from streamer.sources import open_source
+from streamer.types import Frame, Timeline
 
-from .seeing import SPEC
+from .seeing import SPEC, Film, SeeingEngine, picture
 from .test_pipeline import Run
 
 WaitFor = Callable[[Callable[[], Any]], None]
@@ -60,3 +65,18 @@ def test_a_slew_changes_nothing(wait_for: WaitFor, monkeypatch: pytest.MonkeyPat
     wait_for(lambda: run.pipeline.streams[0].inferred > seen + 15)
     run.finish()
     assert not run.said(GapMessage)
+
+
+def test_what_the_sidecar_says_of_events_holds_after_the_clock_was_set() -> None:
+    spec = msgspec.structs.replace(SPEC, events={"background": ["dark"]})
+    messages: list[Message] = []
+    intake = Intake(Film(lambda _: 0, []), Lens(spec, Config()), Config())
+    stream = Stream(intake, Config(), MessageBuilder(spec.version, spec.mode), messages.append)
+    batcher = Batcher(SeeingEngine(), rows=1)
+    for set_us in (0, 5_000_000):
+        for number in range(20):
+            at_us = set_us + number * 100_000
+            intake.offer(Frame(at_us, number, 0, lambda: picture(0), timeline=Timeline(set_us=set_us)))
+            advance(batcher, [stream])
+    assert [m.reason for m in messages if isinstance(m, GapMessage)] == ["clock"]
+    assert not [m for m in messages if isinstance(m, EventMessage)]

@@ -19,6 +19,7 @@ from streamer.labels.messages import GapMessage, Message, MessageBuilder, ScoreM
 from streamer.labels.publisher import wall_us
 from streamer.pipeline import shedding
 from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.intake import Intake, Lens
 from streamer.pipeline.meters import Probe
 from streamer.pipeline.pipeline import Pipeline
 from streamer.pipeline.stream import Stream, advance
@@ -169,12 +170,13 @@ def test_no_frame_that_is_too_old_enters_a_slow_engine() -> None:
 def stream(source: Source, config: Config | None = None) -> tuple[Stream, list[Message]]:
     messages: list[Message] = []
     build = MessageBuilder(SPEC.version, SPEC.mode, now_us=lambda: 0)
-    return Stream(source, SPEC, config or Config(), build, messages.append), messages
+    intake = Intake(source, Lens(SPEC, config or Config()), config or Config())
+    return Stream(intake, config or Config(), build, messages.append), messages
 
 
 def test_frames_of_a_file_that_is_read_fast_are_never_too_old() -> None:
     film, _ = stream(Film(lambda _: 0, []))
-    film.offer(Frame(0, 0, 0, lambda: picture(0)))
+    film.intake.offer(Frame(0, 0, 0, lambda: picture(0)))
     assert film.take(picture(0)[:8, :8], now_s=1e9) == (True, True)
     assert film.dropped["too_old"] == 0
 
@@ -183,7 +185,7 @@ def test_the_age_counts_from_the_arrival_whatever_the_camera_says_of_its_time() 
     camera, _ = stream(FedCamera("one"))
     row = picture(0)[:8, :8].copy()
     for number, (time_us, arrived_s, now_s) in enumerate([(5, 100.0, 100.25), (10**15, 101.0, 101.2501)]):
-        camera.offer(Frame(time_us, number, number, lambda: picture(0), arrived_s))
+        camera.intake.offer(Frame(time_us, number, number, lambda: picture(0), arrived_s))
         assert camera.take(row, now_s)[0] == (number == 0)
     assert camera.dropped["too_old"] == 1
 
@@ -194,10 +196,10 @@ def test_a_wider_step_takes_every_fourth_frame_and_is_no_gap(fps: int) -> None:
     batcher = Batcher(SeeingEngine(), rows=1)
     wanted = min(fps, 10)
     for second, step in enumerate((1, 4, 4, 1)):
-        camera.step = step
+        camera.intake.step = step
         for number in range(fps):
             at_us = 1_000_000 * second + round(1e6 * number / fps)
-            camera.offer(Frame(at_us, number, 0, lambda: picture(1)))
+            camera.intake.offer(Frame(at_us, number, 0, lambda: picture(1)))
             while advance(batcher, [camera]):
                 pass
     dropped = camera.dropped
@@ -228,7 +230,7 @@ def test_a_slow_engine_degrades_every_stream_and_a_fast_one_restores_them(
     assert run.pipeline.conditions()[0][1].state == "online"
     engine.slow.clear()
     wait_for(lambda: all(run.said(StatusMessage, stream=name)[-1].source == "online" for name in names))
-    wait_for(lambda: all(stream.step == 1 for stream in run.pipeline.streams))
+    wait_for(lambda: all(stream.intake.step == 1 for stream in run.pipeline.streams))
     stages = [message.stage for message in run.said(StatusMessage, stream="one")]
     assert all(abs(after - before) <= 1 for before, after in pairwise(stages))
     assert run.finish().dropped["shed"] > 0
@@ -244,7 +246,7 @@ def test_a_stream_that_comes_while_load_is_shed_is_sampled_like_the_others(
     run = Run([RealCamera()], Config(buffer=2, max_age_ms=None), engine=engine)
     wait_for(lambda: run.pipeline.stage)
     run.pipeline.add(SourceConfig(uri="pattern://still?size=64x48"))
-    assert run.pipeline.streams[1].step > 1
+    assert run.pipeline.streams[1].intake.step > 1
     run.finish()
 
 

@@ -12,6 +12,7 @@ from engines.backends.scripted import ScriptedState
 from streamer.config import Config
 from streamer.labels.messages import Message, MessageBuilder
 from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.intake import Intake, Lens
 from streamer.pipeline.rows import Rows
 from streamer.pipeline.stream import Stream
 from streamer.types import Frame, Probabilities
@@ -50,7 +51,8 @@ class Scene:
         self.time_us = 0
 
     def stream(self, name: str) -> Stream:
-        return Stream(Film(lambda _: 0, [], name), SPEC, Config(), self.build, self.messages.append)
+        intake = Intake(Film(lambda _: 0, [], name), Lens(SPEC, Config()), Config())
+        return Stream(intake, Config(), self.build, self.messages.append)
 
     def steps(self, count: int) -> None:
         """Every stream shows its grey: that of its place in the alphabet."""
@@ -58,7 +60,7 @@ class Scene:
             self.time_us += 100_000
             for stream in self.streams:
                 image = picture("abcd".index(stream.name))
-                stream.offer(Frame(self.time_us, 0, 0, lambda image=image: image))  # type: ignore[misc]
+                stream.intake.offer(Frame(self.time_us, 0, 0, lambda image=image: image))  # type: ignore[misc]
             self.rows.step(lambda: self.time_us)
 
     def readiness(self) -> dict[str, list[bool]]:
