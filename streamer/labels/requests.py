@@ -11,7 +11,7 @@ import zmq
 from streamer.errors import ConfigError
 from streamer.labels import addresses
 from streamer.labels.addresses import unreachable
-from streamer.labels.control import COMMANDS
+from streamer.labels.commands import COMMANDS
 from streamer.labels.curve import Curve
 from streamer.settings import assigned_values, written
 

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from engines import Engine, EngineState
 from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError
-from streamer.labels.control import Control, Report
+from streamer.labels.commands import Report
+from streamer.labels.control import Control
 from streamer.labels.events import Decider, resolved, suited
 from streamer.labels.messages import Kind, Message, MessageBuilder, stream_prefix
 from streamer.labels.publisher import RETAINED, Publisher, wall_us

@@ -12,7 +12,7 @@ from typing import Any
 
 from engines.errors import did_you_mean
 from streamer.errors import ConfigError, SourceError
-from streamer.labels.control import StreamReport
+from streamer.labels.commands import StreamReport
 from streamer.pipeline.capture import Capture
 from streamer.pipeline.shedding import Load
 from streamer.pipeline.stream import Stream

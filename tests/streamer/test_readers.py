@@ -18,7 +18,7 @@ from engines.build.importing import read_labels
 from engines.errors import EngineError
 from streamer.config import Config
 from streamer.errors import ConfigError, SourceError
-from streamer.labels.control import Add, answer, parse, source_config
+from streamer.labels.commands import Add, answer, parse, source_config
 from streamer.reading import NotYamlError, read_yaml
 from streamer.settings import Settings, load_settings
 from streamer.sources import open_source

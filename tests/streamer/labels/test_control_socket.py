@@ -26,7 +26,7 @@ from streamer.sources import Source
 from tools.peers.zmtp import connect, frame, join
 
 from .key_rings import Keys
-from .test_control import SWIPE, Nobody
+from .test_commands import SWIPE, Nobody
 
 
 class Served:

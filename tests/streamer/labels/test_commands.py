@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamer.commands.options import make_curve
 from streamer.config import SourceConfig
 from streamer.errors import ConfigError, SourceError
-from streamer.labels.control import (
+from streamer.labels.commands import (
     COMMANDS,
     Add,
     Controlled,

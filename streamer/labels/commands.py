@@ -1,0 +1,205 @@
+"""What a run can be asked, and what it answers. Pure: control.py has the socket.
+
+{"command": "add", "source": {"uri": "rtsp://camera/1", "name": "door"}}    ->  {"ok": {"stream": "door"}}
+{"command": "reset", "stream": "dor"}    ->  {"error": "there is no stream 'dor'; did you mean 'door'?"}
+
+status             the run and its streams
+snapshot           the last `state` and `status` message of every stream
+reset    stream    its temporal state starts anew: open event ends, epoch + 1, a `gap` message; all with `reset`
+add      source    one more stream; the source is written as in the configuration, as an address or with its fields
+remove   stream    it ends: open event with `shutdown`, status `stopped`, and new subscribers hear nothing of it
+set      set       settings of events, {"events.enter": 0.7}, are obeyed from the next step on; null takes one back
+drain              take no more frames, tell what those that were taken say, end the run with exit code 0
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Annotated, Any, Protocol, get_args
+
+import msgspec
+from msgspec import Meta
+from pydantic import ValidationError
+
+from streamer.config import SourceConfig
+from streamer.errors import ConfigError, SourceError
+from streamer.labels.messages import Message
+from streamer.settings import explain
+from streamer.sources import Source
+from streamer.text import redact
+
+MOST_FIELDS, MOST_NAME, MOST_LENGTH, MOST_NUMBER = 32, 64, 2048, 10**9  # of a source
+MOST_PATH = 256  # characters of a setting's path
+MOST_TOLD = 2000  # characters of an error
+
+_log = logging.getLogger(__name__)
+
+
+class StreamReport(msgspec.Struct, frozen=True):
+    """One stream in the reply to `status`; `uri` without passwords, the other fields as in its messages."""
+
+    stream: str
+    uri: str
+    source: str
+    detail: str
+    epoch: int
+    captured: int
+    inferred: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The reply to `status`.
+
+    labels  where they are published
+    set     what `set` has changed, by path
+    events  the settings of events that are obeyed now
+    knows   the labels of the model
+    """
+
+    model: str
+    session: str
+    labels: str | None
+    draining: bool
+    streams: list[StreamReport]
+    set: dict[str, Any] = {}
+    events: dict[str, Any] = {}
+    knows: list[str] = []
+
+
+class Controlled(Protocol):
+    """What the commands act on: the pipeline. ConfigError and SourceError say why something cannot be done."""
+
+    def report(self) -> Report:
+        """The run and its streams."""
+
+    def snapshot(self) -> list[Message]:
+        """The last state and status of every stream."""
+
+    def reset(self, name: str) -> int:
+        """Start a stream's temporal state anew; returns its epoch."""
+
+    def open(self, config: SourceConfig) -> Source:
+        """The source of one more stream. Any thread may ask, since it may take its time."""
+
+    def add(self, config: SourceConfig, source: Source | None = None) -> str:
+        """Begin one more stream; returns its name. source: what `open` made of it, or else it is opened now."""
+
+    def remove(self, name: str) -> None:
+        """End a stream."""
+
+    def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Change settings, by path; returns all that were changed since the run began."""
+
+    def drain(self) -> None:
+        """End the run after the frames that were taken."""
+
+
+class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command", tag=str.lower):
+    pass
+
+
+class Status(_Request, frozen=True):
+    """The run and its streams."""
+
+
+class Snapshot(_Request, frozen=True):
+    """The last state and status of every stream."""
+
+
+class Reset(_Request, frozen=True):
+    """Start a stream's temporal state anew."""
+
+    stream: str
+
+
+class Add(_Request, frozen=True):
+    """Begin one more stream."""
+
+    source: int | str | dict[str, Any]
+
+
+class Remove(_Request, frozen=True):
+    """End a stream."""
+
+    stream: str
+
+
+class Set(_Request, frozen=True):
+    """Change settings of events."""
+
+    set: Annotated[dict[Annotated[str, Meta(max_length=MOST_PATH)], Any], Meta(min_length=1, max_length=MOST_FIELDS)]
+
+
+class Drain(_Request, frozen=True):
+    """End the run."""
+
+
+Request = Status | Snapshot | Reset | Add | Remove | Set | Drain
+COMMANDS: dict[str, tuple[str, ...]] = {kind.__name__.lower(): kind.__struct_fields__ for kind in get_args(Request)}
+"""The commands, each with the fields that it needs."""
+_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
+
+def answer(done: Future[Any]) -> bytes:
+    """The reply to a request that was done: `{"ok": ...}` or `{"error": sentence}`, without passwords."""
+    try:
+        return msgspec.json.encode({"ok": done.result()})
+    except (ConfigError, SourceError) as error:
+        told = redact(str(error))
+    except Exception as error:
+        _log.exception("a request failed")
+        told = f"this failed, please report it: {redact(repr(error))}"
+    return msgspec.json.encode({"error": told if len(told) <= MOST_TOLD else f"{told[:MOST_TOLD]}..."})
+
+
+def act(request: Request, on: Controlled, config: SourceConfig | None = None, source: Source | None = None) -> Any:
+    """Do what was asked; config and source are those of `add`. Returns what is answered."""
+    told: Any = {}
+    match request:
+        case Status():
+            told = on.report()
+        case Snapshot():
+            told = on.snapshot()
+        case Reset(name):
+            told = {"stream": name, "epoch": on.reset(name)}
+        case Add():
+            assert config
+            told = {"stream": on.add(config, source)}
+        case Remove(name):
+            on.remove(name)
+            told = {"stream": name}
+        case Set(values):
+            told = {"set": on.set(values)}
+        case Drain():
+            on.drain()
+    return told
+
+
+def parse(request: bytes) -> Request:
+    """A request. Raises ConfigError."""
+    try:
+        return _decoder.decode(request)
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise ConfigError(
+            f'cannot read the request: {error}; send one JSON object such as {{"command": "status"}}; '
+            f"the commands are {', '.join(COMMANDS)}"
+        ) from error
+
+
+def source_config(source: int | str | dict[str, Any]) -> SourceConfig:
+    """The source of an `add`. Raises ConfigError."""
+    fields = source if isinstance(source, dict) else {"uri": source}
+    if len(fields) > MOST_FIELDS:
+        raise ConfigError(f"the request's source has {len(fields)} fields; {MOST_FIELDS} are allowed")
+    for name, value in fields.items():
+        if len(name) > MOST_NAME or (isinstance(value, str) and len(value) > MOST_LENGTH):
+            raise ConfigError(f"{name[:MOST_NAME]}: is too long; {MOST_LENGTH} characters are allowed")
+        if isinstance(value, int) and abs(value) > MOST_NUMBER:
+            raise ConfigError(f"{name}: is too large; {MOST_NUMBER} is allowed")
+    try:
+        return SourceConfig.model_validate(source)
+    except ValidationError as error:
+        problems = [{**problem, "loc": ("sources", 0, *problem["loc"])} for problem in error.errors()]
+        raise ConfigError("; ".join(explain(one, {"sources": "the request"}) for one in problems)) from error
