@@ -2,6 +2,7 @@
 
 run.py, view.py, watch.py, replay.py   labels, live and from recordings
 check.py    what works on this machine, which trials.py tries for real
+record.py   clips to teach a model with
 models.py, build.py   models, and engines for this machine (build, verify)
 config.py, ctl.py, keygen.py   settings, requests to a run, keys
 options.py  what several commands share; console.py: arguments and outputs of any kind
@@ -17,7 +18,7 @@ import sys
 import typer
 
 from engines import EngineError
-from streamer.commands import build, check, config, console, ctl, keygen, models, replay, run, view, watch
+from streamer.commands import build, check, config, console, ctl, keygen, models, record, replay, run, view, watch
 from streamer.errors import ConfigError, StreamerError
 from streamer.health import logs
 
@@ -34,6 +35,7 @@ app.command()(run.run)
 app.command()(watch.watch)
 app.command()(view.view)
 app.command()(replay.replay)
+app.command()(record.record)
 app.command()(check.check)
 app.add_typer(models.models_app, name="models")
 app.command(name="config")(config.show_config)

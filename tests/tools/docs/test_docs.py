@@ -73,7 +73,7 @@ def test_commands_in_the_documentation_exist_with_the_options_that_are_shown() -
 
 def test_tools_in_the_documentation_exist() -> None:
     named = {name for page in PAGES for name in re.findall(r"python -m (tools[\w.]*\w)", page.read_text("utf-8"))}
-    assert "tools.record" in named
+    assert "tools.compare" in named
     assert {name for name in named if importlib.util.find_spec(name) is None} == set()
 
 

@@ -24,13 +24,13 @@ from rich.console import Console
 from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources.base import Source
+from streamer.teaching.recorder import Plan, Recorder, record
+from streamer.teaching.telling import View
 from streamer.types import Frame
 from tests.conftest import WaitFor
-from tests.tools.record.test_record import AT_ONCE, SECRET, clips_in, command, contents, record_to
+from tests.streamer.teaching.test_recorder import AT_ONCE, SECRET, clips_in, command, contents, record_to
 from tools.cameras import HttpCamera, RtspServer
 from tools.cameras.barcode import barcode
-from tools.errors import ToolError
-from tools.record.__main__ import Plan, Recorder, View, record
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def test_a_source_that_cannot_be_is_told_before_anything_is_made(
     tmp_path: Path, source: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert record_to(tmp_path / "out", source) == 2
+    assert record_to(tmp_path / "out", source) == 3
     out, err = capsys.readouterr()
     assert err.startswith("record: ")
     assert message in err
@@ -70,7 +70,7 @@ def test_a_source_that_cannot_be_is_told_before_anything_is_made(
 def test_a_file_that_is_no_video_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "noise.mp4"
     file.write_bytes(bytes(range(256)) * 20)
-    assert record_to(tmp_path / "out", file) == 2
+    assert record_to(tmp_path / "out", file) == 3
     assert "noise.mp4: this is not a video" in capsys.readouterr().err
 
 
@@ -79,7 +79,7 @@ def test_a_camera_that_cannot_be_reached_is_an_error_without_its_password(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert record_to(tmp_path / "out", f"rtsp://user:{SECRET}@127.0.0.1:{port}/cam") == 2
+    assert record_to(tmp_path / "out", f"rtsp://user:{SECRET}@127.0.0.1:{port}/cam") == 3
     out, err = capsys.readouterr()
     assert err.startswith(f"record: rtsp://***@127.0.0.1:{port}/cam: connection refused")
     assert SECRET not in out + err
@@ -98,7 +98,7 @@ def test_a_camera_that_goes_away_leaves_the_whole_clips_and_no_half_one(
 
     cutter = threading.Thread(target=cut)
     cutter.start()
-    assert record_to(tmp_path, address, "--clips", 1000, "--seconds", 0.4, *AT_ONCE) == 2
+    assert record_to(tmp_path, address, "--clips", 1000, "--seconds", 0.4, *AT_ONCE) == 3
     cutter.join()
     clips = clips_in(tmp_path)
     assert clips[:2] == ["wave", "wave/wave-0001.mp4"]
@@ -121,7 +121,7 @@ def test_a_camera_with_a_password_is_recorded_and_the_password_is_never_shown(
     assert record_to(tmp_path, address, "--clips", 1, "--seconds", 0.5, *AT_ONCE) == 0
     _, numbers = contents(tmp_path / "wave/wave-0001.mp4")
     assert all(after in (before + 1, 0) for before, after in pairwise(numbers))  # it plays 60 frames over and over
-    assert record_to(tmp_path, server.url(f"user:not{SECRET}@"), *AT_ONCE) == 2
+    assert record_to(tmp_path, server.url(f"user:not{SECRET}@"), *AT_ONCE) == 3
     out, err = capsys.readouterr()
     assert f"rtsp://***@127.0.0.1:{server.port}/cam: opening" in out
     assert err.startswith(f"record: rtsp://***@127.0.0.1:{server.port}/cam: wrong user name or password")
@@ -145,7 +145,7 @@ def test_a_camera_that_falls_silent_is_an_error(tmp_path: Path, capsys: pytest.C
         thread = threading.Thread(target=serve)
         thread.start()
         address = f"http://127.0.0.1:{server.getsockname()[1]}/cam"
-        assert record_to(tmp_path, address, *AT_ONCE) == 2
+        assert record_to(tmp_path, address, *AT_ONCE) == 3
         done.set()
         thread.join(30)
     assert capsys.readouterr().err == f"record: {address}: no data for 2 s\n"
@@ -172,10 +172,10 @@ class Returning(Source):
 def test_a_camera_that_was_lost_is_an_error_even_if_it_comes_back(
     tmp_path: Path, watch_s: float, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.record.__main__._WATCH_S", watch_s)
+    monkeypatch.setattr("streamer.teaching.recorder._WATCH_S", watch_s)
     stop, view = threading.Event(), View(Console(quiet=True))
     recorder = Recorder(tmp_path, "wave", Plan(3, 0.4, 0, 0), view, stop)
-    with pytest.raises(ToolError, match=message):
+    with pytest.raises(SourceError, match=message):
         record(Returning(), recorder, view, stop)
     assert clips_in(tmp_path) == []
 
@@ -198,10 +198,10 @@ class Hanging(Source):
 def test_a_camera_that_hangs_in_its_driver_is_an_error_and_its_late_frames_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.record.__main__._JOIN_S", 0.1)
+    monkeypatch.setattr("streamer.teaching.recorder._JOIN_S", 0.1)
     source, stop, view = Hanging(), threading.Event(), View(Console(quiet=True))
     recorder = Recorder(tmp_path, "wave", Plan(3, 0.4, 0, 0), view, stop)
-    with pytest.raises(ToolError, match=r"rtsp://\*\*\*@cam/a: no picture for 0\.2 s"):
+    with pytest.raises(SourceError, match=r"rtsp://\*\*\*@cam/a: no picture for 0\.2 s"):
         record(source, recorder, view, stop)
     assert clips_in(tmp_path) == []
     (thread,) = (thread for thread in threading.enumerate() if thread.name == "record")
@@ -228,7 +228,7 @@ def test_a_full_disk_is_an_error_that_keeps_the_earlier_clips(tmp_path: Path) ->
     variables = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(limited, capture_output=True, text=True, timeout=90, env=variables, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"record: {out}: cannot be written (File too large); free some space")
+    assert done.stderr.startswith(f"streamer: {out}: cannot be written (File too large); free some space")
     assert done.stderr.count("\n") == 1
     assert "recorded 1 of 10 clips of wave" in done.stdout
     assert clips_in(out) == ["wave", "wave/wave-0001.mp4"]

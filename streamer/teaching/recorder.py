@@ -1,49 +1,38 @@
-"""Record labelled clips, to teach a model actions of your own: python -m tools.record --label wave
+"""Clips of one label, cut out of a camera's frames between countdowns.
 
-Counts down, records a clip, pauses, and so on, from any source that `streamer run` takes. The clips are H.264, named
-OUT/LABEL/LABEL-0001.mp4 and numbered after those that are there; each frame keeps the time at which it was captured.
-A clip comes to its folder when it is whole: whatever ends the program, there is no half clip among them. One that is
-killed may leave a hidden file OUT/.LABEL-*.part, which nothing reads.
+The clips are H.264, named OUT/LABEL/LABEL-0001.mp4 and numbered after those that are there; each frame keeps the time
+at which it was captured. A clip comes to its folder when it is whole: whatever ends the program, there is no half clip
+among them. A program that is killed may leave a hidden file OUT/.LABEL-*.part, which nothing reads.
 
-A camera is recorded as time goes by. A file is cut as fast as it can be read, by its own time: with `--countdown 0
---pause 0` into clips that follow one another without a gap.
+A camera is recorded as time goes by. A file is cut as fast as it can be read, by its own time.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import os
 import re
-import shlex
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NoReturn
 
 import av
 import av.error
 from av.video.stream import VideoStream
 from pydantic import ValidationError
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from streamer.config import SourceConfig
-from streamer.errors import SourceError
+from streamer.errors import ConfigError, SourceError
 from streamer.sources import Source, open_source
 from streamer.sources.reader import Reader
-from streamer.text import redact
+from streamer.teaching.telling import View
 from streamer.types import Frame, Image
-from tools.data.layouts import VIDEO_SUFFIXES
-from tools.errors import ToolError
 
 _LEAST_SHARE = 0.8  # of its time that a clip must show
 _HOLE_US = 500_000  # without a frame for longer than this, a clip shows nothing
@@ -53,11 +42,11 @@ _JOIN_S = 2.0  # how long the end waits for the reading thread
 
 
 def check_label(label: str) -> None:
-    """ToolError if the label cannot be the name of a folder and its clips."""
+    """ConfigError if the label cannot be the name of a folder and its clips."""
     fits = 1 <= len(label) <= 50 and label.isprintable() and label == label.strip()
     if not fits or label.startswith(".") or "/" in label or "\\" in label:
-        raise ToolError(
-            f"--label {label!r}: it names a folder, too: give 1 to 50 printable characters without / and \\, "
+        raise ConfigError(
+            f"the label {label!r}: it names a folder, too: give 1 to 50 printable characters without / and \\, "
             "no dot at the beginning and no space at either end"
         )
 
@@ -82,45 +71,13 @@ def keep(part: Path, folder: Path, label: str) -> Path:
 
 
 @contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """What goes wrong on the disk becomes a ToolError."""
+def writing_clips(out: Path) -> Iterator[None]:
+    """What goes wrong on the disk becomes a ConfigError."""
     try:
         yield
     except (OSError, av.error.FFmpegError) as error:
         advice = "free some space, check its rights, or give another --out"
-        raise ToolError(f"{out}: cannot be written ({error.strerror}); {advice}") from error
-
-
-class View:
-    """What is told: lines, and below them one that changes in place if this is a terminal, lines as well if not."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_interactive else None
-        self._shown = ""
-
-    def __enter__(self) -> View:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        self._console.print(line)
-
-    def show(self, text: str, style: str = "") -> None:
-        """Tell what happens now; the same text again is not told again."""
-        if text == self._shown:
-            return
-        self._shown = text
-        if self._live:
-            self._live.update(Text(text, style), refresh=True)
-        else:
-            self._console.print(text)
+        raise ConfigError(f"{out}: cannot be written ({error.strerror}); {advice}") from error
 
 
 class _Clip:
@@ -195,7 +152,7 @@ class Recorder:
         self._begin_us: int | None = None  # of the next clip
 
     def __call__(self, frame: Frame) -> None:
-        """Take the next frame. ToolError if a clip cannot be written."""
+        """Take the next frame. ConfigError if a clip cannot be written."""
         if self._stop.is_set() or frame.connection > 0:
             return  # a clip is of one connection; `record` ends at the next one
         countdown_us = _us(self._plan.countdown_s)
@@ -215,7 +172,7 @@ class Recorder:
             self._view.show(f"{name}: {phase}", "yellow")
             return
         picture = frame.bgr()
-        with _writing(self._out):
+        with writing_clips(self._out):
             if not self._clip:
                 height, width = picture.shape[:2]
                 self._clip = _Clip(self.part, (width, height), now_us, _us(self._plan.clip_s))
@@ -233,7 +190,7 @@ class Recorder:
             told = f"the source gave {clip.shown_us / 1e6:.1f} s of {self._plan.clip_s:g} s"
             self._view.say(f"clip {self.kept + self.dropped} of {self._plan.clips} dropped: {told}")
         else:
-            with _writing(self._out):
+            with writing_clips(self._out):
                 clip.close()
                 path = keep(self.part, self._out / self._label, self._label)
             self._clip = None
@@ -262,8 +219,8 @@ def _seconds(us: int) -> int:
 def record(source: Source, recorder: Recorder, view: View, stop: threading.Event) -> None:
     """Read the source until the recorder has its clips or the source ends.
 
-    A thread reads it, so that one that hangs in a driver or never gives a whole frame is seen. ToolError or SourceError
-    if the source cannot be opened, is lost or stalls, or if a clip cannot be written; the clip under way is discarded.
+    A thread reads it, so that one that hangs in a driver or never gives a whole frame is seen. SourceError if it cannot
+    be opened, is lost or stalls, ConfigError if a clip cannot be written; the clip under way is discarded.
     """
     reader = Reader(source, recorder, stop)
     done: Future[None] = Future()  # not Thread.join: before Python 3.13, Ctrl-C in it makes a running thread look ended
@@ -296,15 +253,15 @@ def record(source: Source, recorder: Recorder, view: View, stop: threading.Event
 
 
 def _check(source: Source, reader: Reader) -> None:
-    """ToolError if the source is lost, came back, or hangs."""
+    """SourceError if the source is lost, came back, or hangs."""
     now = time.monotonic()
     health = reader.health(now)
     if health.state == "offline":  # for a live pipeline it would be connected again
-        raise ToolError(health.detail.removesuffix("connecting again").rstrip("; "))
+        raise SourceError(health.detail.removesuffix("connecting again").rstrip("; "))
     if health.reconnects:
-        raise ToolError(f"{source.uri}: the connection was lost for a moment; record again")
+        raise SourceError(f"{source.uri}: the connection was lost for a moment; record again")
     if reader.hangs(now):
-        raise ToolError(f"{source.uri}: no picture for {source.patience_s:g} s; check the camera, or restart it")
+        raise SourceError(f"{source.uri}: no picture for {source.patience_s:g} s; check the camera, or restart it")
 
 
 def open_for_recording(uri: str) -> Source:
@@ -314,82 +271,3 @@ def open_for_recording(uri: str) -> Source:
     except ValidationError as error:
         raise SourceError(f"--source: {error.errors()[0]['msg'].lower()}") from None
     return source if source.live else open_source(SourceConfig(uri=uri, pace="fast"))
-
-
-def summary(out: Path) -> Iterator[str]:
-    """How many clips of each label there are, and what to do next."""
-    folders = sorted(folder for folder in out.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    yield f"in {out}:"
-    for folder in folders:
-        names = [path.name for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES]
-        count = sum(not name.startswith(".") for name in names)
-        yield f"  {count:4} {'clip' if count == 1 else 'clips'} of {folder.name}"
-    if len(folders) < 2:
-        yield "next, record another label: a model needs two or more, one of them for no action, such as still"
-    else:
-        yield f"next: python -m tools.train -c configs/train/teach.yaml --data {shlex.quote(str(out))}"
-
-
-def run(args: argparse.Namespace, console: Console) -> None:
-    """Record as the command line says. ToolError or SourceError if that fails, or not one clip was whole."""
-    stop = threading.Event()
-    view = View(console)
-    recorder = Recorder(args.out, args.label, Plan(args.clips, args.seconds, args.countdown, args.pause), view, stop)
-    source = open_for_recording(args.source)
-    with _writing(args.out):
-        args.out.mkdir(parents=True, exist_ok=True)
-    try:
-        with view:
-            record(source, recorder, view, stop)
-        if not recorder.kept:
-            raise ToolError(f"{source.uri}: not one clip of {args.seconds:g} s was whole; try --seconds with less")
-    finally:
-        console.print(f"recorded {recorder.kept} of {args.clips} clips of {args.label}")
-        if recorder.kept:
-            for line in summary(args.out):
-                console.print(line)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Its errors repeat what was given, which may be an address."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(redact(message))
-
-
-def _at_least(least: float, kind: type[int] | type[float] = float) -> Callable[[str], float]:
-    """The type of an option: a finite number of at least this much."""
-
-    def number(text: str) -> float:
-        with suppress(ValueError):
-            if least <= (value := kind(text)) < math.inf:
-                return value
-        what = "whole number" if kind is int else "number"
-        raise argparse.ArgumentTypeError(f"{text!r}: give a {what} of at least {least:g}")
-
-    return number
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; the exit code: 0, 2 for what cannot be used, 130 after Ctrl-C."""
-    parser = _Parser(prog="python -m tools.record", description="Record labelled clips to train on.")
-    parser.add_argument("--label", required=True, help="what the clips show; their folder")
-    parser.add_argument("--source", default="0", help="as for `streamer run` (default: 0, the first webcam)")
-    parser.add_argument("--out", type=Path, default=Path("clips"), help="folder of all labels (default: clips)")
-    parser.add_argument("--clips", type=_at_least(1, int), default=10, help="how many (default: 10)")
-    parser.add_argument("--seconds", type=_at_least(0.1), default=3.0, help="length of a clip (default: 3)")
-    parser.add_argument("--countdown", type=_at_least(0), default=3.0, help="seconds before a clip (default: 3)")
-    parser.add_argument("--pause", type=_at_least(0), default=1.0, help="seconds after a clip (default: 1)")
-    args = parser.parse_args(arguments)
-    try:
-        run(args, Console(markup=False, highlight=False, soft_wrap=True))
-    except (ToolError, SourceError) as error:
-        print(f"record: {redact(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
