@@ -92,7 +92,14 @@ class Engine(ABC):
         """Give back the device's memory. The engine and its states are unusable afterwards."""
 
 
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax along the last axis, float32."""
-    e = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(e / e.sum(-1, keepdims=True), np.float32)
+def probabilities(logits: NDArray[np.float32], unknown: float | None = None) -> NDArray[np.float32]:
+    """Softmax along the last axis: logits [..., K] -> float32 [..., K].
+
+    unknown: the logit of one more class, nothing that the model knows. Its share is left out, so that the others sum to
+    sigmoid(energy - unknown), where the energy is the log of the sum of exp(logits): what Liu et al., "Energy-based
+    Out-of-distribution Detection" (NeurIPS 2020), compare with a threshold.
+    """
+    rest = -np.inf if unknown is None else unknown
+    most = np.maximum(logits.max(-1, keepdims=True), rest)
+    e = np.exp(logits - most)
+    return np.asarray(e / (e.sum(-1, keepdims=True) + np.exp(rest - most)), np.float32)

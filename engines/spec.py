@@ -48,6 +48,7 @@ Rate = Annotated[float, Meta(ge=0.1, le=1000.0)]
 Label = Annotated[str, Meta(min_length=1, max_length=256)]
 Labels = Annotated[tuple[Label, ...], Meta(min_length=1, max_length=4096)]
 Word = Annotated[str, Meta(max_length=256)]
+OfLabels = Annotated[dict[Label, dict[Word, float] | Labels], Meta(max_length=4096)]
 Difference = Annotated[float, Meta(ge=0.0)]
 
 LIMIT = 2e-2
@@ -182,7 +183,7 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Count | None = None
     step_macs: Count | None = None
     latency: Annotated[int, Meta(ge=0, le=1024)] = 0
-    events: Annotated[dict[Word, float | Word | Labels], Meta(max_length=64)] = {}
+    events: Annotated[dict[Word, float | Word | Labels | OfLabels], Meta(max_length=64)] = {}
     engine: EngineFacts | None = None
     format: Literal[1] = 1
 

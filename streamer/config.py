@@ -166,6 +166,8 @@ class LabelRule(Section):
 class EventConfig(Section):
     """How probabilities become events. All in time, never in counts of frames."""
 
+    switches = frozenset({"unknown"})
+
     preset: Literal["gesture", "activity"] = "gesture"
     """`gesture`: short actions; `activity`: seconds to minutes. It sets the defaults of the values below."""
     smoothing_s: Seconds = 0.3
@@ -189,6 +191,9 @@ class EventConfig(Section):
     """An event is ended after this time, with reason `max_length`."""
     refractory_s: Seconds = 0.5
     """After its event has ended, a label starts no other for this time."""
+    unknown: Annotated[float | None, Field(ge=-1000, le=1000), Unit("logit"), Since("0.2.0")] = None
+    """The logit of "nothing that the model knows", one more answer: the higher, the surer the model must be of all its
+    labels together, so that motions nobody taught make no event. `streamer tune` finds it; null: no such answer."""
     background: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
     """Labels that never make an event, such as `[still]`."""
     labels: dict[str, LabelRule] = {}

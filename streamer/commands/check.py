@@ -9,7 +9,9 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import typer
+import yaml
 
 from engines import BACKENDS, Engine, EngineError, EngineSpec, find_models, load_engine
 from engines.cache import cache_folder
@@ -65,6 +67,9 @@ def model_report(name: str, sidecar: Path) -> Iterator[Line]:
     yield f"model     {engine.spec.version}: ok, {engine.device}", True
     yield f"auto      {name} runs on {engine.backend}: {why}", True
     yield from certificate_reports(engine)
+    if told := engine.spec.events:
+        values = yaml.safe_dump(msgspec.to_builtins(told), default_flow_style=True, allow_unicode=True, width=10_000)
+        yield f"          events as the model tells them, where the configuration does not: {values.strip()}", True
     engine.close()
 
 

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import logging
+
 import typer
 
-from streamer.commands.options import ConfigOption, SetOption, make_settings
+from engines import EngineError
+from streamer.commands.options import ConfigOption, SetOption, make_settings, model_spec
+from streamer.labels.events import PRESETS, resolved, suited
+from streamer.settings import Settings, leaves, written
+
+_log = logging.getLogger(__name__)
 
 
 def show_config(config: ConfigOption = None, set_: SetOption = None) -> None:
     """Print the effective configuration, and where each value came from."""
-    for line in make_settings(config, set_).lines():
+    for line in with_model(make_settings(config, set_)).lines():
         typer.echo(line)
+
+
+def with_model(settings: Settings) -> Settings:
+    """The settings with what the preset and the model's sidecar say of events. A model that is not there says nothing,
+    which is told.
+    """
+    mine = events = settings.config.events
+    name = ""
+    try:
+        if spec := model_spec(settings.config):
+            events, name = suited(mine, spec.events, spec.name), spec.name
+    except EngineError as error:
+        _log.warning("what the model tells of events is not among these: %s", error)
+    own, given = (dict(leaves({"events": one.model_dump(exclude_unset=True)})) for one in (mine, events))
+    of_preset = {("events", key) for key in PRESETS[events.preset]} - given.keys()
+    told: dict[tuple[str, ...], str] = dict.fromkeys(of_preset, f"preset {events.preset}")
+    told |= dict.fromkeys(given.keys() - own.keys(), f"sidecar of {name}")
+    origins = {**settings.origins, **{written(keys): origin for keys, origin in told.items()}}
+    return Settings(settings.config.model_copy(update={"events": resolved(events)}), origins)

@@ -13,7 +13,7 @@ import typer
 from engines import Engine, load_engine
 from engines.files import same_file
 from engines.loading import find_model
-from engines.spec import read_spec
+from engines.spec import EngineSpec, read_spec
 from streamer.config import Config
 from streamer.errors import ConfigError
 from streamer.labels.messages import KINDS, Kind
@@ -108,10 +108,15 @@ def writing(option: str, out: Path) -> Iterator[None]:
         raise ConfigError(f"{option} {out}: cannot be written: {error.strerror or error}") from error
 
 
+def model_spec(config: Config) -> EngineSpec | None:
+    """The model's sidecar, without a look at the model; None for a script of scores, which has none."""
+    return None if config.model.endswith(".scores.json") else read_spec(find_model(config.model))
+
+
 def model_files(config: Config) -> list[Path]:
-    """What is read of a model: its sidecar and the files that this names."""
-    sidecar = find_model(config.model).with_suffix(".json")
-    return [sidecar, *(sidecar.parent / name for name in read_spec(sidecar).files)]
+    """What is read of a model: its sidecar and the files that this names, or the script of scores."""
+    path, spec = find_model(config.model), model_spec(config)
+    return [path.with_suffix(".json"), *(path.parent / name for name in spec.files)] if spec else [path]
 
 
 def make_curve(server_key: Path | None, key: Path | None) -> Curve | None:

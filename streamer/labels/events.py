@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -280,22 +280,29 @@ class Decider:
         return Event(kind, self._labels[label_id], label_id, score, event.peak, event.start_us, end_us, reason)
 
 
-def suited(config: EventConfig, told: Mapping[str, object], model: str) -> EventConfig:
-    """The configuration with the values that a model's sidecar tells, where the user has set none. A preset of the
-    user's counts more than the model's thresholds.
+def suited(config: EventConfig, told: Mapping[str, Any], model: str) -> EventConfig:
+    """The configuration with the values that a model's sidecar tells, where the user has set none.
 
-    Raises ConfigError for a sidecar that tells what is no value.
+    A threshold that the user sets for all labels, or by a preset, counts more than the model's, also than its one for a
+    single label. Raises ConfigError for a sidecar that tells what is no value.
     """
     mine = config.model_dump(exclude_unset=True)
     overruled = mine.keys() | (PRESETS["activity"].keys() if "preset" in mine else set())
     try:
-        return EventConfig.model_validate({**{key: told[key] for key in told if key not in overruled}, **mine})
+        theirs = EventConfig.model_validate(told).model_dump(exclude_unset=True)
     except ValidationError as error:
         fault = error.errors()[0]
         raise ConfigError(
             f"the sidecar of {model} tells events.{'.'.join(map(str, fault['loc']))}, which cannot be used: "
             f"{fault['msg']}; mend it, or take another model"
         ) from error
+    rules: dict[str, dict[str, float]] = {}
+    for labels, without in ((theirs.pop("labels", {}), overruled), (mine.pop("labels", {}), set())):
+        for label, rule in labels.items():
+            if kept := {key: rule[key] for key in rule.keys() - without}:
+                rules[label] = {**rules.get(label, {}), **kept}
+    both = {**{key: theirs[key] for key in theirs.keys() - overruled}, **mine}
+    return EventConfig.model_validate({**both, "labels": rules} if rules else both)
 
 
 def resolved(config: EventConfig) -> EventConfig:

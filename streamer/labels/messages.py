@@ -96,7 +96,11 @@ class ScoreMessage(Common, frozen=True, kw_only=True, tag="score"):
     """One evaluation of the model."""
 
     topk: Annotated[
-        list[tuple[str, float]], Meta(description="The highest probabilities, raw: pairs of label and probability.")
+        list[tuple[str, float]],
+        Meta(
+            description="The highest probabilities, raw: pairs of label and probability. With `events.unknown` those "
+            "of all labels sum to less than 1."
+        ),
     ]
     window: Annotated[Window, Meta(description="The frames that it looked at.")]
 

@@ -9,8 +9,8 @@ pipeline.py  `Pipeline.run`: the engine's thread; turns the loop, answers reques
 rows.py      `Rows.step`: which stream has which row of the engine's state
 stream.py    `advance`, `Stream.take`: the next frame of each stream goes into its row of the batch
 between.py   `Coming.add`: what a source slower than the network did not show comes before its next frame
-batcher.py   `Batcher.step`: one step of the engine for all rows that have a frame: probabilities [rows, K]
-stream.py    `Stream.decide`: what the probabilities of one row mean for its stream
+batcher.py   `Batcher.step`: one step of the engine for all rows that have a frame: logits [rows, K]
+stream.py    `Stream.decide`: what the logits of one row mean for its stream: probabilities, and with them
              labels/events.py `Decider.update`: smoothing, thresholds, durations: events begin and end here
              labels/messages.py `MessageBuilder`: score, state and event as messages with sequence numbers
 pipeline.py  `Pipeline._send`: to labels/publisher.py `Publisher.send`, out over ZeroMQ; then to the listeners

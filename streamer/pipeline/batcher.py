@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import Engine, EngineState, probabilities
+from engines import Engine, EngineState
 from streamer.pipeline.meters import Meter, Probe
-from streamer.types import Image, Probabilities
+from streamer.types import Image
 
 
 class Batcher:
@@ -54,11 +54,11 @@ class Batcher:
         self._active[index] = True
         self._fresh[index] = fresh
 
-    def step(self) -> tuple[Probabilities, NDArray[np.bool_]]:
-        """Run the filled rows: probabilities [B, K] float32 and ready [B]; the other rows' values mean nothing."""
+    def step(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Run the filled rows: logits [B, K] and ready [B]; the other rows' values mean nothing."""
         started = time.perf_counter()
         with self._probe.stage("step"):
             logits, ready = self._engine.step(self._frames, self._active, self._fresh, self._state)
         self.step_ms.add((time.perf_counter() - started) * 1e3)
         self._active[:] = self._fresh[:] = False
-        return probabilities(logits), ready
+        return logits, ready

@@ -1,10 +1,14 @@
-"""One stream: its way from the ring to the engine's row, and from the row's probabilities to its messages."""
+"""One stream: its way from the ring to the engine's row, and from the row's logits to its messages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
+from engines import probabilities
 from streamer.config import Config, EventConfig
 from streamer.labels.events import CloseReason, Decider, Event, suited
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, topk
@@ -14,7 +18,7 @@ from streamer.pipeline.intake import Intake, Lens
 from streamer.pipeline.meters import Probe
 from streamer.pipeline.pace import Slowness
 from streamer.pipeline.sampler import Sampler
-from streamer.types import Image, Probabilities
+from streamer.types import Image
 
 STATE_EVERY_US = 1_000_000
 
@@ -116,8 +120,8 @@ class Stream:
         self._times = [*self._times, self.frame_us][-self._spec.frames :]
         return True, first
 
-    def decide(self, probabilities: Probabilities, ready: bool, infer_us: int | None) -> None:
-        """Tell what the network said of the frame taken last, probabilities [K]: score, events, label in force.
+    def decide(self, logits: NDArray[np.float32], ready: bool, infer_us: int | None) -> None:
+        """Tell what the network said of the frame taken last, logits [K]: score, events, label in force.
 
         A model with a hop says nothing between two evaluations, and then there is nothing to tell.
         """
@@ -129,12 +133,13 @@ class Stream:
         if self._spec.hop > 1 and not ready and len(self._times) == self._spec.frames:
             return
         self._ready = ready
+        shares = probabilities(logits, self._events.unknown)
         with self._probe.stage("decide"):
-            events = self._decider.update(now_us, probabilities, ready)
+            events = self._decider.update(now_us, shares, ready)
         if ready and self._publish.scores:
             step_ms = 1e3 * self._window_step / self._spec.rate_hz
             window = Window(n=len(self._times), step_ms=step_ms, first_us=self._times[0], last_us=now_us)
-            best = topk(self._spec.labels, probabilities, self._publish.topk)
+            best = topk(self._spec.labels, shares, self._publish.topk)
             self._send(self._build.score(self.name, self._stamp(), best, window))
         self._tell(events)
 
@@ -235,8 +240,8 @@ def advance(
             taken.append((index, stream))
     if not taken:
         return []
-    probabilities, ready = batcher.step()
+    logits, ready = batcher.step()
     infer_us = now_us() if now_us else None
     for index, stream in taken:
-        stream.decide(probabilities[index], bool(ready[index]), infer_us)
+        stream.decide(logits[index], bool(ready[index]), infer_us)
     return [stream for _, stream in taken]

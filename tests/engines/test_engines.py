@@ -66,6 +66,18 @@ def test_a_state_can_be_saved_and_restored(engine: Engine) -> None:
     assert_alike(moved, first)
 
 
+def test_probabilities_leave_out_the_share_of_what_the_model_does_not_know() -> None:
+    logits = np.array([[1.0, 2.0, 3.0], [300.0, 0.0, -300.0]], np.float32)
+    energies = np.log(np.exp(logits[0].astype(float)).sum()), 300.0
+    plain, with_unknown = probabilities(logits), probabilities(logits, 4.0)
+    np.testing.assert_allclose(plain.sum(-1), 1, rtol=1e-6)
+    for row, energy in enumerate(energies):
+        known = 1 / (1 + np.exp(4 - energy))
+        np.testing.assert_allclose(with_unknown[row], plain[row] * known, rtol=1e-5)
+    assert probabilities(logits, 1000.0).sum() == 0
+    assert with_unknown.dtype == plain.dtype == np.float32
+
+
 def test_two_states_of_one_engine_are_independent(engine: Engine) -> None:
     frames = moving_frames(10, 1)
     one, other = engine.new_state(1), engine.new_state(1)

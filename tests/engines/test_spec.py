@@ -52,6 +52,8 @@ IMPOSSIBLE: list[dict[str, Any]] = [
     {"states": state(shape=[-2])}, {"states": state(shape=[0])}, {"states": state(shape=[2**40, 2**40])},
     {"states": state(shape=[2**24, 2**24])}, {"states": state(dtype="object")}, {"states": state(name="../x")},
     {"states": [SOUND["states"][0]] * 2}, {"channel_width": 0}, {"channel_width": 1e6}, {"options": {"a": -1}},
+    {"events": {"labels": {"a": {"enter": "high"}}}}, {"events": {"labels": {"": {"enter": 0.5}}}},
+    {"events": {"labels": {"a": {"b": {"c": 1}}}}},
     {"nodes": -1}, {"parameters": -1}, {"network": "\x1b[2J"}, {"certificates": [{"backend": "openvino"}]},
     {"certificates": [SOUND["certificates"][0] | {"max_probability_difference": -1}]},
     {"certificates": [SOUND["certificates"][0] | {"processor": "\x1b[2J"}]},

@@ -13,7 +13,7 @@ from engines import find_models, load_engine
 from engines.build.certificate import processor, runtime
 from engines.spec import EngineFacts, read_spec, sha256, write_spec
 from streamer.commands import trials
-from streamer.commands.check import certificate_reports, engine_report, model_lines, report, trial_reports
+from streamer.commands.check import certificate_reports, engine_report, model_lines, model_report, report, trial_reports
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,14 @@ def test_models_are_described_in_a_line() -> None:
     assert line.startswith("default: tcm on resnet18")
     assert "10 labels, 112x112 at 10 frames a second, 8 frames of memory" in line
     assert "    shaking" in list(model_lines(with_labels=True))
+
+
+def test_what_a_model_tells_of_events_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = shutil.copytree(engines.loading.WEIGHTS, tmp_path / "weights")
+    told = {"background": ("still",), "labels": {"shaking": {"enter": 0.9}}}
+    spec = msgspec.structs.replace(read_spec(folder / "default.json"), events=told)
+    write_spec(folder / "default.json", spec)
+    monkeypatch.setattr(engines.loading, "WEIGHTS", folder)
+    lines = dict(model_report("default", folder / "default.json"))
+    (line,) = [line for line in lines if "events" in line]
+    assert line.endswith("{background: [still], labels: {shaking: {enter: 0.9}}}")

@@ -256,6 +256,27 @@ def test_config_tells_where_a_value_came_from() -> None:
     assert "max_gap: 3.0  # default" in done.stdout
 
 
+def test_config_tells_what_the_model_says_of_events_and_what_overrules_it(tmp_path: Path) -> None:
+    sidecar = json.loads(find_models()["default"].read_text())
+    sidecar["events"] = {"enter": 0.8, "unknown": 2.5, "labels": {"shaking": {"enter": 0.9}}}
+    (tmp_path / "mine.json").write_text(json.dumps(sidecar))
+    model = ("--set", f"model={tmp_path / 'mine.onnx'}")
+    told = streamer("config", *model).stdout
+    assert "events.enter: 0.8  # sidecar of default" in told
+    assert "events.unknown: 2.5  # sidecar of default" in told
+    assert "events.labels.shaking.enter: 0.9  # sidecar of default" in told
+    assert "events.leave: 0.35  # default" in told
+    told = streamer("config", *model, "--set", "events.enter=0.5", "--set", "events.unknown=off").stdout
+    assert "events.enter: 0.5  # command line --set events.enter" in told
+    assert "events.unknown: null  # command line --set events.unknown" in told
+    assert "events.labels: {}  # default" in told
+    done = streamer("config", *model, "--set", "events.preset=activity")
+    assert "events.leave: 0.3  # preset activity" in done.stdout
+    done = streamer("config", "--set", "model=nothing.onnx")
+    assert "events.enter: 0.6  # default" in done.stdout
+    assert "what the model tells of events is not among these: nothing.onnx: its sidecar" in done.stderr
+
+
 def test_help_is_there_for_every_command() -> None:
     for name in ("run", "watch", "replay", "check", "models", "models import", "config", "ctl", "keygen"):
         done = streamer(*name.split(), "--help")

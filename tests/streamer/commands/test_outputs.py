@@ -74,6 +74,15 @@ def test_replay_does_not_write_over_what_else_it_reads(tmp_path: Path) -> None:
         replay(["pattern://swipe?duration=1"], out=tmp_path / "x.mp4", render=tmp_path / "x.mp4", **options)
 
 
+def test_a_script_of_scores_is_replayed_and_not_written_over(tmp_path: Path) -> None:
+    script = tmp_path / "mine.scores.json"
+    script.write_text('{"labels": ["a", "b"], "scores": [[0.9, 0.1]]}')
+    replay(["pattern://swipe?duration=2"], out=tmp_path / "out.jsonl", model=str(script))
+    assert '"label":"a"' in (tmp_path / "out.jsonl").read_text()
+    with pytest.raises(ConfigError, match="this is the file that is read"):
+        replay(["pattern://swipe?duration=2"], out=script, model=str(script))
+
+
 def test_replay_does_not_append_to_what_it_replays(write_video: Callable[..., Path]) -> None:
     clip = write_video()
     before = clip.read_bytes()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.config import EventConfig
+from streamer.config import EventConfig, LabelRule
 from streamer.errors import ConfigError, StreamerError
 from streamer.labels.events import PEAK_STEP, UPDATE_EVERY_S, CloseReason, Decider, Event, resolved, suited
 from streamer.types import Probabilities
@@ -419,6 +419,29 @@ def test_a_model_tells_the_thresholds_that_suit_it_and_the_user_overrules_them()
     assert (resolved(of_preset).enter, of_preset.background) == (0.5, ("none",))
     with pytest.raises(ConfigError, match=r"the sidecar of m tells events\.enter, which cannot be used"):
         suited(EventConfig(), {"enter": 7}, "m")
+
+
+def test_a_model_tells_thresholds_of_single_labels_and_the_user_overrules_them() -> None:
+    told: dict[str, Any] = {
+        "unknown": 2.5,
+        "inhibit": {"left": ("right",)},
+        "labels": {"wave": {"enter": 0.8, "enter_s": 0.4}, "left": {"enter": 0.7}},
+    }
+    of_model = suited(EventConfig(), told, "m")
+    assert (of_model.unknown, of_model.inhibit) == (2.5, {"left": ("right",)})
+    assert of_model.labels == {"wave": LabelRule(enter=0.8, enter_s=0.4), "left": LabelRule(enter=0.7)}
+    one = suited(EventConfig(labels={"wave": LabelRule(enter=0.5), "right": LabelRule(max_s=9)}), told, "m")
+    assert one.labels == {
+        "wave": LabelRule(enter=0.5, enter_s=0.4),
+        "left": LabelRule(enter=0.7),
+        "right": LabelRule(max_s=9),
+    }
+    everything = suited(EventConfig(enter=0.5, unknown=None), told, "m")
+    assert everything.labels == {"wave": LabelRule(enter_s=0.4)}
+    assert (everything.enter, everything.unknown) == (0.5, None)
+    assert suited(EventConfig(preset="activity"), told, "m").labels == {}
+    with pytest.raises(ConfigError, match=r"the sidecar of m tells events\.labels\.wave\.entre, which cannot be used"):
+        suited(EventConfig(), {"labels": {"wave": {"entre": 0.8}}}, "m")
 
 
 def test_the_activity_preset_bridges_an_interruption_that_ends_a_gesture() -> None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engines import load_engine
@@ -55,6 +56,21 @@ def test_the_network_sees_its_own_rate_whatever_the_camera_does() -> None:
         stream = replay(Film(scene, steady(fps, 0.01)), engine, Config(), lambda _: None)
         assert abs(stream.inferred - 10 * LENGTH_S) <= 1
         assert stream.dropped["above_rate"] == int(LENGTH_S * fps) - stream.inferred
+
+
+def test_what_the_model_does_not_know_makes_no_event_and_its_share_is_left_out() -> None:
+    def told(events: EventConfig) -> tuple[list[str], float]:
+        messages = messages_of(Film(scene, steady(30)), Config(events=events))
+        shares = [sum(share for _, share in m.topk) for m in messages if isinstance(m, ScoreMessage)]
+        return [label for label, _ in starts(messages)], max(shares)
+
+    energy = np.log(np.exp(6) + 3)
+    labels, share = told(EventConfig(unknown=energy - 3))
+    assert labels == [label for label, _ in EXPECTED]
+    assert share == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-5)
+    labels, share = told(EventConfig(unknown=energy + 1))
+    assert labels == []
+    assert share == pytest.approx(1 / (1 + np.exp(1)), abs=1e-5)
 
 
 def test_between_the_evaluations_of_a_model_with_a_hop_events_stay_open_and_nothing_is_told() -> None:
