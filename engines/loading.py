@@ -162,9 +162,8 @@ def choose_backend(path: Path, precision: str, rows: int) -> tuple[str, str]:
     """The best backend for a model file on this machine, and why: TensorRT, torch on the GPU, OpenVINO."""
     if path.suffix in (".pt", ".engine"):
         return ("eager" if path.suffix == ".pt" else "tensorrt"), f"it is what {path.suffix} files are for"
-    gpu = no_gpu()
-    if gpu:
-        return "openvino", gpu
+    if no_gpu():
+        return "openvino", "no NVIDIA GPU found"
     tensorrt = no_tensorrt(path, precision, rows)
     if tensorrt is None:
         return "tensorrt", "it is installed, and an engine is built for this GPU"

@@ -106,6 +106,8 @@ class SourceConfig(Section):
     """Where this source is read, `thread` or `process`; null: as `capture` of the run says."""
     pace: Literal["realtime", "fast"] = "realtime"
     """Files only. `fast`: as fast as it goes; times then count from the first frame."""
+    loop: Annotated[bool, Since("0.2.0")] = False
+    """Files only: play it again and again. Each time the temporal state starts anew, as after a gap."""
     transport: Literal["tcp", "udp"] = "tcp"
     """RTSP only: what is tried first."""
     hwaccel: Annotated[Hwaccel, Since("0.2.0")] = "none"
@@ -128,6 +130,13 @@ class SourceConfig(Section):
     def _address_alone(cls, value: Any) -> Any:
         """A source may be written as its address: `sources: [0, clip.mp4]`."""
         return {"uri": value} if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _real_loop(self) -> SourceConfig:
+        """What is played again and again has no end, so it cannot go as fast as it can."""
+        if self.loop and self.pace == "fast":
+            raise ValueError("loop plays in real time; leave out pace: fast")
+        return self
 
     @model_validator(mode="after")
     def _one_password(self) -> SourceConfig:

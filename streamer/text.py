@@ -54,6 +54,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else _escaped(character) for character in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: `1 event`, `2 events`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def _shown_path(text: str) -> str:
     """A file or a device as it is, but no address whose scheme is missing or misspelt."""
     path = text.removeprefix("file:").removeprefix("v4l2:")

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import faulthandler
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -24,25 +26,53 @@ from streamer.health import logs
 
 __all__ = ["app", "main"]
 
+_EXAMPLES = """\b
+Examples:
+  streamer run 0                       a webcam, until Ctrl-C
+  streamer run 0 --view                and a page at http://127.0.0.1:8080/
+  streamer run clip.mp4 --loop         a file, again and again
+  streamer watch                       in another terminal: the events
+  streamer replay clip.mp4             a recording, as fast as it goes
+  streamer init webcam                 a configuration to change
+"""
+
 app = typer.Typer(
     help="Action labels from live video: a camera, a stream or a file goes in, labels come out over ZeroMQ.",
+    epilog=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command()(run.run)
-app.command()(watch.watch)
-app.command()(view.view)
-app.command()(replay.replay)
-app.command()(record.record)
-app.command()(check.check)
-app.add_typer(models.models_app, name="models")
-app.command(name="config")(config.show_config)
-app.command()(ctl.ctl)
-app.command()(keygen.keygen)
-app.command()(build.build)
-app.command()(build.verify)
+app.command(short_help="Recognise actions in live video and publish them")(run.run)
+app.command(short_help="Print the events that a run publishes")(watch.watch)
+app.command(short_help="Show the labels of a run as a page in the browser")(view.view)
+app.command(short_help="Recognise actions in recordings, as fast as it goes")(replay.replay)
+app.command(short_help="Record labelled clips of your own")(record.record)
+app.command(short_help="Ask a run how it is, or change it while it goes on")(ctl.ctl)
+app.command(short_help="Try what works on this machine")(check.check)
+app.add_typer(models.models_app, name="models", short_help="List the models, or import a published one")
+app.command(name="config", short_help="Print the configuration and where it came from")(config.show_config)
+app.command(short_help="Make keys, for encryption")(keygen.keygen)
+app.command(short_help="Build a model's engine for this machine")(build.build)
+app.command(short_help="Compare a model's engine with the trained network")(build.verify)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end, if it is wanted."""
+    if wanted:
+        typer.echo(f"action-streamer {metadata.version('action-streamer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def streamer(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What holds for every command."""
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from engines import Engine, load_engine
 from engines.files import same_file
 from engines.loading import find_model
 from engines.spec import EngineSpec, read_spec
-from streamer.config import Config
+from streamer.config import Config, PublishConfig
 from streamer.errors import ConfigError
 from streamer.labels.messages import KINDS, Kind
 from streamer.settings import Settings, load_settings
@@ -22,6 +22,9 @@ from streamer.sources import Source, open_source
 
 if TYPE_CHECKING:
     from streamer.labels.curve import Curve
+
+LABELS = str(PublishConfig().address)
+"""Where labels are published and read, unless an address is given."""
 
 SourceArguments = Annotated[
     list[str] | None,
@@ -45,6 +48,10 @@ ModelOption = Annotated[
 ]
 BackendOption = Annotated[
     str | None, typer.Option(metavar="BACKEND", help="auto, openvino (CPU), tensorrt (GPU), eager (torch) or scripted.")
+]
+AddressArgument = Annotated[str, typer.Argument(help="Where labels are published.")]
+VerboseOption = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Also each change of the label in force, and updates of events.")
 ]
 ServerKeyOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="For a run that encrypts: its public key, NAME.key.")

@@ -27,7 +27,9 @@ from streamer.commands.options import (
 from streamer.config import Config
 from streamer.errors import ConfigError, SourceError
 from streamer.labels.messages import KINDS, Message, encode
+from streamer.labels.news import news
 from streamer.sources import Source
+from streamer.text import counted, printable
 
 _TERMINAL = Path("-")
 
@@ -35,7 +37,10 @@ _TERMINAL = Path("-")
 def replay(
     file: Annotated[list[str], typer.Argument(metavar="FILE...", help="Video files (or pattern:// with a duration).")],
     out: Annotated[
-        Path | None, typer.Option(help="Where the messages go, one JSON object a line; - is the terminal.")
+        Path | None,
+        typer.Option(
+            help="Write the messages here, one JSON object a line; - is the terminal. Otherwise the events are printed."
+        ),
     ] = None,
     render: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the video with its labels drawn in, such as out.mp4.")
@@ -48,15 +53,13 @@ def replay(
     model: ModelOption = None,
     backend: BackendOption = None,
 ) -> None:
-    """Run files through the model, every frame, as fast as it goes; write their events, or draw them into a video.
+    """Run files through the model, every frame, as fast as it goes; print their events, write them, or draw them.
 
-    The same file gives the same bytes every time.
+    Times count from the first frame. The same file gives the same bytes every time.
     """
     from streamer.pipeline.replay import replay as replay_source
     from streamer.view.render import open_render
 
-    if out is None and render is None:
-        raise ConfigError("replay needs --out FILE for the messages or --render FILE for a video")
     kinds = check_kinds(kind) or ("event", "gap")
     entries = [{"uri": uri, "pace": "fast"} for uri in file]
     settings = make_settings(config, set_, sources=entries, model=model, backend=backend).config
@@ -67,18 +70,19 @@ def replay(
     with ExitStack() as stack:
         stack.callback(engine.close)
         video = stack.enter_context(open_render(render, sources)) if render else None
-        write_line = stack.enter_context(open_out(out))
+        tell = stack.enter_context(open_out(out, verbose="state" in kinds))
 
-        def write(message: Message) -> None:
+        def send(message: Message) -> None:
             if message.kind in kinds:
-                write_line(encode(message) + b"\n")
+                tell(message)
             if video:
                 video(message)
 
         for source in sources:
-            stream = replay_source(source, engine, settings, write, *([video.frame] if video else []))
-            damage = f", {source.corrupt} damaged" if source.corrupt else ""
-            typer.echo(f"{source.uri}: {stream.inferred} frames inferred, {stream.started} events{damage}", err=True)
+            stream = replay_source(source, engine, settings, send, *([video.frame] if video else []))
+            told = [f"{counted(stream.inferred, 'frame')} inferred", counted(stream.started, "event")]
+            told += [f"{source.corrupt} damaged"] * bool(source.corrupt)
+            typer.echo(f"{source.uri}: {', '.join(told)}", err=True)
             for spell in stream.slowness.spells.values():
                 typer.echo(spell, err=True)
 
@@ -110,13 +114,19 @@ def check_outputs(
 
 
 @contextmanager
-def open_out(out: Path | None) -> Iterator[Callable[[bytes], object]]:
-    """Where lines of messages go: a file that takes its place when all are written, the terminal, or nowhere."""
+def open_out(out: Path | None, *, verbose: bool = False) -> Iterator[Callable[[Message], object]]:
+    """Where messages go: a file that takes its place when all are written, or the terminal, as JSON or as news."""
     if out is None:
-        yield len
+        known: dict[tuple[str, str], str] = {}
+        yield lambda message: _print(news(message, known, verbose=verbose))
     elif out == _TERMINAL:
-        yield sys.stdout.buffer.write
+        yield lambda message: sys.stdout.buffer.write(encode(message) + b"\n")
         sys.stdout.buffer.flush()
     else:
         with writing("--out", out), replacing(out) as draft, draft.open("wb") as file:
-            yield file.write
+            yield lambda message: file.write(encode(message) + b"\n")
+
+
+def _print(line: str) -> None:
+    if line:
+        typer.echo(printable(line))

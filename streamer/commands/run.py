@@ -15,12 +15,14 @@ from rich.console import Console
 
 from engines import Engine, EngineSpec
 from streamer.commands.options import (
+    LABELS,
     BackendOption,
     ConfigOption,
     ModelOption,
     SetOption,
     SourceArguments,
     TokenOption,
+    VerboseOption,
     make_engine,
     make_settings,
     make_sources,
@@ -31,6 +33,7 @@ from streamer.errors import ConfigError, SourceError
 from streamer.health import logs
 from streamer.health.memory import share_heaps
 from streamer.health.systemd import ServiceManager
+from streamer.labels.addresses import is_taken, next_free
 from streamer.sources import Source
 from streamer.text import printable
 
@@ -63,6 +66,8 @@ def run(
     backend: BackendOption = None,
     publish: PublishOption = None,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Publish nothing.")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Play files again and again.")] = False,
+    verbose: VerboseOption = False,
     headless: Annotated[bool, typer.Option("--headless", help="Show nothing but warnings and errors.")] = False,
     duration: Annotated[float | None, typer.Option(metavar="S", help="Stop after this many seconds.")] = None,
     view: ViewOption = None,
@@ -82,15 +87,31 @@ def run(
     settings = make_settings(config, set_, duration_s=duration, **options).config
     if no_publish:
         settings = settings.model_copy(update={"publish": settings.publish.model_copy(update={"address": None})})
-    run_pipeline(settings, stop, Console(quiet=headless), window=window)
+    if loop:
+        settings = with_loop(settings)
+    run_pipeline(settings, stop, Console(quiet=headless), window=window, verbose=verbose)
 
 
-def run_pipeline(settings: Config, stop: threading.Event, console: Console, *, window: bool) -> None:
+def with_loop(settings: Config) -> Config:
+    """The configuration with its files played again and again. Raises ConfigError if there are none."""
+    files = [source.config for source in make_sources(settings) if source.path]
+    if not files:
+        raise ConfigError("--loop is for files, and none of the sources is one; leave it out")
+    if any(file.pace == "fast" for file in files):
+        raise ConfigError("--loop plays in real time; leave out pace: fast")
+    sources = (one.model_copy(update={"loop": one in files or one.loop}) for one in settings.sources)
+    return settings.model_copy(update={"sources": tuple(sources)})
+
+
+def run_pipeline(
+    settings: Config, stop: threading.Event, console: Console, *, window: bool, verbose: bool = False
+) -> None:
     """Wire the pipeline and what is around it, run it, and tell its summary. Raises what `Pipeline.run` raises."""
     from streamer.pipeline.pipeline import Pipeline
     from streamer.view.terminal import TerminalView
 
     sources = make_sources(settings)
+    check_free(settings)
     with ExitStack() as stack:
         monitor = open_monitor(settings, sources, console, stack)
         page = open_page(settings.view, console, stack)
@@ -98,8 +119,8 @@ def run_pipeline(settings: Config, stop: threading.Event, console: Console, *, w
         engine = make_engine(settings)
         stack.callback(engine.close)
         control, publisher = open_sockets(settings, engine.spec, stack)
-        tell_start(engine, control, publisher, console)
-        views = [] if console.quiet else [stack.enter_context(TerminalView(console, sources))]
+        tell_start(engine, control, publisher, console, encrypts=settings.publish.curve is not None)
+        views = [] if console.quiet else [stack.enter_context(TerminalView(console, sources, verbose=verbose))]
         probe = monitor.metrics if monitor else None
         listeners = [*views, *(listener for listener in (page, desk) if listener)]
         pipeline = Pipeline(settings, engine, sources, publisher, listeners, control, probe, ServiceManager(os.environ))
@@ -113,6 +134,18 @@ def run_pipeline(settings: Config, stop: threading.Event, console: Console, *, w
         console.print(line, highlight=False)
     if not summary.captured and not pipeline.draining and not stop.is_set():
         raise SourceError(f"no source gave a frame: {'; '.join(pipeline.details()) or 'all were empty'}")
+
+
+def check_free(settings: Config) -> None:
+    """Raise ConfigError if others listen where this run should: it names all such addresses, and some that are free."""
+    metrics, view, labels = settings.metrics, settings.view.address, settings.publish.address
+    wanted = {"--publish": labels, "--view": view, "--metrics": metrics}
+    taken = {option: address for option, address in wanted.items() if address and is_taken(address)}
+    if not taken:
+        return
+    free = " ".join(f"{option} {next_free(address)}" for option, address in taken.items())
+    told = f"another program uses {' and '.join(taken.values())}; stop it (another `streamer run`?)"
+    raise ConfigError(f"{told}, or give this run others: {free}")
 
 
 def open_monitor(settings: Config, sources: Sequence[Source], console: Console, stack: ExitStack) -> Monitor | None:
@@ -150,17 +183,25 @@ def open_sockets(settings: Config, spec: EngineSpec, stack: ExitStack) -> tuple[
     return control, Publisher(publish.address, spec.version, spec.mode, curve=publish.curve, access=publish.ipc_access)
 
 
-def tell_start(engine: Engine, control: Control | None, publisher: Publisher | None, console: Console) -> None:
+def tell_start(
+    engine: Engine, control: Control | None, publisher: Publisher | None, console: Console, *, encrypts: bool
+) -> None:
     """What runs, and where it can be reached: on the terminal and in the log."""
     console.print(printable(f"model   {engine.spec.version}: {engine.device}"), highlight=False, markup=False)
     if engine.why:
-        console.print(f"backend {engine.backend}: {engine.why}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"backend {engine.backend} ({engine.why})", highlight=False, markup=False, soft_wrap=True)
         logs.log.info("backend %s: %s", engine.backend, engine.why)
-    told = f"{publisher.address} (to see them elsewhere: streamer watch {publisher.address})" if publisher else "-"
-    console.print(f"labels  {told}", highlight=False, soft_wrap=True)
+    told = f"{publisher.address} (in another terminal: {_watching(publisher.address, encrypts)})" if publisher else "-"
+    console.print(f"labels  {told}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"control {control.address if control else '-'}", highlight=False, soft_wrap=True)
     address = publisher.address if publisher else "-"
     logs.log.info("model %s: %s; labels at %s", engine.spec.version, engine.device, address)
+
+
+def _watching(address: str, encrypts: bool) -> str:
+    """The command that shows what is published."""
+    where = "" if address == LABELS else f" {address.replace('//0.0.0.0:', '//127.0.0.1:')}"
+    return f"streamer watch{where}{' --server-key RUN.key --key YOURS.key_secret' if encrypts else ''}"
 
 
 def stop_on_signals() -> threading.Event:

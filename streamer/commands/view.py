@@ -10,7 +10,15 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from streamer.commands.options import KeyOption, ServerKeyOption, TokenOption, make_curve, make_settings
+from streamer.commands.options import (
+    LABELS,
+    AddressArgument,
+    KeyOption,
+    ServerKeyOption,
+    TokenOption,
+    make_curve,
+    make_settings,
+)
 from streamer.config import SourceConfig, ViewConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.sources import Source, open_source
@@ -51,7 +59,7 @@ def claim_page(address: str, token: SecretStr | None, console: Console) -> Place
 
 
 def view(
-    address: Annotated[str, typer.Argument(help="Where labels are published, such as tcp://127.0.0.1:5557.")],
+    address: AddressArgument = LABELS,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to serve the page.")] = DEFAULT_ADDRESS,
     view_token: TokenOption = None,
     server_key: ServerKeyOption = None,

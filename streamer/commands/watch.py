@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamer.commands.options import KeyOption, ServerKeyOption, check_kinds, make_curve
+from streamer.commands.options import (
+    LABELS,
+    AddressArgument,
+    KeyOption,
+    ServerKeyOption,
+    VerboseOption,
+    check_kinds,
+    make_curve,
+)
 from streamer.labels.messages import KINDS, Message
 
 if TYPE_CHECKING:
@@ -20,38 +28,41 @@ PATIENCE_S = 3.0  # then it says why nothing has come; a run that is well says s
 
 
 def watch(
-    address: Annotated[str, typer.Argument(help="Where labels are published, such as tcp://127.0.0.1:5557.")],
+    address: AddressArgument = LABELS,
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help=f"Only this kind of {', '.join(KINDS)}; repeatable.")] = None,
+    verbose: VerboseOption = False,
     json: Annotated[bool, typer.Option("--json", help="Every message, one JSON object a line.")] = False,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
 ) -> None:
-    """Print the labels that a running `streamer run` publishes, here or on another machine."""
+    """Print the events that a running `streamer run` publishes, here or on another machine.
+
+    After three seconds without a word it says on standard error what it waits for, and why.
+    """
     from streamer.labels.news import print_messages
     from streamer.labels.subscriber import Subscriber
 
-    curve = make_curve(server_key, key)
+    curve, kinds = make_curve(server_key, key), check_kinds(kind)
+    verbose = verbose or "state" in (kinds or ())
     if json and isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever the terminal shows
     with (
         suppress(KeyboardInterrupt),
-        Subscriber(address, streams=stream, kinds=check_kinds(kind), curve=curve) as subscriber,
+        Subscriber(address, streams=stream, kinds=kinds, curve=curve) as subscriber,
     ):
-        print_messages(_told_if_silent(subscriber, address), sys.stdout, as_json=json)
+        print_messages(_told_if_silent(subscriber, address), sys.stdout, as_json=json, verbose=verbose)
 
 
 def _told_if_silent(subscriber: Subscriber, address: str) -> Iterator[Message]:
     """The messages; while there is not even a first one, standard error is told why, as far as that can be known."""
-    from streamer.labels.addresses import unreachable
-
     told, subscriber.timeout_s = "", PATIENCE_S
     while subscriber.timeout_s:
         try:
             yield next(subscriber)
             subscriber.timeout_s = None
         except TimeoutError:
-            why = unreachable(address) or "it listens, but sends nothing; are the keys, the streams and kinds right?"
+            why = subscriber.why_silent()
             if why != told:
                 typer.echo(f"waiting for {address}: {why}", err=True)
                 told = why

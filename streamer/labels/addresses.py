@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import zmq
@@ -30,6 +31,8 @@ _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@\0]+):(?P<port>
 _MODES: dict[Access, int] = {"user": 0o600, "group": 0o660, "everyone": 0o666}  # connecting needs the right to write
 _PROBE_S = 2.0
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+)(?::\d{1,5})?")
+_SIGNATURE = b"\xff" + bytes(8) + b"\x7f\x03"  # how a greeting of ZMTP 3.0 begins
+_NAMED = 32  # bytes of a greeting up to the end of its mechanism
 _FORMS = "use tcp://127.0.0.1:5557 or ipc:///run/streamer.sock"
 
 
@@ -72,14 +75,8 @@ def connect(sock: zmq.Socket[bytes], address: str) -> None:
 
 def unreachable(address: str) -> str:
     """Why nobody can be reached at a well-formed address; "" if somebody listens there."""
-    match = _TCP.fullmatch(address)
     try:
-        if match:
-            with socket.create_connection((match["host"].strip("[]"), int(match["port"])), _PROBE_S):
-                return ""
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(_PROBE_S)
-            probe.connect(address.removeprefix("ipc://"))
+        with _connected(address):
             return ""
     except FileNotFoundError:
         return "there is no such socket; nobody has bound it yet"
@@ -92,6 +89,46 @@ def unreachable(address: str) -> str:
         )
     except OSError as error:
         return error.strerror or "it does not answer"
+
+
+def is_taken(address: str) -> bool:
+    """Whether a program listens at a TCP port, tcp://HOST:PORT or HOST:PORT; never at an address that is malformed."""
+    match = _HOST_PORT.fullmatch(address.removeprefix("tcp://"))
+    if match is None or not 0 < int(match["port"]) < 65536:
+        return False
+    return not unreachable(f"tcp://{match[0]}")
+
+
+def next_free(address: str) -> str:
+    """An address of `is_taken` with the next port that nobody listens at."""
+    place, _, port = address.rpartition(":")
+    return next((f"{place}:{n}" for n in range(int(port) + 1, 65536) if not is_taken(f"{place}:{n}")), f"{place}:0")
+
+
+def mechanism(address: str) -> str:
+    """How who listens at a well-formed address wants to be spoken to: NULL (in plain text), CURVE (encrypted), or ""
+    for what does not greet as ZeroMQ does.
+    """
+    greeting = b""
+    with suppress(OSError), _connected(address) as probe:
+        probe.sendall(_SIGNATURE)
+        while len(greeting) < _NAMED and (part := probe.recv(_NAMED - len(greeting))):
+            greeting += part
+    return greeting[12:].rstrip(b"\0").decode("ascii", "replace") if greeting[:1] == b"\xff" else ""
+
+
+def _connected(address: str) -> socket.socket:
+    """A bare connection to a tcp or ipc address."""
+    if match := _TCP.fullmatch(address):
+        return socket.create_connection((match["host"].strip("[]"), int(match["port"])), _PROBE_S)
+    probe = socket.socket(socket.AF_UNIX)
+    try:
+        probe.settimeout(_PROBE_S)
+        probe.connect(address.removeprefix("ipc://"))
+    except BaseException:
+        probe.close()
+        raise
+    return probe
 
 
 def listen(address: str, key: str, example: str) -> socket.socket:

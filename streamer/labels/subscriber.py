@@ -43,7 +43,9 @@ class Subscriber:
                 machine's clock with the camera's machine's. `status` and `gap` stay: they tell why nothing is fresh
     timeout_s   longest wait for a message; then the iteration raises TimeoutError, and may go on. May be changed later
     queue       how many unread messages are kept; then the oldest is dropped
-    curve       keys, for a publisher that encrypts; with wrong ones nothing arrives, and the publisher's log says why
+    curve       keys, for a publisher that encrypts; with wrong ones nothing arrives
+
+    While nobody publishes, or keys do not fit, it waits in silence: `why_silent` tells the reason.
 
     A publisher that restarts is no error: its new session starts a new count. Messages that are sent again for another
     subscriber are not repeated here. These counters only grow, over the life of the subscriber:
@@ -70,6 +72,8 @@ class Subscriber:
         self.missed = self.dropped = self.stale = self.invalid = 0
         if mode not in ("all", "latest"):
             raise ConfigError(f"mode {mode!r} is neither 'all' nor 'latest'")
+        self._address, self._encrypted = address, curve is not None
+        self._filtered = streams is not None or kinds is not None
         self._kinds = KINDS if kinds is None else kinds
         self.timeout_s = timeout_s
         self._latest, self._max_age_ms, self._queue = mode == "latest", max_age_ms, queue
@@ -99,6 +103,25 @@ class Subscriber:
         self._end(None)
         self._context.term()  # makes the thread leave its recv and close the socket
         self._thread.join()
+
+    def why_silent(self) -> str:
+        """Why no message comes, as far as that can be known: nobody listens, it encrypts, the keys do not fit, ...
+
+        It asks the publisher's address, for at most two seconds.
+        """
+        if why := addresses.unreachable(self._address):
+            return f"{why}; is a run going on, and does it publish here?"
+        spoken = addresses.mechanism(self._address)
+        if not spoken:
+            return "what listens there is no publisher of labels; is the port right?"
+        if spoken == "CURVE" and not self._encrypted:
+            return "it encrypts, and no keys are given; name its public key and your secret key"
+        if spoken != "CURVE" and self._encrypted:
+            return "it does not encrypt, but keys are given; leave them out"
+        why = "it is there, but sends nothing"
+        if self._encrypted:
+            why += "; is the public key the run's own, and is yours in its authorized_keys_dir?"
+        return f"{why}; are the streams and kinds right?" if self._filtered else why
 
     def __enter__(self) -> Subscriber:
         return self

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from streamer.pipeline.stream import Stream
 from streamer.sources.reader import Health
+from streamer.text import counted
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Summary:
         """For people."""
         dropped = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
         yield f"frames  {self.captured} captured, {self.inferred} inferred, dropped: {dropped or 'none'}"
-        yield f"labels  {self.events} events, {self.reconnects} reconnects"
+        yield f"labels  {counted(self.events, 'event')}, {counted(self.reconnects, 'reconnect')}"
         for name, p50, p99 in (("step", self.step_ms_p50, self.step_ms_p99), ("age", self.age_ms_p50, self.age_ms_p99)):
             if p50 is not None:
                 yield f"{name:7} p50 {p50:.1f} ms, p99 {p99:.1f} ms{' (from capture to publish)' * (name == 'age')}"

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ _STEP_US = 1_000_000  # behind a leap the next frame comes within this
 _DISORDER_US = 1_000_000  # timestamps that run back by no more than this are in disorder; beyond, they leap
 _UNTIMED = frozenset({"h264", "hevc", "vvc", "m4v", "mjpeg", "mpegvideo", "obu", "av1", "cavsvideo", "h261", "h263"})
 """Formats without timestamps: FFmpeg makes them up, at 25 frames a second."""
+_PAUSE_S = 0.02  # before a file is played again
 _STDIN = Path("/dev/stdin")
 _FORMATS = "use a video file such as .mp4, .mkv or .avi"
 
@@ -63,8 +65,23 @@ class FileSource(Source):
         self.path = self._path = Path(
             unquote(urlsplit(uri).path) if uri.startswith("file://") else uri.removeprefix("file:")
         )
+        if self._is_pipe() and config.loop:
+            raise SourceError(f"{self.uri}: a pipe cannot be played again; leave out loop")
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+        index = piece = 0
+        for frame in self._play(connection, stop):
+            yield frame
+            index, piece = frame.index + 1, frame.timeline.piece + 1
+        while self.config.loop and not stop.wait(_PAUSE_S):
+            first, leaps = index, piece
+            for frame in self._play(connection, stop):
+                timeline = frame.timeline._replace(piece=leaps + frame.timeline.piece)
+                yield replace(frame, index=first + frame.index, timeline=timeline)
+                index, piece = first + frame.index + 1, timeline.piece + 1
+
+    def _play(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+        """The file, once."""
         with ExitStack() as closing:
             # "file:" keeps FFmpeg from taking a name with a colon for the address of something else
             readable: str | Bytes = f"file:{self._path}"

@@ -22,8 +22,9 @@ BAR = 12
 class TerminalView:
     """A listener of the pipeline's messages that shows them; a context manager."""
 
-    def __init__(self, console: Console, sources: Sequence[Source]) -> None:
+    def __init__(self, console: Console, sources: Sequence[Source], *, verbose: bool = False) -> None:
         self._console = console
+        self._verbose = verbose
         self._sources = {source.name: source for source in sources}
         self._names = [*self._sources]  # and those that are added later
         self._truth = any(hasattr(source, "truth") for source in sources)
@@ -47,8 +48,8 @@ class TerminalView:
         self._last[message.stream, message.kind] = message
         if message.stream not in self._names:
             self._names.append(message.stream)
-        line = news(message, self._known)
-        if line and not (self._live and isinstance(message, StateMessage)):
+        line = news(message, self._known, verbose=self._verbose)
+        if line:
             self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         now = time.monotonic()
         if self._live and now - self._drawn >= DRAW_S:

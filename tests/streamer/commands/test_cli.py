@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from engines import find_models
+from streamer.commands import app
 from streamer.labels.subscriber import Subscriber
 from tests.conftest import needs_torch
 from tools.cameras import HttpCamera, RtspServer
+from tools.docs.commands import commands
 
 SCRIPTED = ("--backend", "scripted")  # plays every label in turn, so that events come whatever the network would say
 ANY_PORT = ("--publish", "tcp://127.0.0.1:*")
@@ -69,7 +74,7 @@ def line_with(process: subprocess.Popen[str], text: str) -> str:
 def test_run_shows_the_address_the_news_and_a_summary() -> None:
     done = streamer("run", "pattern://swipe", "--duration", 3, *SCRIPTED, *ANY_PORT)
     assert done.returncode == 0, done.stderr
-    for part in ("model   default@", "labels  tcp://127.0.0.1:", "source  online", "start   still", "(shutdown)"):
+    for part in ("model   default@", "labels  tcp://127.0.0.1:", "source  online", "start   moving left", "(shutdown)"):
         assert part in done.stdout
     assert "dropped: " in done.stdout
     assert "step    p50" in done.stdout
@@ -125,7 +130,11 @@ def test_ctrl_c_closes_open_events_and_ends_cleanly(
         (["run", "nothing.mp4"], 3, "nothing.mp4"),
         (["run", "rtp://camera/1"], 3, "did you mean rtsp://"),
         (["run", "pattern://swipe?speed=3"], 3, "speed"),
-        (["run", "."], 3, "directory"),
+        (["run", "."], 3, "directory; give one video file"),
+        (["run", "/dev/null"], 3, "neither a file nor a pipe"),
+        (["run", "pattern://swipe", "--loop"], 2, "--loop is for files"),
+        (["run", "-", "--loop"], 3, "cannot be played again"),
+        (["replay", __file__, "--set", "sources.0.loop=true"], 2, "loop plays in real time"),
         (["run", __file__, "--no-publish"], 3, "test_cli.py"),
         (["replay", "pattern://swipe", "--out", "-"], 3, "never ends"),
         (["replay", "nothing.mp4", "--out", "-"], 3, "nothing.mp4"),
@@ -205,11 +214,19 @@ def test_replay_can_write_every_kind_to_the_terminal_and_needs_a_place_that_exis
     assert "cannot be written: No such file or directory" in done.stderr
 
 
+def test_replay_without_a_place_for_the_messages_prints_the_events() -> None:
+    done = streamer("replay", "pattern://swipe?duration=4", *SCRIPTED)
+    lines = done.stdout.splitlines()
+    assert [line.split()[2] for line in lines[:2]] == ["start", "end"]
+    assert lines[0].startswith("00:00:0")  # since the first frame
+    assert re.search(r": 40 frames inferred, \d events?$", done.stderr.strip())
+
+
 def test_watch_prints_json_lines_for_a_pipe(start: Callable[..., subprocess.Popen[str]]) -> None:
     process = start("run", "pattern://swipe", *SCRIPTED, *ANY_PORT)
     address = line_with(process, "labels  ").split()[1]
     watching = start("watch", address, "--json", "--stream", "swipe", "--kind", "state")
-    message = json.loads(line_with(watching, '"label":"still"'))
+    message = json.loads(line_with(watching, '"label":"moving left"'))
     assert (message["stream"], message["kind"]) == ("swipe", "state")
     watching.send_signal(signal.SIGINT)
     _, err = watching.communicate(timeout=30)
@@ -279,9 +296,26 @@ def test_config_tells_what_the_model_says_of_events_and_what_overrules_it(tmp_pa
 
 def test_help_is_there_for_every_command() -> None:
     for name in ("run", "watch", "replay", "check", "models", "models import", "config", "ctl", "keygen"):
-        done = streamer(*name.split(), "--help")
-        assert done.returncode == 0
-        assert "Usage: " in done.stdout
+        for option in ("-h", "--help"):
+            done = CliRunner().invoke(app, [*name.split(), option])
+            assert done.exit_code == 0
+            assert "Usage: " in done.output
+
+
+def test_the_help_has_a_line_for_each_command_in_the_order_of_use_and_examples() -> None:
+    done = streamer("--help", COLUMNS="80")
+    table, _, examples = done.stdout.partition("Commands:")[2].partition("Examples:")
+    listed = dict(re.findall(r"^  (\w+) +(\w.*)$", table, re.M))
+    order = [name for name in ("run", "watch", "view", "replay", "init", "record", "teach", "tune", "ctl", "check") if name in listed]
+    assert [name for name in listed if name in order] == order
+    assert {name: text for name, text in listed.items() if len(text) > 60} == {}
+    assert set(listed) == {name.split()[1] for name, _ in commands()}
+    assert "streamer run 0 " in examples
+
+
+def test_the_version_is_told() -> None:
+    done = streamer("--version")
+    assert (done.returncode, done.stdout) == (0, f"action-streamer {metadata.version('action-streamer')}\n")
 
 
 def test_importing_the_package_is_light_and_has_no_side_effects() -> None:
@@ -298,15 +332,15 @@ def test_an_rtsp_camera_is_run_survives_its_server_and_keeps_its_password(
     uri = server.url("me:secret@")
     limits = ("--set", "sources.0.open_s=2", "--set", "sources.0.read_s=0.5")
     process = start("run", "--set", f"sources=[{{uri: '{uri}', name: door}}]", *limits, *SCRIPTED, *ANY_PORT)
-    said = [line_with(process, "source  online"), line_with(process, "start   still")]
+    said = [line_with(process, "source  online"), line_with(process, "start   moving left")]
     server.kill()
     said += [line_with(process, "(gap)"), line_with(process, "source  offline")]
     rtsp_server("--user", "me", "--password", "secret", port=server.port)
-    said += [line_with(process, "gap     "), line_with(process, "start   still")]
+    said += [line_with(process, "gap     "), line_with(process, "start   moving left")]
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert "1 reconnects" in out
+    assert "1 reconnect" in out
     assert "secret" not in "".join(said) + out + err
 
 
@@ -316,4 +350,4 @@ def test_an_http_camera_is_run(
     camera = http_camera()
     process = start("run", camera.url(), *SCRIPTED, "--no-publish")
     assert line_with(process, "source  online")
-    assert line_with(process, "start   still")
+    assert line_with(process, "start   moving left")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import msgspec
 
@@ -21,22 +23,36 @@ def builder() -> MessageBuilder:
     return MessageBuilder("net@1234", "stream", session="run")
 
 
-def printed(messages: list[Message], as_json: bool = False) -> list[str]:
+def printed(messages: list[Message], *, as_json: bool = False, verbose: bool = False) -> list[str]:
     out = io.StringIO()
-    print_messages(messages, out, as_json)
+    print_messages(messages, out, as_json=as_json, verbose=verbose)
     return out.getvalue().splitlines()
 
 
-def test_people_see_a_line_for_each_event_change_and_gap() -> None:
+def test_people_see_a_line_for_each_start_end_change_of_a_source_and_gap() -> None:
     assert printed(one_of_each(builder())) == [
         "22:13:20.000Z  cam1  start   wave 0.81",
-        "22:13:21.500Z  cam1  end     wave 0.94 after 1.50 s (score)",
-        "22:13:20.000Z  cam1  label   wave",
-        "00:00:00.000Z  cam1  label   -",
+        "22:13:20.000Z  cam1  end     wave 0.94 after 1.50 s (score)",
         "22:13:20.000Z  cam1  source  online 640x480",
-        "00:00:00.000Z  cam1  source  connecting",
-        "22:13:22.000Z  cam1  gap     2.00 s lost (stalled)",
+        "00:00:00.000  cam1  source  connecting",
+        "22:13:20.000Z  cam1  gap     2.00 s lost (stalled)",
     ]
+
+
+def test_the_label_in_force_and_updates_are_for_those_who_ask_for_more() -> None:
+    build = builder()
+    told = [START, replace(START, type="update")]
+    messages: list[Message] = [build.event("cam1", STAMP, event) for event in told]
+    messages.append(build.state("cam1", STAMP, State("wave")))
+    assert [line.split()[2] for line in printed(messages)] == ["start"]
+    assert [line.split()[2] for line in printed(messages, verbose=True)] == ["start", "update", "label"]
+
+
+def test_lines_have_the_time_at_which_they_were_told_so_that_no_time_runs_backward() -> None:
+    clock = itertools.count(1_700_000_000_000_000, 50_000)
+    build = MessageBuilder("net@1234", "stream", now_us=lambda: next(clock))
+    lines = printed([build.status("cam1", STAMP, "online"), build.event("cam1", STAMP, START)])  # it began before
+    assert [line.split()[0] for line in lines] == ["22:13:20.000Z", "22:13:20.050Z"]
 
 
 def test_a_clock_that_was_set_is_told_by_how_much_and_not_as_time_that_was_lost() -> None:
@@ -51,13 +67,13 @@ def test_what_did_not_change_is_not_printed_again() -> None:
         for label in ("wave", "wave", None, None, "wave"):
             messages.append(build.state(stream, STAMP, State(label)))
             messages.append(build.status(stream, STAMP, "online", captured=len(messages)))
-    assert [line.split()[1:] for line in printed(messages) if "cam1" in line] == [
+    assert [line.split()[1:] for line in printed(messages, verbose=True) if "cam1" in line] == [
         ["cam1", "label", "wave"],
         ["cam1", "source", "online"],
         ["cam1", "label", "-"],
         ["cam1", "label", "wave"],
     ]
-    assert len(printed(messages)) == 8
+    assert len(printed(messages, verbose=True)) == 8
 
 
 def test_json_is_every_message_one_object_a_line() -> None:
@@ -82,8 +98,8 @@ def test_nothing_from_the_network_can_steer_the_terminal() -> None:
 
 
 def test_times_beyond_any_calendar_are_printed_too() -> None:
-    far = Event("start", "wave", 1, 0.5, 0.5, 2**63 - 1)
-    assert printed([builder().event("cam1", Stamp(), far)])[0].endswith("start   wave 0.50")
+    far = Stamp(frame_us=2**63 - 1)
+    assert printed([builder().event("cam1", far, START)])[0].endswith("start   wave 0.81")
 
 
 def test_messages_of_a_publisher_are_printed_until_the_subscriber_closes() -> None:

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from streamer.labels.events import State
 from streamer.labels.messages import Message, MessageBuilder, ScoreMessage, Stamp, encode
 from streamer.labels.publisher import Publisher, wall_us
 from streamer.labels.subscriber import Subscriber
+from tests.streamer.labels.key_rings import Keys
 from tests.streamer.labels.peers import ANY_PORT, STAMP, WINDOW, collect, join, moments, one_of_each
 
 
@@ -281,3 +285,32 @@ def test_closing_ends_the_async_iteration() -> None:
 def test_arguments_that_cannot_be_right_are_errors_that_help(options: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         Subscriber(**{"address": "tcp://127.0.0.1:5557", **options})
+
+
+def test_it_tells_why_it_is_silent(tmp_path: Path) -> None:
+    keys = Keys(tmp_path, "alice")
+    plain = publish()
+    secret = Publisher(ANY_PORT, "net@1234", "stream", curve=keys.config)
+    with plain, secret, socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=answer_like_a_web_server, args=(other,), daemon=True).start()
+        web = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        cases: list[tuple[str, dict[str, Any], str]] = [
+            ("tcp://127.0.0.1:1", {}, "nobody listens there; is a run going on"),
+            (f"ipc://{tmp_path}/nothing", {}, "there is no such socket"),
+            (secret.address, {}, "it encrypts, and no keys are given"),
+            (secret.address, {"curve": keys.curve("mallory")}, "is yours in its authorized_keys_dir?"),
+            (plain.address, {"curve": keys.curve("alice")}, "it does not encrypt, but keys are given"),
+            (plain.address, {"kinds": ["gap"]}, "are the streams and kinds right?"),
+            (plain.address, {}, "it is there, but sends nothing"),
+            (web, {}, "is no publisher of labels"),
+        ]
+        for address, options, why in cases:
+            with Subscriber(address, **options) as subscriber:
+                assert why in subscriber.why_silent(), address
+
+
+def answer_like_a_web_server(listening: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            with listening.accept()[0] as peer:
+                peer.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")

@@ -62,13 +62,13 @@ def no_page_stays(wait_for: WaitFor) -> Iterator[list[int]]:
 def test_a_run_shows_its_pictures_and_the_labels_it_publishes(start: Start, no_page_stays: list[int]) -> None:
     process = start("run", "pattern://swipe?fps=10", *SCRIPTED, *ANY_PORT, "--view", "127.0.0.1:0")
     page = page_of(process)
-    told = line_with(process, "start   still")
+    told = line_with(process, "start   moving left")
     no_page_stays += children(process)
     with Viewer(page) as viewer:
         labels = viewer.labels()
         assert next(labels)["pictures"] is True
         event = next(message for message in labels if message["kind"] == "event")
-        assert (event["stream"], event["type"], event["label"]) == ("swipe", "start", "still")
+        assert (event["stream"], event["type"], event["label"]) == ("swipe", "start", "moving left")
         assert f"{event['peak']:.2f}" in told
         viewer.say(look={"swipe": 320})
         stream, jpeg = viewer.picture()
@@ -113,10 +113,10 @@ def test_a_program_that_is_killed_takes_its_page_with_it(start: Start, no_page_s
 
 def test_a_page_that_is_killed_does_not_stop_the_recognition(start: Start, wait_for: WaitFor) -> None:
     process = start("run", "pattern://swipe?fps=10", *SCRIPTED, "--no-publish", "--view", "127.0.0.1:0")
-    line_with(process, "start   still")
+    line_with(process, "start   moving left")
     (page,) = children(process)
     os.kill(page, signal.SIGKILL)
-    line_with(process, "start   moving left")
+    line_with(process, "start   ")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")

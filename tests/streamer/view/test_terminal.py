@@ -16,10 +16,10 @@ BUILD = MessageBuilder("seeing@00", "stream", now_us=lambda: 2_000_000)
 STAMP = Stamp(frame_us=1_990_000, ready=True)
 
 
-def shown(*, terminal: bool, name: str = "swipe", say: Callable[[TerminalView], None]) -> str:
+def shown(*, terminal: bool, name: str = "swipe", verbose: bool = False, say: Callable[[TerminalView], None]) -> str:
     out = io.StringIO()
     source: Source = open_source(SourceConfig(uri="pattern://swipe", name=name))
-    with TerminalView(Console(file=out, force_terminal=terminal, width=160), [source]) as view:
+    with TerminalView(Console(file=out, force_terminal=terminal, width=160), [source], verbose=verbose) as view:
         say(view)
     return out.getvalue()
 
@@ -39,11 +39,10 @@ def test_a_terminal_shows_the_label_in_force_its_score_and_the_truth_of_the_patt
 
 def test_a_pipe_gets_plain_lines_of_news() -> None:
     out = shown(terminal=False, say=say_something)
-    assert out.splitlines() == [
-        "00:00:02.000Z  swipe  source  online",
-        "00:00:01.500Z  swipe  start   moving left 0.90",
-        "00:00:01.990Z  swipe  label   moving left",
-    ]
+    news = ["00:00:02.000  swipe  source  online", "00:00:02.000  swipe  start   moving left 0.90"]
+    assert out.splitlines() == news
+    more = shown(terminal=False, verbose=True, say=say_something)
+    assert more.splitlines() == [*news, "00:00:02.000  swipe  label   moving left"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
