@@ -131,9 +131,7 @@ def test_ctrl_c_closes_open_events_and_ends_cleanly(
         (["run", "rtp://camera/1"], 3, "did you mean rtsp://"),
         (["run", "pattern://swipe?speed=3"], 3, "speed"),
         (["run", "."], 3, "directory; give one video file"),
-        (["run", "/dev/null"], 3, "neither a file nor a pipe"),
         (["run", "pattern://swipe", "--loop"], 2, "--loop is for files"),
-        (["run", "-", "--loop"], 3, "cannot be played again"),
         (["replay", __file__, "--set", "sources.0.loop=true"], 2, "loop plays in real time"),
         (["run", __file__, "--no-publish"], 3, "test_cli.py"),
         (["replay", "pattern://swipe", "--out", "-"], 3, "never ends"),
@@ -306,8 +304,8 @@ def test_the_help_has_a_line_for_each_command_in_the_order_of_use_and_examples()
     done = streamer("--help", COLUMNS="80")
     table, _, examples = done.stdout.partition("Commands:")[2].partition("Examples:")
     listed = dict(re.findall(r"^  (\w+) +(\w.*)$", table, re.M))
-    order = [name for name in ("run", "watch", "view", "replay", "init", "record", "teach", "tune", "ctl", "check") if name in listed]
-    assert [name for name in listed if name in order] == order
+    order = ["run", "watch", "view", "replay", "init", "record", "teach", "tune", "ctl", "check"]
+    assert [name for name in listed if name in order] == [name for name in order if name in listed]
     assert {name: text for name, text in listed.items() if len(text) > 60} == {}
     assert set(listed) == {name.split()[1] for name, _ in commands()}
     assert "streamer run 0 " in examples

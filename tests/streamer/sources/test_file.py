@@ -320,3 +320,18 @@ def test_an_animated_webp_that_cannot_be_read_says_what_to_convert_it_to(tmp_pat
     path.write_bytes(b"RIFF" + struct.pack("<I", len(riff)) + riff)
     with pytest.raises(SourceError, match="animated WebP is not read here; convert it to a GIF"):
         read(source_of(path))
+
+
+def test_what_can_be_played_once_only_or_has_no_end_is_no_loop(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match="a pipe cannot be played again"):
+        open_source(SourceConfig(uri=str(tmp_path / "pipe"), loop=True))
+    with pytest.raises(ValueError, match="loop plays in real time"):
+        SourceConfig(uri="clip.mp4", loop=True, pace="fast")
+
+
+def test_what_is_no_video_file_at_all_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    for name, why in ((".", "directory"), ("empty.mp4", "empty"), ("none.mp4", "No such file")):
+        with pytest.raises(SourceError, match=why):
+            open_source(SourceConfig(uri=f"file:{tmp_path / name}"))
