@@ -248,6 +248,31 @@ class ViewConfig(Section):
     """What viewers must bring. Set it as STREAMER_VIEW__TOKEN: other users can read a command line."""
 
 
+class ClipsConfig(Section):
+    """Short films around events, and of moments that the model was unsure of: to look at, to correct, to learn from."""
+
+    switches = frozenset({"folder", "keep_gb", "keep_days"})
+
+    folder: Annotated[Path | None, Since("0.2.0")] = None
+    """Where clips go, as NAME.mp4 with NAME.json; answers go to its folder `answers`. null: no clips are made."""
+    before_s: Annotated[Seconds, Since("0.2.0")] = 5.0
+    """How long before its event a clip begins, at least; from there it goes back to the keyframe before."""
+    after_s: Annotated[Seconds, Since("0.2.0")] = 3.0
+    """How long it goes on after the event."""
+    max_s: Annotated[PositiveSeconds, Since("0.2.0")] = 60.0
+    """A clip ends after this time, even if its event goes on."""
+    labels: Annotated[tuple[str, ...], ONE_OR_MORE, Since("0.2.0")] = ()
+    """Only events of these labels get a clip; empty: all do."""
+    unsure_a_day: Annotated[int, Field(ge=0, le=1440), Unit("clips"), Since("0.2.0")] = 6
+    """Clips of the moments that the model was least sure of: one for each part of the day, of each stream. 0: none."""
+    keep_gb: Annotated[Annotated[float, Field(gt=0), Unit("GB")] | None, Since("0.2.0")] = 10.0
+    """When clips take more, the oldest are deleted; null: no limit. Answers stay."""
+    keep_days: Annotated[Annotated[float, Field(gt=0), Unit("days")] | None, Since("0.2.0")] = 30.0
+    """Older clips are deleted; null: none are. Answers stay."""
+    memory_mb: Annotated[int, Field(ge=1), Unit("MB"), Since("0.2.0")] = 64
+    """Memory for the last seconds of a source, and again for each open clip; a clip that would be larger ends there."""
+
+
 class EngineConfig(Section):
     """How the model runs."""
 
@@ -288,6 +313,7 @@ class Config(Section):
     """HOST:PORT for /metrics (Prometheus) and /healthz, such as 127.0.0.1:9464; null: off."""
     engine: EngineConfig = EngineConfig()
     events: EventConfig = EventConfig()
+    clips: Annotated[ClipsConfig, Since("0.2.0")] = ClipsConfig()
     publish: PublishConfig = PublishConfig()
     control: str | None = "auto"
     """Where `streamer ctl` sends commands. `auto`: a socket for this user only; null: take none."""

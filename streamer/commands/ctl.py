@@ -14,11 +14,15 @@ from streamer.labels.runtime import find_address
 
 def ctl(
     command: Annotated[
-        str, typer.Argument(help="status, snapshot, reset, add, remove, set or drain.", show_default=False)
+        str,
+        typer.Argument(help="status, snapshot, reset, add, remove, set, clips, answer or drain.", show_default=False),
     ],
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="STREAM|SOURCE|KEY=VALUE", help="reset and remove: a stream. add: a source. set: keys."),
+        typer.Argument(
+            metavar="STREAM|SOURCE|KEY=VALUE|CLIP LABEL",
+            help="reset and remove: a stream. add: a source. set: keys. answer: a clip, and what it shows.",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="add: what to call the stream.")] = None,
     address: Annotated[
@@ -31,7 +35,7 @@ def ctl(
 
     status and snapshot tell how the run and its streams are; reset starts a stream's temporal state anew; add and
     remove change the streams; set changes settings of events, such as events.enter=0.7, and without a value takes that
-    back; drain ends the run.
+    back; clips lists the clips, and answer says what one shows, a label or nothing; drain ends the run.
     """
     request, curve = make_request(command, what or (), name), make_curve(server_key, key)
     reply = ask(address or find_address(), request, curve)

@@ -38,6 +38,7 @@ from streamer.sources import Source
 from streamer.text import printable
 
 if TYPE_CHECKING:
+    from streamer.clips.room import Clips
     from streamer.health.monitor import Monitor
     from streamer.labels.control import Control
     from streamer.labels.publisher import Publisher
@@ -121,9 +122,11 @@ def run_pipeline(
         control, publisher = open_sockets(settings, engine.spec, stack)
         tell_start(engine, control, publisher, console, encrypts=settings.publish.curve is not None)
         views = [] if console.quiet else [stack.enter_context(TerminalView(console, sources, verbose=verbose))]
+        clips = open_clips(settings, engine.spec) if settings.clips.folder else None
         probe = monitor.metrics if monitor else None
         listeners = [*views, *(listener for listener in (page, desk) if listener)]
-        pipeline = Pipeline(settings, engine, sources, publisher, listeners, control, probe, ServiceManager(os.environ))
+        manager = ServiceManager(os.environ)
+        pipeline = Pipeline(settings, engine, sources, publisher, listeners, control, probe, manager, clips)
         if monitor:
             monitor.watch(pipeline, engine, publisher)
         if page:
@@ -157,6 +160,13 @@ def open_monitor(settings: Config, sources: Sequence[Source], console: Console, 
     monitor = stack.enter_context(Monitor(settings.metrics, sources))
     console.print(f"metrics http://{monitor.address}/metrics and /healthz", highlight=False, soft_wrap=True)
     return monitor
+
+
+def open_clips(settings: Config, spec: EngineSpec) -> Clips:
+    """Who keeps the clips."""
+    from streamer.clips.room import Clips
+
+    return Clips(settings.clips, settings.events, spec)
 
 
 def open_sockets(settings: Config, spec: EngineSpec, stack: ExitStack) -> tuple[Control | None, Publisher | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -19,6 +19,9 @@ from streamer.labels.publisher import Publisher
 from streamer.pipeline.meters import Probe, Stage
 from streamer.pipeline.pipeline import Pipeline
 from streamer.sources.reader import SourceState
+
+if TYPE_CHECKING:
+    from streamer.clips.room import Clips
 
 STATES: tuple[str, ...] = get_args(SourceState)
 """The values of streamer_source_state, from 0."""
@@ -94,6 +97,8 @@ class Metrics(Probe, Collector):
             yield GaugeMetricFamily(
                 "streamer_subscriptions", "Subscriptions to the label stream; most programs have one.", subscriptions
             )
+            if pipeline.keeper:
+                yield from _of_clips(pipeline.keeper)
             info = {"model": engine.spec.version, "backend": engine.backend, "device": engine.device}
             yield InfoMetricFamily("streamer_engine", "The model, and what runs it.", info)
 
@@ -128,6 +133,19 @@ def _of_streams(pipeline: Pipeline) -> list[Metric]:
             lost.add_metric([*name, reason], stream.lost_us[reason] / 1e6)
         events.add_metric(name, stream.started)
     return [captured, dropped, inferred, waiting, state, reconnects, crashes, resets, gaps, lost, events]
+
+
+def _of_clips(clips: Clips) -> list[Metric]:
+    """What is kept of the clips."""
+    written = CounterMetricFamily("streamer_clips_written", "Clips that were written.", clips.written)
+    told = "Events and moments without a clip."
+    dropped = CounterMetricFamily("streamer_clips_dropped", told, labels=["reason"])
+    for reason, count in clips.dropped.items():
+        dropped.add_metric([reason], count)
+    deleted = CounterMetricFamily("streamer_clips_deleted", "Clips that were deleted, by the limits.", clips.deleted)
+    size = GaugeMetricFamily("streamer_clips_bytes", "What the clips take on the disk, without answers.", clips.bytes)
+    told = "What the last seconds of all sources take in memory."
+    return [written, dropped, deleted, size, GaugeMetricFamily("streamer_clips_memory_bytes", told, clips.memory_bytes)]
 
 
 def _counter(name: str, help_: str, *labels: str) -> CounterMetricFamily:

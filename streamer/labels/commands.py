@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Annotated, Any, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import msgspec
 from msgspec import Meta
@@ -68,6 +68,24 @@ class Report(msgspec.Struct, frozen=True):
     knows: list[str] = []
 
 
+class ClipReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One clip in the reply to `clips`. Times are microseconds UTC, of its first and last picture.
+
+    label   of its event, or the best one of a moment that the model was unsure of; peak: its highest probability
+    answer  what somebody said that it shows; "": nobody has
+    """
+
+    name: str
+    stream: str
+    label: str
+    start_us: int
+    end_us: int
+    bytes: int
+    peak: float
+    answer: str
+    why: Literal["event", "unsure"]
+
+
 class Controlled(Protocol):
     """What the commands act on: the pipeline. ConfigError and SourceError say why something cannot be done."""
 
@@ -91,6 +109,12 @@ class Controlled(Protocol):
 
     def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Change settings, by path; returns all that were changed since the run began."""
+
+    def clips(self) -> Future[list[ClipReport]]:
+        """The clips, as soon as the disk has told them."""
+
+    def answer(self, clip: str, label: str) -> Future[dict[str, Any]]:
+        """Somebody says what a clip shows."""
 
     def drain(self) -> None:
         """End the run after the frames that were taken."""
@@ -132,11 +156,22 @@ class Set(_Request, frozen=True):
     set: Annotated[dict[Annotated[str, Meta(max_length=MOST_PATH)], Any], Meta(min_length=1, max_length=MOST_FIELDS)]
 
 
+class Clips(_Request, frozen=True):
+    """The clips of the run's folder."""
+
+
+class Answer(_Request, frozen=True):
+    """What a clip shows."""
+
+    clip: str
+    label: str
+
+
 class Drain(_Request, frozen=True):
     """End the run."""
 
 
-Request = Status | Snapshot | Reset | Add | Remove | Set | Drain
+Request = Status | Snapshot | Reset | Add | Remove | Set | Clips | Answer | Drain
 COMMANDS: dict[str, tuple[str, ...]] = {kind.__name__.lower(): kind.__struct_fields__ for kind in get_args(Request)}
 """The commands, each with the fields that it needs."""
 _decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
@@ -155,7 +190,7 @@ def answer(done: Future[Any]) -> bytes:
 
 
 def act(request: Request, on: Controlled, config: SourceConfig | None = None, source: Source | None = None) -> Any:
-    """Do what was asked; config and source are those of `add`. Returns what is answered."""
+    """Do what was asked; config and source are those of `add`. Returns what is answered, or its future."""
     told: Any = {}
     match request:
         case Status():
@@ -172,6 +207,10 @@ def act(request: Request, on: Controlled, config: SourceConfig | None = None, so
             told = {"stream": name}
         case Set(values):
             told = {"set": on.set(values)}
+        case Clips():
+            told = on.clips()
+        case Answer(clip, label):
+            told = on.answer(clip, label)
         case Drain():
             on.drain()
     return told

@@ -117,7 +117,7 @@ class Control:
                 if asked.config and not asked.source:
                     self._begin_to_open(asked, asked.config, on)
                 else:
-                    asked.done.set_result(act(asked.request, on, asked.config, asked.source))
+                    _settle(asked.done, act(asked.request, on, asked.config, asked.source))
             except Exception as error:  # no request ends the run; `answer` tells it
                 asked.done.set_exception(error)
 
@@ -186,3 +186,18 @@ class Control:
         peer.heard = True
         *envelope, request = (frame.bytes for frame in frames)
         self._open.append((envelope, self.ask(request)))
+
+
+def _settle(done: Future[Any], result: Any) -> None:
+    """Give a request its result, now or when another thread has it."""
+    if not isinstance(result, Future):
+        done.set_result(result)
+        return
+
+    def settle(told: Future[Any]) -> None:
+        if error := told.exception():
+            done.set_exception(error)
+        else:
+            done.set_result(told.result())
+
+    result.add_done_callback(settle)

@@ -46,6 +46,13 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     last_us: Annotated[int, Meta(description="When the last one was captured, microseconds UTC.")]
 
 
+class ClipPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """The clip of an event."""
+
+    name: Annotated[str, Meta(description="Of its files, NAME.mp4 and NAME.json.")]
+    start_us: Annotated[int, Meta(description="When its first picture was captured, microseconds UTC.")]
+
+
 class Common(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """What every message carries."""
 
@@ -81,6 +88,10 @@ class EventMessage(Common, frozen=True, kw_only=True, tag="event"):
     t_start_us: Annotated[int, Meta(description="When the action began, microseconds UTC.")]
     t_end_us: Annotated[int | None, Meta(description="When it ended, microseconds UTC; null before the end.")]
     reason: Annotated[EndReason | None, Meta(description="Why it ended; null before the end.")]
+    clip: Annotated[
+        ClipPlace | None,
+        Meta(description="At an end: the clip, if there is one. Its file comes later, or never if the disk is full."),
+    ] = None
 
 
 class StateMessage(Common, frozen=True, kw_only=True, tag="state"):
@@ -232,7 +243,7 @@ class MessageBuilder:
         self._next_seq: dict[tuple[str, Kind], int] = {}
         self._event_ids: dict[str, str] = {}
 
-    def event(self, stream: str, stamp: Stamp, event: Event) -> EventMessage:
+    def event(self, stream: str, stamp: Stamp, event: Event, clip: ClipPlace | None = None) -> EventMessage:
         """An event of the stream's decider; its id is the stream's name and the `seq` of its start."""
         common = self._common(stream, "event", stamp)
         if event.type == "start":
@@ -248,6 +259,7 @@ class MessageBuilder:
             t_start_us=event.t_start_us,
             t_end_us=event.t_end_us,
             reason=event.reason,
+            clip=clip,
         )
 
     def state(self, stream: str, stamp: Stamp, state: State) -> StateMessage:

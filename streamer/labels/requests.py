@@ -27,7 +27,7 @@ def make_request(command: str, what: Sequence[str] = (), name: str | None = None
         raise ConfigError(f"ctl {command}: --name is for add only")
     if command == "set":
         return {"command": command, "set": _assigned(what)}
-    if len(what) < len(fields) or not all(what):
+    if len(what) < len(fields) or not all(what[:1]):
         needed = " ".join(map(str.upper, fields))
         raise ConfigError(f"ctl {command}: name a {fields[0]}, such as `streamer ctl {command} {needed}`")
     if len(what) > len(fields):

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from copy import deepcopy
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engines import Engine, EngineState
 from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError
-from streamer.labels.commands import Report
+from streamer.labels.commands import ClipReport, Report
 from streamer.labels.control import Control
 from streamer.labels.events import Decider, resolved, suited
 from streamer.labels.messages import Kind, Message, MessageBuilder, stream_prefix
@@ -31,6 +31,9 @@ from streamer.settings import changed
 from streamer.sources import Source, distinguish, open_source
 from streamer.sources.reader import Health
 from streamer.types import Image
+
+if TYPE_CHECKING:
+    from streamer.clips.room import Clips
 
 IDLE_S = 0.05  # how long the engine's thread sleeps when nothing comes
 WATCH_S = 0.2  # how often it looks at the sources
@@ -56,6 +59,7 @@ class Pipeline:
     control    served between two steps of the engine
     probe      is told of the work as it goes on
     manager    is told that the loop is alive
+    keeper     keeps clips of what happens; closed at the end
     turned     when the loop of `run` last began a turn, by the monotonic clock; None before the first
     """
 
@@ -69,6 +73,7 @@ class Pipeline:
         control: Control | None = None,
         probe: Probe | None = None,
         manager: Manager | None = None,
+        keeper: Clips | None = None,
     ) -> None:
         self._config = self._begun = config
         self._set: dict[str, Any] = {}
@@ -78,6 +83,7 @@ class Pipeline:
         self._listeners = listeners
         self._probe = probe or Probe()
         self._manager = manager
+        self.keeper = keeper
         self.turned: float | None = None
         self._wake = threading.Event()
         spec = engine.spec
@@ -165,12 +171,15 @@ class Pipeline:
         if self._publisher:
             self._publisher.close()
         self._rows.close()
+        if self.keeper:
+            self.keeper.close()
 
     def _stream(self, source: Source) -> Stream:
         epoch = self._watch.epochs.pop(source.name, -1) + 1
         lens = Lens(self._engine.spec, self._config, self._wake.set)
         intake = Intake(source, lens, self._config, self._probe)
-        stream = Stream(intake, self._config, self._build, self._send, epoch, self._probe)
+        clips = self.keeper.of(source.name, source) if self.keeper else None
+        stream = Stream(intake, self._config, self._build, self._send, epoch, self._probe, clips)
         self._load.widen(stream)
         return stream
 
@@ -178,6 +187,8 @@ class Pipeline:
         """A stream is no more."""
         for kind in RETAINED:
             self._last.pop((name, kind), None)
+        if self.keeper:
+            self.keeper.forget(name)
         self._probe.removed(name)
         if self._publisher:
             self._publisher.forget(name)
@@ -256,6 +267,19 @@ class Pipeline:
     def remove(self, name: str) -> None:
         """End a stream. ConfigError if there is no such stream."""
         self._watch.end(self._watch.find(name))
+
+    def clips(self) -> Future[list[ClipReport]]:
+        """The clips of the run's folder. ConfigError if none are kept."""
+        return self._kept().reports()
+
+    def answer(self, clip: str, label: str) -> Future[dict[str, Any]]:
+        """Keep what somebody says that a clip shows. ConfigError if none are kept, or the folder does not answer."""
+        return self._kept().answer(clip, label)
+
+    def _kept(self) -> Clips:
+        if not self.keeper:
+            raise ConfigError("this run keeps no clips; start it with a folder for them, `--set clips.folder=clips`")
+        return self.keeper
 
     def drain(self) -> None:
         """Take no more frames, and end the run when those that were taken have been seen."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import probabilities
+from streamer.clips.hook import NoClips
 from streamer.config import Config, EventConfig
 from streamer.labels.events import CloseReason, Decider, Event, suited
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, topk
@@ -46,6 +47,7 @@ class Stream:
         send: Callable[[Message], None],
         epoch: int = 0,
         probe: Probe | None = None,
+        clips: NoClips | None = None,
     ) -> None:
         self.intake = intake
         self.source = intake.source
@@ -60,6 +62,7 @@ class Stream:
         self._build = build
         self._send = send
         self._probe = probe or Probe()
+        self._clips = clips or NoClips()
         self._passed_over = self._too_old = 0
         self._max_age_s = None if config.max_age_ms is None else config.max_age_ms / 1e3
         self._infer_us: int | None = None
@@ -134,6 +137,8 @@ class Stream:
             return
         self._ready = ready
         shares = probabilities(logits, self._events.unknown)
+        if ready:
+            self._clips.saw(now_us, shares, self._spec)
         with self._probe.stage("decide"):
             events = self._decider.update(now_us, shares, ready)
         if ready and self._publish.scores:
@@ -208,7 +213,7 @@ class Stream:
     def _tell(self, events: list[Event]) -> None:
         for event in events:
             self.started += event.type == "start"
-            self._send(self._build.event(self.name, self._stamp(), event))
+            self._send(self._build.event(self.name, self._stamp(), event, self._clips.event(event)))
         state, told_us, now_us = self._decider.state, self._told_us, self.frame_us
         assert now_us is not None
         if state.label != self._told_label or told_us is None or now_us - told_us >= STATE_EVERY_US:

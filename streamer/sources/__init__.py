@@ -10,6 +10,7 @@ video.py     decoding with FFmpeg, which they share; hardware.py does it on a GP
 address.py, login.py, peer.py      network cameras: their address, user and password, and how far they are trusted
 clock.py, waited.py                when a frame was captured
 frozen.py, upright.py              a camera that hangs; which way up a picture is
+recorder.py, packets.py, encoder.py      the compressed pictures, for clips
 """
 
 from __future__ import annotations

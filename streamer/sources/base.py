@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from streamer.config import SourceConfig
+from streamer.sources.packets import Packet, Recorder
 from streamer.text import shown_address
 from streamer.types import Frame
 
@@ -47,6 +48,7 @@ class Source(ABC):
     note     what it does otherwise than usual, or what it waits for; empty: nothing. Any thread may read it
     heard_s  when the camera last sent anything at all, by the monotonic clock
     on_note  is called with every note instead of the log
+    on_packet  is called with the compressed pictures of `recorded`, from any thread; None: nobody wants them
     rate_hz  how many frames a second are wanted, for a source that can choose; None: as many as come
     patience_s  a thread that reads this source returns at most this long after it was told to stop, unless it hangs
     """
@@ -64,6 +66,8 @@ class Source(ABC):
         self.note, self.heard_s = "", -math.inf
         self.rate_hz: float | None = None
         self.on_note: Callable[[str], None] | None = None
+        self.on_packet: Callable[[Packet], None] | None = None
+        self.recorder = Recorder()
         self._noted: set[str] = set()
 
     def damaged(self) -> None:
@@ -88,6 +92,14 @@ class Source(ABC):
         Returning means the end of a file. SourceError when it cannot be opened or read, with what to do about it in
         `retry`.
         """
+
+    def recorded(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+        """As `frames`, with the compressed pictures for `on_packet`."""
+        if self.on_packet:
+            from streamer.sources.recorder import PacketRecorder
+
+            self.recorder = PacketRecorder(self.on_packet, connection)
+        return self.recorder.recorded(self.frames(connection, stop))
 
     def close(self) -> None:  # noqa: B027
         """Let go of what outlives a connection. Called by the thread that read it, at its end; again does no harm."""

@@ -1,10 +1,11 @@
 """The capture process: it reads one source for a `ProcessSource`, frame by frame, as it is told to.
 
-    python -m streamer.sources.child SOCKET MEMORY RATE    # two descriptors, frames a second that are wanted
+    python -m streamer.sources.child SOCKET MEMORY RATE CLIPS    # two descriptors, frames a second that are wanted,
+                                                                 # 1 if the compressed pictures are wanted, too
 
 The configuration comes over the socket; then
 
-    it is told        it answers, perhaps after some `Noted`
+    it is told        it answers, perhaps after some `Noted` and `Part`
     the number of     connects, and goes to the first frame: `Got`, or `Ended` or `Failed`, after which it waits for the
     a connection      number of another connection
     NEXT              goes to the next frame: as above
@@ -25,6 +26,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import closing
 
 import msgspec
@@ -33,6 +35,7 @@ import numpy as np
 from streamer.config import SourceConfig
 from streamer.errors import Retry, SourceError
 from streamer.sources import Source, open_source
+from streamer.sources.packets import Packet
 from streamer.sources.video import MOST_PIXELS
 from streamer.types import Frame, Timeline
 
@@ -41,6 +44,7 @@ ROOM = 3 * MOST_PIXELS
 """Bytes of shared memory: the largest picture that is decoded. What is not used takes no memory."""
 GRACE_S = 2.0
 LONGEST = 1 << 16  # bytes of a message
+_PART = LONGEST - 1024
 
 
 class Got(msgspec.Struct, frozen=True, tag=True):
@@ -81,17 +85,29 @@ class Noted(msgspec.Struct, frozen=True, tag=True):
     note: str
 
 
-Answer = Got | Drawn | Ended | Failed | Noted
+class Part(msgspec.Struct, frozen=True, tag=True):
+    """A piece of a compressed picture, which is whole with the `last` one; another answer follows."""
+
+    data: bytes
+    last: bool
 
 
-def serve(source: Source, link: socket.socket, memory: mmap.mmap, stop: threading.Event) -> None:
-    """Obey until the other end is gone."""
+Answer = Got | Drawn | Ended | Failed | Noted | Part
+
+
+def serve(
+    source: Source, link: socket.socket, memory: mmap.mmap, stop: threading.Event, *, records: bool = False
+) -> None:
+    """Obey until the other end is gone. records: give the compressed pictures, too."""
+    packets: deque[Packet] = deque()
     source.on_note = lambda note: _send(link, Noted(note))
+    source.on_packet = packets.append if records else None
     while told := link.recv(LONGEST):
         answer: Answer
         try:
-            with closing(source.frames(int(told), stop)) as frames:
+            with closing(source.recorded(int(told), stop)) as frames:
                 for frame in frames:
+                    _send_packets(link, packets)
                     _send(link, _got(frame, source))
                     while (told := link.recv(LONGEST)) == PICTURE:
                         _send(link, _draw(frame, memory))
@@ -100,7 +116,15 @@ def serve(source: Source, link: socket.socket, memory: mmap.mmap, stop: threadin
             answer = Ended(source.corrupt)
         except SourceError as error:
             answer = Failed(str(error)[: LONGEST // 8], error.retry, source.corrupt)
+        _send_packets(link, packets)
         _send(link, answer)
+
+
+def _send_packets(link: socket.socket, packets: deque[Packet]) -> None:
+    while packets:
+        data = msgspec.msgpack.encode(packets.popleft())
+        for at in range(0, len(data), _PART):
+            _send(link, Part(data[at : at + _PART], at + _PART >= len(data)))
 
 
 def _got(frame: Frame, source: Source) -> Got:
@@ -139,7 +163,7 @@ def main() -> None:
     try:
         source = open_source(SourceConfig.model_validate_json(link.recv(LONGEST)))
         source.rate_hz = float(sys.argv[3]) or None
-        serve(source, link, mmap.mmap(int(sys.argv[2]), ROOM), stop)
+        serve(source, link, mmap.mmap(int(sys.argv[2]), ROOM), stop, records=sys.argv[4] == "1")
     except (BrokenPipeError, ConnectionResetError):
         pass  # the other end is gone
     os._exit(0)  # at once, without taking all libraries down in order: somebody waits

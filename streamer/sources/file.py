@@ -157,7 +157,7 @@ class FileSource(Source):
         timeline = _Timeline(round(1_000_000 / (rate or _USUAL_FPS)), patient=not realtime)
         utc, began_us = UtcClock(), time.monotonic_ns() // 1000
         index = -1
-        for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop)):
+        for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop, recorder=self.recorder)):
             if index == 0 and (note := in_software(self.config.hwaccel, stream)):
                 self.say(note)
             at_us, due = timeline.place_us(pts_us(frame) if timed else None), None

@@ -63,7 +63,7 @@ def live_frames(
         if not (seen or shown):
             source.say(_KEYFRAME if time.monotonic() - began > _KEYFRAME_S else note)
 
-    for index, (frame, packet) in enumerate(decode(container, stream, source.damaged, stop, heard)):
+    for index, (frame, packet) in enumerate(decode(container, stream, source.damaged, stop, heard, source.recorder)):
         pts, now_s = pts_us(frame) if timed else None, time.monotonic()
         time_us = clock.utc_us(pts, utc.now_us(), _reference_us(packet, pts), utc.set_us)
         arrived_s = now_s - waited.wait_s(pts, now_s)

@@ -27,7 +27,8 @@ import numpy as np
 from streamer.config import SourceConfig
 from streamer.errors import SourceError
 from streamer.sources.base import Source
-from streamer.sources.child import LONGEST, NEXT, PICTURE, ROOM, Answer, Drawn, Ended, Failed, Got, Noted
+from streamer.sources.child import LONGEST, NEXT, PICTURE, ROOM, Answer, Drawn, Ended, Failed, Got, Noted, Part
+from streamer.sources.packets import Packet
 from streamer.types import Frame, Image
 
 _START_S = 20.0  # a busy machine takes long to start a process
@@ -50,6 +51,7 @@ class ProcessSource(Source):
         self.patience_s = _START_S + inner.patience_s + _DUMP_S
         self._child: Child | None = None
         self._corrupt_before = 0  # told by processes that are gone
+        self._parts = b""  # of the compressed picture that is coming
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
         """As in `Source`; its pictures are converted in the process, when they are asked for."""
@@ -70,9 +72,15 @@ class ProcessSource(Source):
             if not waits:
                 self.close()
 
+    def recorded(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+        """As in `Source`; the compressed pictures come from the process."""
+        return self.frames(connection, stop)
+
     def _start(self) -> Child:
+        self._parts = b""
         try:
-            return Child(self.config.model_copy(update={"capture": "thread"}), self.rate_hz)
+            config = self.config.model_copy(update={"capture": "thread"})
+            return Child(config, self.rate_hz, records=self.on_packet is not None)
         except OSError as error:
             raise SourceError(
                 f"{self.uri}: no process can be started ({error.strerror}); trying again", "soon"
@@ -96,11 +104,20 @@ class ProcessSource(Source):
     def _ask(self, child: Child, question: bytes, stop: threading.Event | None = None) -> Answer | None:
         """What the process says; None if `stop` was set before it said anything."""
         child.tell(question)
-        while isinstance(answer := self._heard(child, stop), Noted):
-            self.say(answer.note)
+        while isinstance(answer := self._heard(child, stop), Noted | Part):
+            if isinstance(answer, Noted):
+                self.say(answer.note)
+            else:
+                self._take(answer)
         if isinstance(answer, Got | Ended | Failed):
             self.corrupt = self._corrupt_before + answer.corrupt
         return answer
+
+    def _take(self, part: Part) -> None:
+        self._parts += part.data
+        if part.last and self.on_packet:
+            self.on_packet(msgspec.msgpack.decode(self._parts, type=Packet))
+            self._parts = b""
 
     def _heard(self, child: Child, stop: threading.Event | None) -> Answer | None:
         """The next thing that the process says; None if `stop` was set before."""
@@ -131,7 +148,7 @@ class Child:
     answered  whether it has said anything yet
     """
 
-    def __init__(self, config: SourceConfig, rate_hz: float | None) -> None:
+    def __init__(self, config: SourceConfig, rate_hz: float | None, *, records: bool = False) -> None:
         self.answered = False
         self._errors = open(os.memfd_create("errors"), "w+b")  # noqa: PTH123, SIM115
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -142,7 +159,7 @@ class Child:
             self._memory = mmap.mmap(memory, ROOM, access=mmap.ACCESS_READ)
             descriptors = theirs.fileno(), memory
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streamer.sources.child", *map(str, descriptors), str(rate_hz or 0)],
+                [sys.executable, "-m", "streamer.sources.child", *map(str, (*descriptors, rate_hz or 0, int(records)))],
                 stdin=None if config.uri == "-" else subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
                 pass_fds=descriptors,
                 start_new_session=True,  # Ctrl-C is for the recognition, which then ends this process

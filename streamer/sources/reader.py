@@ -99,7 +99,7 @@ class Reader:
         connection = self._connections
         self._busy_since = time.monotonic()
         try:
-            with contextlib.closing(self.source.frames(connection, self._stop)) as frames:
+            with contextlib.closing(self.source.recorded(connection, self._stop)) as frames:
                 for frame in frames:
                     if self._stop.is_set():
                         return  # nobody will take it, so it does not count

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from streamer.config import Hwaccel
 from streamer.errors import SourceError
 from streamer.sources.hardware import accelerator
+from streamer.sources.packets import Recorder
 from streamer.sources.upright import orientation, turned
 from streamer.types import Image
 
@@ -96,14 +97,17 @@ def decode(
     damaged: Callable[[], None],
     stop: threading.Event,
     heard: Callable[[bool], None] = lambda _: None,
+    recorder: Recorder | None = None,
 ) -> Iterator[tuple[av.VideoFrame, Packet[VideoStream]]]:
     """Every frame of the stream with the packet that completed it, until the end or `stop`.
 
     `damaged` is called for each bad packet and frame. Damaged frames are given too: a smeared picture in time beats a
-    hole. `heard` is called for each packet, with whether it gives a frame. FFmpegError when reading cannot go on.
+    hole. `heard` is called for each packet, with whether it gives a frame. `recorder` sees both, before they are given.
+    FFmpegError when reading cannot go on.
     """
     failures = 0
-    packets = container.demux(stream)
+    recorder = recorder or Recorder()
+    packets = recorder.demuxed(container.demux(stream), stream, container)
     while not stop.is_set():
         try:
             packet = next(packets, None)
@@ -112,7 +116,7 @@ def decode(
             failures += 1
             if failures == _MOST_FAILURES:
                 raise
-            packets = container.demux(stream)
+            packets = recorder.demuxed(container.demux(stream), stream, container)
             continue
         if packet is None:
             return
@@ -126,6 +130,7 @@ def decode(
         for frame in frames:
             if frame.is_corrupt:
                 damaged()
+            recorder.decoded(frame)
             yield frame, packet
 
 
