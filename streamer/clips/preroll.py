@@ -72,7 +72,7 @@ class Preroll:
         """Keep the next packet, in the order of decoding."""
         with self._lock:
             if packet.form is not None:
-                if packet.form != self._form or (packet.run != self._run and packet.time_us <= self._newest_us):
+                if self._form and not self._follows(packet):
                     self._forget()
                     self._close_takes()
                     self._newest_us = -_FOR_EVER_US
@@ -107,6 +107,10 @@ class Preroll:
         with self._lock:
             take.closed = True
             self._takes = [one for one in self._takes if not one.closed]
+
+    def _follows(self, packet: Packet) -> bool:
+        """Whether a keyframe can stand in one clip with what came before it."""
+        return packet.form == self._form and (packet.run == self._run or packet.time_us > self._newest_us)
 
     def _trim(self) -> None:
         oldest_us = self._newest_us - self._keep_us

@@ -20,10 +20,8 @@ DAY_US = 24 * 3600 * 1_000_000
 
 
 def lead(probabilities: Probabilities) -> float:
-    """How far the best of probabilities [K] is ahead of the second; 1 if there is only one."""
-    if len(probabilities) < 2:
-        return 1.0
-    second, first = np.partition(probabilities, -2)[-2:]
+    """How far the best of probabilities [K], or what they leave for nothing that the model knows, leads the second."""
+    second, first = np.partition(np.append(probabilities, 1 - probabilities.sum()), -2)[-2:]
     return float(first - second)
 
 

@@ -1,15 +1,20 @@
 """What a run can be asked, and what it answers. Pure: control.py has the socket.
 
-{"command": "add", "source": {"uri": "rtsp://camera/1", "name": "door"}}    ->  {"ok": {"stream": "door"}}
-{"command": "reset", "stream": "dor"}    ->  {"error": "there is no stream 'dor'; did you mean 'door'?"}
+    {"command": "add", "source": {"uri": "rtsp://camera/1", "name": "door"}}    ->  {"ok": {"stream": "door"}}
+    {"command": "reset", "stream": "dor"}    ->  {"error": "there is no stream 'dor'; did you mean 'door'?"}
 
-status             the run and its streams
-snapshot           the last `state` and `status` message of every stream
-reset    stream    its temporal state starts anew: open event ends, epoch + 1, a `gap` message; all with `reset`
-add      source    one more stream; the source is written as in the configuration, as an address or with its fields
-remove   stream    it ends: open event with `shutdown`, status `stopped`, and new subscribers hear nothing of it
-set      set       settings of events, {"events.enter": 0.7}, are obeyed from the next step on; null takes one back
-drain              take no more frames, tell what those that were taken say, end the run with exit code 0
+    status             the run and its streams
+    snapshot           the last `state` and `status` message of every stream
+    reset    stream    its temporal state starts anew: open event ends, epoch + 1, a `gap` message; all with `reset`
+    add      source    one more stream; the source is written as in the configuration, as an address or with its fields
+    remove   stream    it ends: open event with `shutdown`, status `stopped`, and new subscribers hear nothing of it
+    set      set       settings of events, {"events.enter": 0.7}, are obeyed from the next step on; null takes one back
+    clips              the clips of the run's folder, the newest first, 1000 at most
+    answer   clip      what somebody saw there: a label, `nothing`, or "" to take an answer back; the reply tells the
+             label     answer `before`, which another may have given
+    drain              take no more frames, tell what those that were taken say, end the run with exit code 0
+
+A request without a field that is named here is an error.
 """
 
 from __future__ import annotations

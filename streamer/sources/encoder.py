@@ -7,7 +7,6 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -19,6 +18,7 @@ from streamer.types import Image
 
 NICENESS = 10
 _WAITING = 4  # pictures; more are left out, since the recognition comes first
+_END_S = 0.3
 _KEY_US = 1_000_000  # a keyframe at least as often
 _MOST_US = 1_000_000 // 31  # pictures come less far apart than this only from cameras that are too fast for a clip
 _TIME_BASE = Fraction(1, 1_000_000)
@@ -34,7 +34,8 @@ class Encoder:
         self._emit = emit
         self._pictures: queue.Queue[tuple[Image, int, tuple[int, int]] | None] = queue.Queue(_WAITING)
         self._offered_us = -(2**62)
-        threading.Thread(target=self._run, name="clip encoder", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="clip encoder", daemon=True)
+        self._thread.start()
 
     def offer(self, picture: Callable[[], Image], time_us: int, run: tuple[int, int]) -> None:
         """Take a picture [H, W, 3], captured at `time_us`; it is asked for only if there is room."""
@@ -43,13 +44,13 @@ class Encoder:
             self._pictures.put_nowait((picture(), time_us, run))
 
     def close(self) -> None:
-        """End the thread after what it was offered. Returns at once."""
-        while True:
-            try:
-                return self._pictures.put_nowait(None)
-            except queue.Full:
-                with suppress(queue.Empty):
-                    self._pictures.get_nowait()
+        """End the thread after what it was offered, for which this waits a moment."""
+        try:
+            self._pictures.put(None, timeout=_END_S)
+        except queue.Full:
+            self._pictures.get_nowait()
+            self._pictures.put_nowait(None)
+        self._thread.join(_END_S)
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

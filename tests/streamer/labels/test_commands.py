@@ -16,6 +16,7 @@ from streamer.errors import ConfigError, SourceError
 from streamer.labels.commands import (
     COMMANDS,
     Add,
+    ClipReport,
     Controlled,
     Report,
     act,
@@ -28,6 +29,13 @@ from streamer.labels.requests import make_request
 from streamer.sources import Source, open_source
 
 SWIPE = "pattern://swipe?size=64x48"
+
+
+def told(result: Any) -> Future[Any]:
+    """A result that is there."""
+    done: Future[Any] = Future()
+    done.set_result(result)
+    return done
 
 
 class Nobody:
@@ -61,6 +69,13 @@ class Nobody:
         self.done.append(("set", values))
         return dict(values)
 
+    def clips(self) -> Future[list[ClipReport]]:
+        return told([])
+
+    def answer(self, clip: str, label: str) -> Future[dict[str, Any]]:
+        self.done.append(("answer", clip, label))
+        return told({"clip": clip, "label": label, "before": ""})
+
     def drain(self) -> None:
         self.done.append("drain")
 
@@ -71,7 +86,8 @@ def reply(request: Any, on: Controlled | None = None) -> dict[str, Any]:
     try:
         asked = parse(encoded)
         config = source_config(asked.source) if isinstance(asked, Add) else None
-        done.set_result(act(asked, on, config, on.open(config) if config else None))
+        result = act(asked, on, config, on.open(config) if config else None)
+        done.set_result(result.result() if isinstance(result, Future) else result)
     except (ConfigError, SourceError) as error:
         done.set_exception(error)
     decoded: dict[str, Any] = json.loads(answer(done))
@@ -91,7 +107,7 @@ def error_of(request: Any) -> str:
     ("request_", "message"),
     [
         (b"", "cannot read the request: Input data was truncated; send one JSON object"),
-        (b"{", "the commands are status, snapshot, reset, add, remove, set, drain"),
+        (b"{", "the commands are status, snapshot, reset, add, remove, set, clips, answer, drain"),
         (b"status", "JSON is malformed"),
         (b"\xff\xfe{}", "cannot read the request"),
         (b"[" * 100_000, "cannot read the request"),
@@ -148,6 +164,9 @@ def test_every_command_does_its_work() -> None:
     assert reply({"command": "add", "source": {"uri": SWIPE, "name": "b"}}, nobody) == {"ok": {"stream": "b"}}
     assert reply({"command": "remove", "stream": "a"}, nobody) == {"ok": {"stream": "a"}}
     assert reply({"command": "set", "set": {"events.enter": 0.7}}, nobody) == {"ok": {"set": {"events.enter": 0.7}}}
+    assert reply({"command": "clips"}, nobody) == {"ok": []}
+    answered = reply({"command": "answer", "clip": "c", "label": "wave"}, nobody)
+    assert answered == {"ok": {"clip": "c", "label": "wave", "before": ""}}
     assert reply({"command": "drain"}, nobody) == {"ok": {}}
     sources = [SourceConfig(uri=SWIPE), SourceConfig(uri=SWIPE, name="b")]
     assert nobody.done == [
@@ -155,6 +174,7 @@ def test_every_command_does_its_work() -> None:
         *(("add", one) for one in sources),
         ("remove", "a"),
         ("set", {"events.enter": 0.7}),
+        ("answer", "c", "wave"),
         "drain",
     ]
 
@@ -177,6 +197,7 @@ URI = st.builds(lambda scheme, text: scheme + text, SCHEME, st.text() | st.text(
     | JSON
     | COMMAND
     | st.fixed_dictionaries({"command": st.just("add"), "source": URI})
+    | st.fixed_dictionaries({"command": st.just("answer"), "clip": st.text(), "label": st.text()})
 )
 @example({"command": "add", "source": "pattern://[x"})
 @example({"command": "add", "source": "a" * 5000})
@@ -191,6 +212,9 @@ def test_whatever_is_asked_gets_one_answer(request_: Any) -> None:
         (("status",), {"command": "status"}),
         (("reset", ["door"]), {"command": "reset", "stream": "door"}),
         (("remove", ["door"]), {"command": "remove", "stream": "door"}),
+        (("clips",), {"command": "clips"}),
+        (("answer", ["c-1", "a b"]), {"command": "answer", "clip": "c-1", "label": "a b"}),
+        (("answer", ["c-1", ""]), {"command": "answer", "clip": "c-1", "label": ""}),
         (("add", ["0"]), {"command": "add", "source": {"uri": "0"}}),
         (("add", ["0"], "door"), {"command": "add", "source": {"uri": "0", "name": "door"}}),
         (

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from streamer.clips.room import Clips
 from streamer.config import Config, SourceConfig
 from streamer.errors import SourceError
 from streamer.labels.control import Control
@@ -59,6 +60,7 @@ class Run:
         control: Control | None = None,
         engine: SeeingEngine | None = None,
         listeners: Sequence[Callable[[Message], None]] = (),
+        keeper: Clips | None = None,
     ) -> None:
         self.messages: list[Message] = []
         self.engine = engine or SeeingEngine()
@@ -66,7 +68,7 @@ class Run:
         self.error: Exception | None = None
         self.summary: Summary | None = None
         listeners = [self.messages.append, *listeners]
-        self.pipeline = Pipeline(config or Config(), self.engine, sources, publisher, listeners, control)
+        self.pipeline = Pipeline(config or Config(), self.engine, sources, publisher, listeners, control, keeper=keeper)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
