@@ -13,6 +13,7 @@ from urllib.request import urlopen
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamer.clips.room import Clips
 from streamer.config import Config
 from streamer.health.monitor import Monitor
 from streamer.labels.messages import Message
@@ -73,14 +74,21 @@ def values(address: str) -> dict[tuple[str, ...], float]:
 class Running:
     """A pipeline in a thread of its own, and its monitor."""
 
-    def __init__(self, sources: Sequence[Source], publisher: Publisher | None, config: Config | None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        publisher: Publisher | None,
+        config: Config | None,
+        keeper: Clips | None,
+    ) -> None:
         self.messages: list[Message] = []
         self.engine = SlowEngine()
         self.monitor = Monitor("127.0.0.1:0", sources)
         self.address = self.monitor.address
         self.pipeline = Pipeline(
-            config or Config(), self.engine, sources, publisher, [self.messages.append], probe=self.monitor.metrics
-        )
+            config or Config(), self.engine, sources, publisher, [self.messages.append],
+            probe=self.monitor.metrics, keeper=keeper,
+        )  # fmt: skip
         self.monitor.watch(self.pipeline, self.engine, publisher)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.pipeline.run, args=[self.stop])
@@ -92,9 +100,14 @@ class Running:
 
 
 @contextmanager
-def monitored(*sources: Source, publisher: Publisher | None = None, config: Config | None = None) -> Iterator[Running]:
+def monitored(
+    *sources: Source,
+    publisher: Publisher | None = None,
+    config: Config | None = None,
+    keeper: Clips | None = None,
+) -> Iterator[Running]:
     """Run the sources while the block runs."""
-    running = Running(sources, publisher, config)
+    running = Running(sources, publisher, config, keeper)
     with running.monitor:
         running.thread.start()
         try:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from streamer.config import Config
+from streamer.clips.room import Clips
+from streamer.config import ClipsConfig, Config, EventConfig
 from streamer.health.metrics import STATES, Metrics
 from streamer.labels.messages import StatusMessage
 from streamer.labels.publisher import Publisher
@@ -16,7 +17,7 @@ from streamer.labels.subscriber import Subscriber
 from streamer.pipeline.pipeline import Pipeline
 from streamer.pipeline.ring import Origin
 
-from ..pipeline.seeing import SPEC, Film, picture
+from ..pipeline.seeing import LABELS, SPEC, Film, picture
 from ..pipeline.test_pipeline import Camera
 from .monitored import families, monitored, values
 
@@ -157,11 +158,11 @@ def test_names_end_in_their_unit_and_labels_are_few(wait_for: WaitFor) -> None:
                 assert set(sample.labels) - {"le"} <= {"stream", "reason", "stage"} | allowed
 
 
-def test_the_documentation_lists_each_metric_with_its_labels_and_meaning(wait_for: WaitFor) -> None:
+def test_the_documentation_lists_each_metric_with_its_labels_and_meaning(tmp_path: Path, wait_for: WaitFor) -> None:
     page = Path("docs/reference/metrics.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\| ([^|]*) \|$", page, re.M)
     documented = {name: (kind, set(re.findall(r"\w+", labels)), help_) for name, kind, labels, help_ in rows}
-    with monitored(Camera()) as running:
+    with monitored(Camera(), keeper=Clips(ClipsConfig(folder=tmp_path), EventConfig(), SPEC)) as running:
         wait_for(lambda: ("streamer_frame_age_seconds_count", "camera") in values(running.address))
         served = {
             family.name + "_total" * (family.type == "counter"): (
@@ -172,6 +173,22 @@ def test_the_documentation_lists_each_metric_with_its_labels_and_meaning(wait_fo
             for family in families(running.address)
         }
     assert documented == served
+
+
+def test_the_metrics_of_clips_move_with_them(tmp_path: Path, wait_for: WaitFor) -> None:
+    camera = Camera()
+    keeper = Clips(ClipsConfig(folder=tmp_path, before_s=0, after_s=0, keep_gb=1e-9), EventConfig(), SPEC)
+    with monitored(camera, keeper=keeper) as running:
+        wait_for(lambda: values(running.address)[("streamer_clips_memory_bytes",)] > 0)
+        for label in (1, 2, 1):
+            camera.label = label
+            wanted = LABELS[label]
+            wait_for(lambda: any(getattr(one, "label", "") == wanted for one in running.pipeline.snapshot()))  # noqa: B023
+        wait_for(lambda: values(running.address)[("streamer_clips_deleted_total",)] >= 1)
+        shown = values(running.address)
+        assert shown["streamer_clips_written_total",] >= 1
+        assert shown["streamer_clips_bytes",] == 0
+        assert shown["streamer_clips_dropped_total", "failed"] == 0
 
 
 def test_the_metrics_of_two_runs_in_one_process_are_their_own() -> None:
