@@ -18,7 +18,7 @@ from tests.streamer.labels.peers import END, STAMP, START, WINDOW, one_of_each
 
 COMMON = {"v", "kind", "stream", "session", "epoch", "seq", "model", "mode", "ready", "ts", "age_ms"}
 EXTRA = {
-    "event": {"id", "type", "label", "label_id", "score", "peak", "t_start_us", "t_end_us", "reason"},
+    "event": {"id", "type", "label", "label_id", "score", "peak", "t_start_us", "t_end_us", "reason", "clip"},
     "state": {"label", "label_id", "score", "since_us"},
     "score": {"topk", "window"},
     "status": {
