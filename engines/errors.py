@@ -36,4 +36,4 @@ def install(extra: str) -> str:
             "sudo apt install python3-libnvinfer, and a virtual environment that sees it: make demo SYSTEM_PACKAGES=1 "
             "(python3 -m venv --system-site-packages)"
         )
-    return f"pip install '.[{extra}]' in a checkout of action-streamer"
+    return f"pip install 'action-streamer[{extra}]'"

@@ -58,7 +58,7 @@ def load_settings(
 ) -> Settings:
     """Merge all layers and validate the result.
 
-    file         YAML, as in configs/
+    file         YAML, as `streamer init` writes it
     environment  STREAMER_MODEL=..., STREAMER_PUBLISH__ADDRESS=...: two underscores go one level down, values are YAML,
                  but for addresses of sources and secrets, which are taken as they are
     assignments  `--set a.b=c`, values as in the environment; sources.0.transport=udp reaches into a list

@@ -4,7 +4,7 @@ run.py, view.py, watch.py, replay.py   labels, live and from recordings
 check.py    what works on this machine, which trials.py tries for real
 record.py   clips to teach a model with
 models.py, build.py   models, and engines for this machine (build, verify)
-config.py, ctl.py, keygen.py   settings, requests to a run, keys
+init.py, config.py (keys.py describes them), ctl.py, keygen.py   settings, requests to a run, keys
 options.py  what several commands share; console.py: arguments and outputs of any kind
 
 Exit codes: 0 done, 2 configuration, 3 source, 4 engine.
@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 
 from engines import EngineError
-from streamer.commands import build, check, config, console, ctl, keygen, models, record, replay, run, view, watch
+from streamer.commands import build, check, config, console, ctl, init, keygen, models, record, replay, run, view, watch
 from streamer.errors import ConfigError, StreamerError
 from streamer.health import logs
 
@@ -49,6 +49,7 @@ app.command(short_help="Recognise actions in live video and publish them")(run.r
 app.command(short_help="Print the events that a run publishes")(watch.watch)
 app.command(short_help="Show the labels of a run as a page in the browser")(view.view)
 app.command(short_help="Recognise actions in recordings, as fast as it goes")(replay.replay)
+app.command(short_help="Write a configuration to change")(init.init)
 app.command(short_help="Record labelled clips of your own")(record.record)
 app.command(short_help="Ask a run how it is, or change it while it goes on")(ctl.ctl)
 app.command(short_help="Try what works on this machine")(check.check)

@@ -35,7 +35,7 @@ SourceArguments = Annotated[
     ),
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("-c", "--config", help="A YAML file; see configs/ for some to copy.", show_default=False)
+    Path | None, typer.Option("-c", "--config", help="A YAML file; `streamer init` writes one.", show_default=False)
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from streamer.commands.keys import FIRST, all_keys, section_of
 from streamer.config import Config
 from tests.tools.docs.pages import PAGES, ROOT, fences, shell_lines, texts
 from tools import docs
 from tools.docs.__main__ import main
 from tools.docs.commands import commands
-from tools.docs.configuration import FIRST, all_keys, section_of
 from tools.docs.markdown import docstring, table
 
 KEYS_OF_0_1_0 = set(Path(__file__).with_name("keys_0_1_0.txt").read_text(encoding="utf-8").split())
