@@ -18,7 +18,7 @@ def test_every_key_is_described_with_its_default_and_its_values() -> None:
 def test_a_section_is_described_alone() -> None:
     assert {line.partition(".")[0] for line in list(described("view"))[::2]} == {"view"}
     assert next(described("events.enter")).startswith("events.enter: ")
-    with pytest.raises(ConfigError, match="no such key; did you mean 'events.enter'"):
+    with pytest.raises(ConfigError, match=r"no such key; did you mean 'events\.enter'"):
         list(described("events.entr"))
 
 
@@ -27,5 +27,5 @@ def test_values_and_where_they_came_from_can_be_asked_for_by_key(capsys: pytest.
     assert capsys.readouterr().out == "publish.topk: 5  # default\n"
     show_config("publish.topk", describe=True)
     assert "How many labels" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="no such key; did you mean 'publish.topk'"):
+    with pytest.raises(ConfigError, match=r"no such key; did you mean 'publish\.topk'"):
         show_config("publish.topkk")
