@@ -63,10 +63,7 @@ class Clips:
     def __init__(self, config: ClipsConfig, events: EventConfig, spec: EngineSpec) -> None:
         assert config.folder
         self._config = config
-        for label in config.labels:
-            if label not in spec.labels:
-                hint = did_you_mean(label, spec.labels, f"it has {', '.join(spec.labels)}")
-                raise ConfigError(f"clips.labels: the model has no label {label!r}; {hint}")
+        self.check(spec)
         longest_s = max([events.enter_s, *(rule.enter_s or 0 for rule in events.labels.values())])
         self._keep_s = config.before_s + longest_s + _DECIDE_S
         self._folder = Folder(config.folder, config.keep_gb, config.keep_days)
@@ -80,6 +77,13 @@ class Clips:
         self._waiting_bytes = 0
         self._thread = threading.Thread(target=self._run, name="clips", daemon=True)
         self._thread.start()
+
+    def check(self, spec: EngineSpec) -> None:
+        """ConfigError if the model has no such label as the configuration names."""
+        for label in self._config.labels:
+            if label not in spec.labels:
+                hint = did_you_mean(label, spec.labels, f"it has {', '.join(spec.labels)}")
+                raise ConfigError(f"clips.labels: the model has no label {label!r}; {hint}")
 
     @property
     def bytes(self) -> int:

@@ -8,20 +8,23 @@ from typing import Annotated
 import typer
 
 from streamer.commands.options import KeyOption, ServerKeyOption, make_curve
-from streamer.labels.requests import ask, make_request
+from streamer.labels.requests import ANSWER_S, LOAD_S, ask, make_request
 from streamer.labels.runtime import find_address
 
 
 def ctl(
     command: Annotated[
         str,
-        typer.Argument(help="status, snapshot, reset, add, remove, set, clips, answer or drain.", show_default=False),
+        typer.Argument(
+            help="status, snapshot, reset, add, remove, set, model, clips, answer or drain.", show_default=False
+        ),
     ],
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="STREAM|SOURCE|KEY=VALUE|CLIP LABEL",
-            help="reset and remove: a stream. add: a source. set: keys. answer: a clip, and what it shows.",
+            metavar="STREAM|SOURCE|KEY=VALUE|MODEL|CLIP LABEL",
+            help="reset and remove: a stream. add: a source. set: keys. model: a name or file. answer: a clip and "
+            "what it shows.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="add: what to call the stream.")] = None,
@@ -35,8 +38,12 @@ def ctl(
 
     status and snapshot tell how the run and its streams are; reset starts a stream's temporal state anew; add and
     remove change the streams; set changes settings of events, such as events.enter=0.7, and without a value takes that
-    back; clips lists the clips, and answer says what one shows, a label or nothing; drain ends the run.
+    back; model lets another model take over, which is answered when it has; clips lists the clips, and answer says what
+    one shows, a label or nothing; drain ends the run.
     """
     request, curve = make_request(command, what or (), name), make_curve(server_key, key)
-    reply = ask(address or find_address(), request, curve)
+    address = address or find_address()
+    if command == "model":
+        ask(address, {"command": "status"}, curve)  # a run that is not there shall not be waited for as long
+    reply = ask(address, request, curve, LOAD_S if command == "model" else ANSWER_S)
     typer.echo(json.dumps(reply, indent=2, ensure_ascii=False))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engines import Engine, load_engine
+from engines import Engine
 from engines.files import same_file
 from engines.loading import find_model
 from engines.spec import EngineSpec, read_spec
 from streamer.config import Config, PublishConfig
 from streamer.errors import ConfigError
 from streamer.labels.messages import KINDS, Kind
+from streamer.pipeline import exchange
 from streamer.settings import Settings, load_settings
 from streamer.sources import Source, open_source
 
@@ -78,15 +79,7 @@ def make_settings(file: Path | None, sets: Sequence[str] | None, **options: Any)
 
 def make_engine(config: Config) -> Engine:
     """The model on its backend."""
-    engine = config.engine
-    return load_engine(
-        config.model,
-        config.backend,
-        threads=engine.threads,
-        precision=engine.precision,
-        rows=max(1, len(config.sources)),
-        graphs=engine.cuda_graphs,
-    )
+    return exchange.make_engine(config, config.model, len(config.sources))
 
 
 def make_sources(config: Config) -> list[Source]:

@@ -128,7 +128,7 @@ def run_pipeline(
         manager = ServiceManager(os.environ)
         pipeline = Pipeline(settings, engine, sources, publisher, listeners, control, probe, manager, clips)
         if monitor:
-            monitor.watch(pipeline, engine, publisher)
+            monitor.watch(pipeline, publisher)
         if page:
             page.start(pipeline.picture)
         summary = desk.run(pipeline.run, stop, pipeline.picture) if desk else pipeline.run(stop)

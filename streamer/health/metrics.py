@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from engines import Engine
 from streamer.labels.publisher import Publisher
 from streamer.pipeline.meters import Probe, Stage
 from streamer.pipeline.pipeline import Pipeline
@@ -54,13 +53,13 @@ class Metrics(Probe, Collector):
         )
         self._stages: dict[Stage, Histogram] = {stage: stages.labels(stage) for stage in get_args(Stage)}
         self._histograms = stages, self._age, self._rows
-        self._watched: tuple[Pipeline, Engine, Publisher | None] | None = None
+        self._watched: tuple[Pipeline, Publisher | None] | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def watch(self, pipeline: Pipeline, engine: Engine, publisher: Publisher | None) -> None:
+    def watch(self, pipeline: Pipeline, publisher: Publisher | None) -> None:
         """What to read when asked."""
-        self._watched = pipeline, engine, publisher
+        self._watched = pipeline, publisher
 
     def stage(self, stage: Stage) -> AbstractContextManager[object]:
         """Measure a piece of work."""
@@ -89,7 +88,7 @@ class Metrics(Probe, Collector):
                 family.samples = [one for one in family.samples if not one.name.endswith("_created")]
                 yield family
         if self._watched:
-            pipeline, engine, publisher = self._watched
+            pipeline, publisher = self._watched
             yield from _of_streams(pipeline)
             told = "How far load is shed because the engine is too slow; 0: not at all."
             yield GaugeMetricFamily("streamer_shedding_stage", told, pipeline.stage)
@@ -99,6 +98,7 @@ class Metrics(Probe, Collector):
             )
             if pipeline.keeper:
                 yield from _of_clips(pipeline.keeper)
+            engine = pipeline.engine
             info = {"model": engine.spec.version, "backend": engine.backend, "device": engine.device}
             yield InfoMetricFamily("streamer_engine", "The model, and what runs it.", info)
 

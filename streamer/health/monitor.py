@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from types import TracebackType
 
-from engines import Engine
 from streamer.health.metrics import Metrics
 from streamer.labels.addresses import is_public, listen, names_this_machine
 from streamer.labels.publisher import Publisher
@@ -44,10 +43,10 @@ class Monitor:
         pages = {"/metrics": self._metrics, "/healthz": self._healthz}
         self._listener = Listener(sock, pages, "metrics", knows=self._knows)
 
-    def watch(self, pipeline: Pipeline, engine: Engine, publisher: Publisher | None) -> None:
+    def watch(self, pipeline: Pipeline, publisher: Publisher | None) -> None:
         """Show this pipeline, which is about to run."""
         self._pipeline = pipeline
-        self.metrics.watch(pipeline, engine, publisher)
+        self.metrics.watch(pipeline, publisher)
 
     def health(self) -> tuple[bool, dict[str, object]]:
         """Whether the run does what it shall, and why: the loop goes round and every required source is online."""

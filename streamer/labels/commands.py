@@ -9,6 +9,7 @@
     add      source    one more stream; the source is written as in the configuration, as an address or with its fields
     remove   stream    it ends: open event with `shutdown`, status `stopped`, and new subscribers hear nothing of it
     set      set       settings of events, {"events.enter": 0.7}, are obeyed from the next step on; null takes one back
+    model    model     another model, by name or file, takes over: events end, epoch + 1, a `gap`; all with `model`
     clips              the clips of the run's folder, the newest first, 1000 at most
     answer   clip      what somebody saw there: a label, `nothing`, or "" to take an answer back; the reply tells the
              label     answer `before`, which another may have given
@@ -28,6 +29,7 @@ import msgspec
 from msgspec import Meta
 from pydantic import ValidationError
 
+from engines.errors import EngineError
 from streamer.config import SourceConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.labels.messages import Message
@@ -37,6 +39,7 @@ from streamer.text import redact
 
 MOST_FIELDS, MOST_NAME, MOST_LENGTH, MOST_NUMBER = 32, 64, 2048, 10**9  # of a source
 MOST_PATH = 256  # characters of a setting's path
+MOST_MODEL = 1024  # characters of a model's name or file
 MOST_TOLD = 2000  # characters of an error
 
 _log = logging.getLogger(__name__)
@@ -57,10 +60,11 @@ class StreamReport(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """The reply to `status`.
 
-    labels  where they are published
-    set     what `set` has changed, by path
-    events  the settings of events that are obeyed now
-    knows   the labels of the model
+    labels   where they are published
+    set      what `set` has changed, by path
+    events   the settings of events that are obeyed now
+    knows    the labels of the model
+    loading  the model that is being loaded, to take over; null: none
     """
 
     model: str
@@ -71,6 +75,7 @@ class Report(msgspec.Struct, frozen=True):
     set: dict[str, Any] = {}
     events: dict[str, Any] = {}
     knows: list[str] = []
+    loading: str | None = None
 
 
 class ClipReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +97,9 @@ class ClipReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Controlled(Protocol):
-    """What the commands act on: the pipeline. ConfigError and SourceError say why something cannot be done."""
+    """What the commands act on: the pipeline. ConfigError, SourceError and EngineError say why something cannot be
+    done.
+    """
 
     def report(self) -> Report:
         """The run and its streams."""
@@ -114,6 +121,12 @@ class Controlled(Protocol):
 
     def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Change settings, by path; returns all that were changed since the run began."""
+
+    def load(self, model: str) -> Any:
+        """A model that can take over. Any thread may ask, since it takes its time."""
+
+    def swap(self, loaded: Any) -> str:
+        """Let what `load` gave take over; returns the version of the model."""
 
     def clips(self) -> Future[list[ClipReport]]:
         """The clips, as soon as the disk has told them."""
@@ -161,6 +174,12 @@ class Set(_Request, frozen=True):
     set: Annotated[dict[Annotated[str, Meta(max_length=MOST_PATH)], Any], Meta(min_length=1, max_length=MOST_FIELDS)]
 
 
+class Model(_Request, frozen=True):
+    """Let another model take over."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=MOST_MODEL)]
+
+
 class Clips(_Request, frozen=True):
     """The clips of the run's folder."""
 
@@ -176,7 +195,7 @@ class Drain(_Request, frozen=True):
     """End the run."""
 
 
-Request = Status | Snapshot | Reset | Add | Remove | Set | Clips | Answer | Drain
+Request = Status | Snapshot | Reset | Add | Remove | Set | Model | Clips | Answer | Drain
 COMMANDS: dict[str, tuple[str, ...]] = {kind.__name__.lower(): kind.__struct_fields__ for kind in get_args(Request)}
 """The commands, each with the fields that it needs."""
 _decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
@@ -186,7 +205,7 @@ def answer(done: Future[Any]) -> bytes:
     """The reply to a request that was done: `{"ok": ...}` or `{"error": sentence}`, without passwords."""
     try:
         return msgspec.json.encode({"ok": done.result()})
-    except (ConfigError, SourceError) as error:
+    except (ConfigError, SourceError, EngineError) as error:
         told = redact(str(error))
     except Exception as error:
         _log.exception("a request failed")
@@ -194,8 +213,10 @@ def answer(done: Future[Any]) -> bytes:
     return msgspec.json.encode({"error": told if len(told) <= MOST_TOLD else f"{told[:MOST_TOLD]}..."})
 
 
-def act(request: Request, on: Controlled, config: SourceConfig | None = None, source: Source | None = None) -> Any:
-    """Do what was asked; config and source are those of `add`. Returns what is answered, or its future."""
+def act(request: Request, on: Controlled, config: SourceConfig | None = None, made: Any = None) -> Any:
+    """Do what was asked; config: of the source of `add`, made: that source, or the model. Returns what is answered, or
+    its future.
+    """
     told: Any = {}
     match request:
         case Status():
@@ -206,12 +227,14 @@ def act(request: Request, on: Controlled, config: SourceConfig | None = None, so
             told = {"stream": name, "epoch": on.reset(name)}
         case Add():
             assert config
-            told = {"stream": on.add(config, source)}
+            told = {"stream": on.add(config, made)}
         case Remove(name):
             on.remove(name)
             told = {"stream": name}
         case Set(values):
             told = {"set": on.set(values)}
+        case Model():
+            told = {"model": on.swap(made)}
         case Clips():
             told = on.clips()
         case Answer(clip, label):

@@ -3,7 +3,8 @@
 commands.py tells what can be asked.
 
 It is a ROUTER socket: REQ and DEALER sockets of any binding can ask. Nothing in a request is looked at before its size
-and its number of parts are known to be small; the source of `add` is opened in a thread of its own.
+and its number of parts are known to be small. The source of `add` is opened, and the model of `model` loaded, in a
+thread of its own; the reply comes when it is done.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,10 @@ import zmq
 from streamer.config import CurveConfig, SourceConfig
 from streamer.errors import ConfigError
 from streamer.labels import addresses
-from streamer.labels.commands import Add, Controlled, Request, act, answer, parse, source_config
+from streamer.labels.commands import Add, Controlled, Model, Request, act, answer, parse, source_config
 from streamer.labels.guard import Guard
 from streamer.labels.publisher import LINGER_MS, end_context
 from streamer.labels.runtime import new_address
-from streamer.sources import Source
 
 MAX_REQUEST_BYTES = 16 * 1024  # who sends more is disconnected
 REQUESTS_PER_POLL = 8  # the rest waits until the engine has made another step
@@ -46,12 +46,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Asked:
-    """A request on its way: who asked, and what will be answered. config and source: of `add`, as far as they are."""
+    """A request on its way, and what will be answered. config: of the source of `add`. made: that source, or the engine
+    of `model`, once a thread has made it.
+    """
 
     request: Request
     done: Future[Any]
     config: SourceConfig | None = None
-    source: Source | None = None
+    made: Any = None
 
 
 class Control:
@@ -114,10 +116,10 @@ class Control:
                 return
             asked = self._asked.popleft()
             try:
-                if asked.config and not asked.source:
-                    self._begin_to_open(asked, asked.config, on)
+                if isinstance(asked.request, Add | Model) and asked.made is None:
+                    self._begin_to_make(asked, on)
                 else:
-                    _settle(asked.done, act(asked.request, on, asked.config, asked.source))
+                    _settle(asked.done, act(asked.request, on, asked.config, asked.made))
             except Exception as error:  # no request ends the run; `answer` tells it
                 asked.done.set_exception(error)
 
@@ -125,6 +127,9 @@ class Control:
         """Give replies that are on their way 200 ms, and free the address."""
         if not self.address:
             return
+        for _, done in tuple(self._open):
+            with suppress(InvalidStateError):  # it is done
+                done.set_exception(ConfigError("the run has ended; this was not done any more"))
         deadline = time.monotonic() + LINGER_MS / 1e3
         while any(done.done() for _, done in tuple(self._open)) and time.monotonic() < deadline:
             time.sleep(_LOOK_MS / 1e3)
@@ -140,21 +145,26 @@ class Control:
     ) -> None:
         self.close()
 
-    def _begin_to_open(self, asked: _Asked, config: SourceConfig, on: Controlled) -> None:
-        """Open a source in a thread, since that may hang, and ask again with it."""
+    def _begin_to_make(self, asked: _Asked, on: Controlled) -> None:
+        """Open a source or load a model in a thread, since that may hang or take long, and ask again with it."""
         self._openers = [thread for thread in self._openers if thread.is_alive()]
         if len(self._openers) >= MOST_OPENERS:
             raise ConfigError(f"{MOST_OPENERS} sources are being opened already; try again when they are")
 
         def run() -> None:
             try:
-                asked.source = on.open(config)
+                if isinstance(asked.request, Model):
+                    asked.made = on.load(asked.request.model)
+                elif asked.config:
+                    asked.made = on.open(asked.config)
             except Exception as error:
-                asked.done.set_exception(error)
+                with suppress(InvalidStateError):  # the run has ended meanwhile
+                    asked.done.set_exception(error)
             else:
                 self._asked.append(asked)
 
-        self._openers.append(threading.Thread(target=run, name="open source", daemon=True))
+        name = "load model" if isinstance(asked.request, Model) else "open source"
+        self._openers.append(threading.Thread(target=run, name=name, daemon=True))
         self._openers[-1].start()
 
     def _serve(self) -> None:
@@ -195,9 +205,10 @@ def _settle(done: Future[Any], result: Any) -> None:
         return
 
     def settle(told: Future[Any]) -> None:
-        if error := told.exception():
-            done.set_exception(error)
-        else:
-            done.set_result(told.result())
+        with suppress(InvalidStateError):  # the run has ended meanwhile
+            if error := told.exception():
+                done.set_exception(error)
+            else:
+                done.set_result(told.result())
 
     result.add_done_callback(settle)

@@ -140,7 +140,7 @@ class StatusMessage(Common, frozen=True, kw_only=True, tag="status"):
 
 
 class GapMessage(Common, frozen=True, kw_only=True, tag="gap"):
-    """Time was lost, so the temporal state started anew."""
+    """The temporal state started anew, since time was lost or another model took over."""
 
     from_us: Annotated[
         int, Meta(description="The last frame before it, microseconds UTC; for `clock` by the old time.")
@@ -149,7 +149,11 @@ class GapMessage(Common, frozen=True, kw_only=True, tag="gap"):
         int, Meta(description="The first frame after it; for `clock` by the new time, which may be before `from_us`.")
     ]
     reason: Annotated[
-        str, Meta(description="`gap`, `reconnect`, `reset`; or `clock`: a clock was set, and nothing was lost.")
+        str,
+        Meta(
+            description="`gap`, `reconnect`, `reset`; `clock`: a clock was set, and nothing was lost; `model`: another "
+            "model took over."
+        ),
     ]
 
 
@@ -242,6 +246,10 @@ class MessageBuilder:
         self._model, self._mode, self._now_us = model, mode, now_us
         self._next_seq: dict[tuple[str, Kind], int] = {}
         self._event_ids: dict[str, str] = {}
+
+    def become(self, model: str, mode: Mode) -> None:
+        """Tell of another model from now on."""
+        self._model, self._mode = model, mode
 
     def event(self, stream: str, stamp: Stamp, event: Event, clip: ClipPlace | None = None) -> EventMessage:
         """An event of the stream's decider; its id is the stream's name and the `seq` of its start."""

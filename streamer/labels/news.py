@@ -57,7 +57,8 @@ def _text(message: Message, verbose: bool) -> str:
         return f"source  {message.source} {message.detail}".rstrip()
     if isinstance(message, GapMessage):
         lost_s = (message.to_us - message.from_us) / 1e6
-        what = f"{lost_s:+.2f} s by the clock" if message.reason == "clock" else f"{lost_s:.2f} s lost"
+        special = {"clock": f"{lost_s:+.2f} s by the clock", "model": f"now by {message.model}"}
+        what = special.get(message.reason, f"{lost_s:.2f} s lost")
         return f"gap     {what} ({message.reason})"
     return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from streamer.labels.curve import Curve
 from streamer.settings import assigned_values, written
 
 ANSWER_S = 5.0  # longest wait for a reply
+LOAD_S = 300.0  # and for that to `model`
 
 
 def make_request(command: str, what: Sequence[str] = (), name: str | None = None) -> dict[str, Any]:
@@ -33,6 +35,8 @@ def make_request(command: str, what: Sequence[str] = (), name: str | None = None
     if len(what) > len(fields):
         raise ConfigError(f"ctl {command}: takes nothing more, got {what[len(fields)]!r}")
     request: dict[str, Any] = {"command": command, **dict(zip(fields, what, strict=True))}
+    if command == "model" and Path(what[0]).is_file():
+        request["model"] = str(Path(what[0]).absolute())  # the run may be in another folder
     if command == "add":
         request["source"] = {"uri": what[0]} if name is None else {"uri": what[0], "name": name}
     return request
@@ -62,6 +66,8 @@ def ask(address: str, request: Mapping[str, Any], curve: Curve | None = None, ti
         socket.send(msgspec.json.encode(request))
         if not socket.poll(round(timeout_s * 1000)):
             why = unreachable(address) or "if the run has control_curve, are --server-key and --key right?"
+            if request.get("command") == "model":
+                why = "the model is still being loaded; `streamer ctl status` tells when it has taken over"
             raise ConfigError(f"no answer from {address} within {timeout_s:g} s: {why}")
         reply = msgspec.json.decode(socket.recv(), type=dict[str, Any])
     except msgspec.DecodeError as error:

@@ -16,6 +16,6 @@ stream.py    `Stream.decide`: what the logits of one row mean for its stream: pr
 pipeline.py  `Pipeline._send`: to labels/publisher.py `Publisher.send`, out over ZeroMQ; then to the listeners
 
 Beside the way: watch.py looks after the sources and tells how they are, shedding.py leaves frames out when the engine
-is too slow, meters.py measures, summary.py counts what a run did, replay.py goes the same way with a recording, in one
-thread and without clocks.
+is too slow, exchange.py loads another model, meters.py measures, summary.py counts what a run did, replay.py goes the
+same way with a recording, in one thread and without clocks.
 """

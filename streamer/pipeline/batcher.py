@@ -32,6 +32,11 @@ class Batcher:
         self._active: NDArray[np.bool_] = np.zeros(rows, np.bool_)
         self._fresh: NDArray[np.bool_] = np.zeros(rows, np.bool_)
 
+    def exchange(self, engine: Engine, state: EngineState) -> None:
+        """Go on with another engine. To be called between two steps, when no row is filled."""
+        self._engine, self.step_ms = engine, Meter()
+        self._use(state)
+
     def move(self, state: EngineState, kept: Sequence[int]) -> None:
         """Go on with another state of the engine: its first rows remember what the rows `kept` do, the others nothing.
 

@@ -48,18 +48,27 @@ class Intake:
         self.realtime = source.config.pace == "realtime"
         self.step = 1
         self.picture: Image | None = None
-        self.lens = lens
-        source.rate_hz = lens.spec.rate_hz
+        self.see_through(lens)
         self._probe = probe or Probe()
         self._above_rate = self._shed = self._frozen_frames = 0
         self._frozen = Frozen(config.frozen_s) if config.frozen_s and source.noisy else None
         self._key = False  # a key frame has come since the last picture that was converted
         self._due_s: float | None = None  # when the next frame should arrive
 
+    def see_through(self, lens: Lens) -> None:
+        """Take frames for a network from now on."""
+        self.lens = lens
+        self.source.rate_hz = lens.spec.rate_hz
+
     def offer(self, frame: Frame, wait: threading.Event | None = None) -> None:
         """Convert a frame that the sampler wants and put it into the ring; `wait` as in `Ring.push`."""
-        lens = self.lens
         self._key |= frame.key
+        lens = None
+        while lens is not self.lens:  # or another network took over meanwhile, which shall see this frame
+            lens = self.lens
+            self._offer(frame, lens, wait)
+
+    def _offer(self, frame: Frame, lens: Lens, wait: threading.Event | None) -> None:
         distance = lens.pace.see(frame)
         wanted = lens.sampler.offer(frame.time_us, frame.connection, 1, frame.timeline, distance.patience_us)
         if not wanted.take:

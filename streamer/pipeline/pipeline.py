@@ -12,14 +12,15 @@ from concurrent.futures import Future
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Protocol
 
-from engines import Engine, EngineState
-from streamer.config import Config, SourceConfig
+from engines import Engine, EngineSpec, EngineState
+from streamer.config import Config, EventConfig, SourceConfig
 from streamer.errors import ConfigError
 from streamer.labels.commands import ClipReport, Report
 from streamer.labels.control import Control
 from streamer.labels.events import Decider, resolved, suited
 from streamer.labels.messages import Kind, Message, MessageBuilder, stream_prefix
 from streamer.labels.publisher import RETAINED, Publisher, wall_us
+from streamer.pipeline.exchange import Loaded, Loader
 from streamer.pipeline.intake import Intake, Lens
 from streamer.pipeline.meters import Meter, Probe
 from streamer.pipeline.rows import Rows
@@ -40,6 +41,9 @@ WATCH_S = 0.2  # how often it looks at the sources
 MAX_STREAMS = 256  # that `add` adds to; a program that adds without end shall not take the machine down
 
 
+_ENDING = "the run is ending; no other model can take over any more"
+
+
 class Manager(Protocol):
     """Who looks after the process from outside, such as `ServiceManager` for systemd."""
 
@@ -53,6 +57,7 @@ class Manager(Protocol):
 class Pipeline:
     """Sources -> engine -> label stream, until the sources end, `stop` is set or `config.duration_s` is over.
 
+    engine     that runs now; one that takes over is closed with the run, the first one by whoever made it
     streams    those that run now; `add` and `remove` change them
     draining   the run ends as soon as the frames that were taken have been seen
     listeners  called in the engine's thread with every message, after it was published
@@ -77,7 +82,9 @@ class Pipeline:
     ) -> None:
         self._config = self._begun = config
         self._set: dict[str, Any] = {}
-        self._engine = engine
+        self.engine = engine
+        self._loader = Loader()
+        self._owns_engine = False
         self._control = control
         self._publisher = publisher
         self._listeners = listeners
@@ -173,15 +180,20 @@ class Pipeline:
         self._rows.close()
         if self.keeper:
             self.keeper.close()
+        self._loader.close()
+        if self._owns_engine:
+            self.engine.close()
 
     def _stream(self, source: Source) -> Stream:
         epoch = self._watch.epochs.pop(source.name, -1) + 1
-        lens = Lens(self._engine.spec, self._config, self._wake.set)
-        intake = Intake(source, lens, self._config, self._probe)
+        intake = Intake(source, self._lens(), self._config, self._probe)
         clips = self.keeper.of(source.name, source) if self.keeper else None
         stream = Stream(intake, self._config, self._build, self._send, epoch, self._probe, clips)
         self._load.widen(stream)
         return stream
+
+    def _lens(self) -> Lens:
+        return Lens(self.engine.spec, self._config, self._wake.set)
 
     def _forget(self, name: str) -> None:
         """A stream is no more."""
@@ -209,7 +221,7 @@ class Pipeline:
 
     def report(self) -> Report:
         """The run and its streams, for `status`."""
-        spec = self._engine.spec
+        spec = self.engine.spec
         return Report(
             model=spec.version,
             session=self._build.session,
@@ -219,6 +231,7 @@ class Pipeline:
             set=self._set,
             events=resolved(suited(self._config.events, spec.events, spec.name)).model_dump(mode="json"),
             knows=list(spec.labels),
+            loading=self._loader.model,
         )
 
     def snapshot(self) -> list[Message]:
@@ -228,14 +241,50 @@ class Pipeline:
     def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Change settings of events; returns all that were changed since the run began. ConfigError changes nothing."""
         config, changes = changed(self._begun, self._set, values)
-        spec = self._engine.spec
-        events = suited(config.events, spec.events, spec.name)
-        Decider(spec.labels, events)  # or ConfigError, before any stream has changed
+        events = _events(config, self.engine.spec)  # or ConfigError, before any stream has changed
         self._config, self._set = config, changes
         for stream in self.streams:
             stream.change(events)
         log.info("set %s", " ".join(f"{path}={value}" for path, value in values.items()))
         return changes
+
+    def load(self, model: str) -> Loaded:
+        """A model for `swap`. Any thread may ask, since it takes its time. EngineError or ConfigError if none."""
+        if self.draining:
+            raise ConfigError(_ENDING)
+        return self._loader.load(self._config, model, len(self.streams), self.engine, self._check)
+
+    def swap(self, loaded: Loaded) -> str:
+        """Let a model take over between two steps, and close the one before; returns its version.
+
+        Open events end and every stream that saw a frame starts anew, with reason `model`. ConfigError changes nothing.
+        """
+        engine, before = loaded.engine, self.engine
+        try:
+            if self.draining:
+                raise ConfigError(_ENDING)
+            self._check(engine.spec)  # the settings may be others by now
+        except ConfigError:
+            engine.close()
+            raise
+        for stream in self.streams:
+            stream.interrupt("model")
+        self.engine, self._owns_engine = engine, True
+        self._build.become(engine.spec.version, engine.spec.mode)
+        self._load.begin(1 / engine.spec.rate_hz)
+        for stream in self.streams:
+            stream.exchange(self._lens(), self._config.events)
+            self._load.widen(stream)
+        self._rows.exchange(engine, loaded.state, self.streams)
+        self._watch.repeat()
+        log.info("model %s took the place of %s: %s", engine.spec.version, before.spec.version, engine.device)
+        return engine.spec.version
+
+    def _check(self, spec: EngineSpec) -> None:
+        """ConfigError if this run cannot obey its settings with a model."""
+        _events(self._config, spec)
+        if self.keeper:
+            self.keeper.check(spec)
 
     def reset(self, name: str) -> int:
         """Start a stream's temporal state anew; returns its epoch. ConfigError if there is no such stream."""
@@ -323,3 +372,10 @@ class Pipeline:
             age_ms_p50=self._age_ms.percentile(50),
             age_ms_p99=self._age_ms.percentile(99),
         )
+
+
+def _events(config: Config, spec: EngineSpec) -> EventConfig:
+    """The settings of events for a model. ConfigError if it cannot obey them."""
+    events = suited(config.events, spec.events, spec.name)
+    Decider(spec.labels, events)
+    return events

@@ -69,6 +69,7 @@ class Ring:
         self._queue: deque[tuple[int, Origin]] = deque()
         self._changed = threading.Condition()
         self._on_push = on_push
+        self._closed = False
         self.dropped = {"ring_full": 0}
 
     def __len__(self) -> int:
@@ -78,13 +79,15 @@ class Ring:
         """Add a copy of `image` [height, width, 3].
 
         Without `wait` a full ring drops its oldest picture. With `wait` nothing is dropped: the call blocks until
-        there is space, and gives up, with False, once that event is set.
+        there is space, and gives up, with False, once that event is set. A ring that was closed takes nothing.
         """
         with self._changed:
-            while wait is not None and not self._free:
+            while wait is not None and not self._free and not self._closed:
                 if wait.is_set():
                     return False
                 self._changed.wait(_STOP_POLL_S)
+            if self._closed:
+                return False
             if not self._free:
                 self._free.append(self._queue.popleft()[0])
                 self.dropped["ring_full"] += 1
@@ -93,6 +96,13 @@ class Ring:
             self._queue.append((slot, origin))
         self._on_push()
         return True
+
+    def close(self) -> int:
+        """Take no more pictures; how many are left, which nobody will see."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            return len(self._queue)
 
     def pop(self, out: Image) -> Origin | None:
         """Move the oldest picture into `out` [height, width, 3]; None when there is none."""

@@ -33,6 +33,7 @@ class Rows:
         self._rows: list[Stream | None] = [*streams]
         self._in_background = in_background
         self._making: Future[EngineState] | None = None
+        self._left: list[Future[EngineState]] = []  # of engines that others took the place of
 
     def step(self, now_us: Callable[[], int], now_s: float | None = None) -> list[Stream]:
         """One step of the engine, as `advance`."""
@@ -78,7 +79,22 @@ class Rows:
             self._rows = rows + [None] * (wanted - len(rows))
         return None
 
-    def close(self) -> None:
-        """Wait for a state that is being made."""
+    def exchange(self, engine: Engine, state: EngineState, streams: Sequence[Stream]) -> None:
+        """Go on with another engine, and a state of it, for these streams; to be called between steps.
+
+        The engine before is closed, as soon as no state of it is being made any more.
+        """
+        before, self._engine = self._engine, engine
+        self.batcher.exchange(engine, state)
+        seen = streams[: state.rows]
+        self._rows = [*seen, *[None] * (state.rows - len(seen))]
         if self._making:
-            wait([self._making], CLOSE_S)
+            self._making.add_done_callback(lambda _: before.close())
+            self._left = [made for made in (*self._left, self._making) if not made.done()]
+            self._making = None
+        else:
+            before.close()
+
+    def close(self) -> None:
+        """Wait for states that are being made."""
+        wait([*self._left, *([self._making] if self._making else [])], CLOSE_S)

@@ -97,6 +97,10 @@ class Load:
     """The load of a pipeline: measured, and shed on all of its streams alike."""
 
     def __init__(self, period_s: float) -> None:
+        self.begin(period_s)
+
+    def begin(self, period_s: float) -> None:
+        """Begin with an engine that nothing is known of, for a model with this sample period."""
         self._shedding = Shedding(period_s)
         self._counted: dict[Stream, tuple[int, int]] = {}
         self._turns, self._turning_s = 0, 0.0

@@ -23,8 +23,8 @@ from streamer.types import Image
 
 STATE_EVERY_US = 1_000_000
 
-EpochReason = Literal["gap", "reconnect", "clock", "reset"]
-"""Why the temporal state starts anew: time was lost, or somebody asked for it."""
+EpochReason = Literal["gap", "reconnect", "clock", "reset", "model"]
+"""Why the temporal state starts anew: time was lost, somebody asked for it, or another model took over."""
 
 
 class Stream:
@@ -63,7 +63,7 @@ class Stream:
         self._send = send
         self._probe = probe or Probe()
         self._clips = clips or NoClips()
-        self._passed_over = self._too_old = 0
+        self._passed_over = self._too_old = self._left = 0
         self._max_age_s = None if config.max_age_ms is None else config.max_age_ms / 1e3
         self._infer_us: int | None = None
         self._told_label: str | None = None
@@ -159,13 +159,15 @@ class Stream:
 
         above_rate: the camera is faster than the model, as it should be. shed: the sample step was widened, since the
         engine is too slow. frozen: the camera repeats itself. ring_full, too_old: the engine is too slow. out_of_step:
-        what came after a drop was not due. corrupt: the source could not decode it.
+        what came after a drop was not due. model: it waited when another model took over. corrupt: the source could not
+        decode it.
         """
         return {
             **self.intake.left_out,
             **self.ring.dropped,
             "too_old": self._too_old,
             "out_of_step": self._passed_over,
+            "model": self._left,
             "corrupt": self.source.corrupt,
         }
 
@@ -196,6 +198,20 @@ class Stream:
         """Start the temporal state anew at the next frame; before the first one there is nothing to forget."""
         if self.frame_us is not None:
             self._begin_epoch("reset", self.frame_us, self.frame_us, "reset")
+
+    def exchange(self, lens: Lens, events: EventConfig) -> None:
+        """Begin with another network; the event of the one before was ended by `interrupt`.
+
+        Frames that wait were scaled and chosen for the one before, and are dropped.
+        """
+        self.intake.see_through(lens)
+        self._left += self.ring.close() + bool(self._coming)
+        dropped = self.ring.dropped
+        self._begin(lens, events)
+        self.ring.dropped = dropped
+        if self.frame_us is not None:
+            self._begin_epoch("model", self.frame_us, self.frame_us, "model")
+        self.repeat_state()
 
     def _begin_epoch(self, ends: CloseReason, from_us: int, to_us: int, reason: EpochReason) -> None:
         self.interrupt(ends)

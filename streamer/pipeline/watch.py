@@ -93,6 +93,15 @@ class Watch:
         ended = [health.state == "ended" for health in self._health.values()]
         return bool(ended) and len(ended) == len(self._captures) and all(ended)
 
+    def repeat(self) -> None:
+        """Tell how every stream is that was told of, whatever was told: by another model now."""
+        self._told.clear()
+        self._warned.clear()
+        now = time.monotonic()
+        for capture in self._captures:
+            if capture.stream.name in self._health:
+                self._tell(capture.stream, capture.health(now), now)
+
     def _look_at_clock(self) -> None:
         self._clock.now_us()
         by_us, self._set_us = self._clock.set_us - self._set_us, self._clock.set_us

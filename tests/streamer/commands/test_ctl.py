@@ -58,6 +58,25 @@ def test_ctl_finds_the_only_run_of_its_user_and_says_so_if_there_is_none_or_anot
             third.communicate()
 
 
+def test_another_model_takes_over_in_a_run_of_another_folder(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "two.scores.json").write_text('{"labels": ["up", "down"], "scores": [[0.9, 0.1]]}')
+    with start() as process:
+        line_with(process, "control ")
+        monkeypatch.chdir(tmp_path)
+        done = streamer("ctl", "model", "two.scores.json")
+        assert json.loads(done.stdout)["model"].startswith("two@"), done.stderr
+        line_with(process, "start   up 0.9")
+        refused = streamer("ctl", "model", "tow")
+        assert refused.returncode == 2
+        assert "no model is called 'tow'" in refused.stderr
+        assert json.loads(streamer("ctl", "status").stdout)["knows"] == ["up", "down"]
+        assert streamer("ctl", "drain").returncode == 0
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
 def test_a_run_that_encrypts_is_watched_by_those_who_may_read_and_directed_by_those_who_may_control(
     tmp_path: Path,
 ) -> None:

@@ -89,7 +89,7 @@ class Running:
             config or Config(), self.engine, sources, publisher, [self.messages.append],
             probe=self.monitor.metrics, keeper=keeper,
         )  # fmt: skip
-        self.monitor.watch(self.pipeline, self.engine, publisher)
+        self.monitor.watch(self.pipeline, publisher)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.pipeline.run, args=[self.stop])
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from engines import EngineError
 from streamer.commands.options import make_curve
 from streamer.config import SourceConfig
 from streamer.errors import ConfigError, SourceError
@@ -18,6 +19,7 @@ from streamer.labels.commands import (
     Add,
     ClipReport,
     Controlled,
+    Model,
     Report,
     act,
     answer,
@@ -69,6 +71,13 @@ class Nobody:
         self.done.append(("set", values))
         return dict(values)
 
+    def load(self, model: str) -> str:
+        raise EngineError(f"no model is called {model!r}")
+
+    def swap(self, loaded: str) -> str:
+        self.done.append(("swap", loaded))
+        return "other@2"
+
     def clips(self) -> Future[list[ClipReport]]:
         return told([])
 
@@ -86,9 +95,10 @@ def reply(request: Any, on: Controlled | None = None) -> dict[str, Any]:
     try:
         asked = parse(encoded)
         config = source_config(asked.source) if isinstance(asked, Add) else None
-        result = act(asked, on, config, on.open(config) if config else None)
+        made = on.load(asked.model) if isinstance(asked, Model) else on.open(config) if config else None
+        result = act(asked, on, config, made)
         done.set_result(result.result() if isinstance(result, Future) else result)
-    except (ConfigError, SourceError) as error:
+    except (ConfigError, SourceError, EngineError) as error:
         done.set_exception(error)
     decoded: dict[str, Any] = json.loads(answer(done))
     assert decoded.keys() in ({"ok"}, {"error"})
@@ -107,7 +117,7 @@ def error_of(request: Any) -> str:
     ("request_", "message"),
     [
         (b"", "cannot read the request: Input data was truncated; send one JSON object"),
-        (b"{", "the commands are status, snapshot, reset, add, remove, set, clips, answer, drain"),
+        (b"{", "the commands are status, snapshot, reset, add, remove, set, model, clips, answer, drain"),
         (b"status", "JSON is malformed"),
         (b"\xff\xfe{}", "cannot read the request"),
         (b"[" * 100_000, "cannot read the request"),
@@ -131,6 +141,9 @@ def error_of(request: Any) -> str:
         ({"command": "set", "set": {f"events.{n}": 1 for n in range(33)}}, "Expected `object` of length <= 32"),
         ({"command": "set", "set": {"e" * 257: 1}}, "Expected `str` of length <= 256"),
         ({"command": "set", "set": "events.enter=1"}, "Expected `object`, got `str`"),
+        ({"command": "model", "model": ""}, "Expected `str` of length >= 1"),
+        ({"command": "model", "model": "x" * 1025}, "Expected `str` of length <= 1024"),
+        ({"command": "model", "model": "mobile"}, "no model is called 'mobile'"),
         ({"command": "reset", "stream": ["x"] * 9}, "Expected `str`, got `array`"),
         ({"command": "add", "source": {"uri": "0", "name": "Door 1"}}, "sources.0.name (from the request): string"),
         ({"command": "add", "source": {"uri": "rtsp://u:secret@h/1", "name": "A"}}, "sources.0.name"),
@@ -167,6 +180,7 @@ def test_every_command_does_its_work() -> None:
     assert reply({"command": "clips"}, nobody) == {"ok": []}
     answered = reply({"command": "answer", "clip": "c", "label": "wave"}, nobody)
     assert answered == {"ok": {"clip": "c", "label": "wave", "before": ""}}
+    assert act(Model("other"), nobody, None, "loaded") == {"model": "other@2"}
     assert reply({"command": "drain"}, nobody) == {"ok": {}}
     sources = [SourceConfig(uri=SWIPE), SourceConfig(uri=SWIPE, name="b")]
     assert nobody.done == [
@@ -175,6 +189,7 @@ def test_every_command_does_its_work() -> None:
         ("remove", "a"),
         ("set", {"events.enter": 0.7}),
         ("answer", "c", "wave"),
+        ("swap", "loaded"),
         "drain",
     ]
 
@@ -240,6 +255,7 @@ def test_a_command_line_is_a_request(arguments: tuple[Any, ...], request_: dict[
         (("drain", ["door"]), "takes nothing more, got 'door'"),
         (("reset", ["door", "window"]), "takes nothing more, got 'window'"),
         (("reset", ["door"], "window"), "--name is for add only"),
+        (("model",), "name a model, such as `streamer ctl model MODEL`"),
         (("set",), "name a setting, such as `streamer ctl set events.enter=0.7`"),
         (("set", ["events.enter"]), "ctl set events: write it as key=value, such as ctl set events.enter=0.7"),
     ],
@@ -247,6 +263,15 @@ def test_a_command_line_is_a_request(arguments: tuple[Any, ...], request_: dict[
 def test_a_command_line_that_is_no_request_is_told(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_request(*arguments)
+
+
+def test_a_model_file_is_named_with_its_folder_since_the_run_may_be_in_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.onnx").touch()
+    monkeypatch.chdir(tmp_path)
+    assert make_request("model", ["mine.onnx"]) == {"command": "model", "model": f"{tmp_path}/mine.onnx"}
+    assert make_request("model", ["default"]) == {"command": "model", "model": "default"}
 
 
 def test_keys_on_the_command_line_come_in_pairs() -> None:

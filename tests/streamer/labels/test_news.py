@@ -60,6 +60,12 @@ def test_a_clock_that_was_set_is_told_by_how_much_and_not_as_time_that_was_lost(
     assert printed([gap]) == ["22:13:20.000Z  cam1  gap     -3600.00 s by the clock (clock)"]
 
 
+def test_another_model_is_told_by_its_name() -> None:
+    assert printed([builder().gap("cam1", STAMP, 1, 1_700_000_000_000_000, "model")]) == [
+        "22:13:20.000Z  cam1  gap     now by net@1234 (model)"
+    ]
+
+
 def test_what_did_not_change_is_not_printed_again() -> None:
     build = builder()
     messages: list[Message] = []

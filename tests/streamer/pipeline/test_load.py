@@ -220,7 +220,7 @@ def test_a_slow_engine_degrades_every_stream_and_a_fast_one_restores_them(
     names, engine = ("one", "two"), SlowEngine()
     run = Run([RealCamera(name) for name in names], Config(buffer=2, max_age_ms=None), engine=engine)
     metrics = Metrics()
-    metrics.watch(run.pipeline, engine, None)
+    metrics.watch(run.pipeline, None)
     assert b"streamer_shedding_stage 0.0" in metrics.text()
     wait_for(lambda: all(run.said(StatusMessage, source="degraded", stage=2, stream=name) for name in names))
     assert b"streamer_shedding_stage 2.0" in metrics.text()

@@ -89,6 +89,19 @@ def test_a_push_that_waits_gives_up_when_told_to_stop() -> None:
     assert drain(ring) == [(0, 5)]
 
 
+def test_a_ring_that_is_closed_tells_what_is_left_and_lets_go_of_who_waits() -> None:
+    ring, stop = Ring(1, 4, 6), threading.Event()
+    assert ring.push(Origin(1, 1, 0), picture(1))
+    pushed: list[bool] = []
+    thread = threading.Thread(target=lambda: pushed.append(ring.push(Origin(2, 2, 0), picture(2), stop)))
+    thread.start()
+    assert ring.close() == 1
+    thread.join(10)
+    assert pushed == [False]
+    assert not ring.push(Origin(3, 3, 0), picture(3))
+    assert ring.dropped == {"ring_full": 0}
+
+
 def test_two_threads_never_see_a_torn_or_repeated_picture() -> None:
     ring = Ring(2, 4, 6)
     producer = threading.Thread(target=lambda: [ring.push(Origin(i, i, 0), picture(i % 256)) for i in range(3000)])
