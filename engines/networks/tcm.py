@@ -4,12 +4,16 @@ Video-based Action Recognition", IEEE TIP 2022).
 x <- x + TAM(MTDM(x)) once, after layer2, without a ReLU after the addition. On a light backbone, too, it is where the
 maps are an eighth of the picture, after their last block (the paper calls the layer plug-and-play; the place is a
 choice).
+
+In half precision only what comes behind the correlation is half. Rounding before it makes another of two nearly equal
+displacements the strongest in about one place a frame, and now and then an answer hangs on that place; u, v and m vary
+little around their means, and the first batch norm behind them makes that some ten times as large.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
@@ -85,8 +89,8 @@ class MTDM(nn.Module):
     the last slot repeats the one before. Causal form: fast (t-1, t), slow (t-T+1, t), stored at t; before T frames
     have come the slow reference is the stream's first frame, and at the first frame both pairs are that frame with
     itself. State of the causal form: `ring` [B, T-1, 64, H, W], the last normalised maps; `started` [B], 1 once a
-    frame has come. Everything after the reduction is computed in float32 whatever the precision around it, and so are
-    the answers: 100 * s is too coarse in half. What is kept has the precision of the weights.
+    frame has come. Everything after the reduction is float32 whatever the precision around it, and so are the answers
+    and the state: 100 * s is too coarse in half.
     """
 
     def __init__(self, channels: int, *, frames: int, causal: bool, reduced: int = 64) -> None:
@@ -104,9 +108,7 @@ class MTDM(nn.Module):
         mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         with torch.autocast(device, enabled=False) if mixed else nullcontext():
             maps = per_frame(lambda r: r * torch.rsqrt(r.square().sum(1, keepdim=True) + 1e-6), reduced)
-            motion, after = self.causal_motion(maps, state) if self.causal else (self.clip_motion(maps), {})
-        kept = next(self.chnl_reduction.parameters()).dtype
-        return motion, {name: value.to(kept) for name, value in after.items()}
+            return self.causal_motion(maps, state) if self.causal else (self.clip_motion(maps), {})
 
     def clip_motion(self, maps: Tensor) -> Tensor:
         """Normalised maps [B, T, 64, H, W] -> [B, T, 6, H, W]; the last slot repeats the one before."""
@@ -121,7 +123,7 @@ class MTDM(nn.Module):
         ring = maps[:, :1].expand(-1, length, -1, -1, -1)
         if state:
             started = state["started"].view(-1, 1, 1, 1, 1) > 0
-            ring = torch.where(started, state["ring"].to(maps.dtype), ring)
+            ring = torch.where(started, state["ring"], ring)
         seen = torch.cat([ring, maps], 1)  # [B, T - 1 + n, 64, H, W]
         motion = two_tempos(seen[:, length - 1 : -1], seen[:, :-length], maps)
         return motion, {"ring": seen[:, -length:], "started": started_after(maps, state)}
@@ -175,36 +177,25 @@ class TemporalAttention(nn.Module):
         return per_frame(scale, x, mixed.sigmoid()), after
 
 
-class Float32(nn.Sequential):
-    """Layers that stay in float32 when the network around them is made half."""
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Float32:
-        """What `half`, `to` and the like call for each tensor."""
-
-        def but_half(tensor: Tensor) -> Tensor:
-            made = fn(tensor)
-            return tensor.to(made.device) if made.dtype == torch.float16 else made
-
-        super()._apply(but_half, recurse)  # type: ignore[no-untyped-call]
-        return self
-
-
 class TAM(nn.Module):
-    """Temporal attention module: motion maps [B, T, 6, H, W] -> attention-weighted features [B, T, C, H, W].
-
-    u, v and m vary little around their means, so that the first batch norm makes them some ten times as large and takes
-    away what they have in common. In the default model, to round these weights to half changes answers more than to
-    round all others does. So conv1, which is small, stays in float32 when the network is made half.
+    """Temporal attention module: motion maps [B, T, 6, H, W] -> attention-weighted features [B, T, C, H, W]. Its conv1,
+    which is small, stays in float32 when the rest is made half.
     """
 
     def __init__(self, channels: int, *, frames: int, causal: bool) -> None:
         super().__init__()
         grouped = [layer for _ in range(3) for layer in conv_bn_relu(6, 6, 3, groups=3)]
-        self.conv1 = Float32(*grouped, *conv_bn_relu(6, 16, 1))
+        self.conv1 = nn.Sequential(*grouped, *conv_bn_relu(6, 16, 1))
         self.conv2 = nn.Sequential(*conv_bn_relu(16, 16, 3, groups=16), *conv_bn_relu(16, 32, 1))
         self.conv3 = nn.Sequential(*conv_bn_relu(32, 32, 3, groups=32), *conv_bn_relu(32, 64, 1))
         self.conv4 = nn.Sequential(*conv_bn_relu(64, 64, 3, groups=64), *conv_bn_relu(64, channels, 1))
         self.eta = TemporalAttention(frames=frames, causal=causal)
+
+    def half(self) -> TAM:
+        """All but conv1."""
+        for layers in (self.conv2, self.conv3, self.conv4, self.eta):
+            layers.half()
+        return self
 
     def forward(self, motion: Tensor, state: State) -> tuple[Tensor, State]:
         """Motion [B, T, 6, H, W] -> [B, T, C, H, W], state."""
@@ -228,7 +219,7 @@ class TemporalCorrelation(nn.Module):
         """x [B, T, C, H, W] -> the same shape, state."""
         motion, after_mtdm = self.mtdm(x, part(state, "mtdm"))
         y, after_tam = self.tam(motion, part(state, "tam"))
-        return per_frame(torch.add, x, y), named(after_mtdm, "mtdm") | named(after_tam, "tam")
+        return per_frame(torch.add, x.to(y.dtype), y), named(after_mtdm, "mtdm") | named(after_tam, "tam")
 
 
 def make_layer(plan: Plan, channels: int) -> TemporalCorrelation:
@@ -240,12 +231,25 @@ def make_layer(plan: Plan, channels: int) -> TemporalCorrelation:
     return TemporalCorrelation(channels, frames=plan.frames, causal=plan.causal)
 
 
+def half_behind(network: TCM | LightTCM) -> None:
+    """Make half what comes behind the correlation, and leave in float32 what comes before it."""
+    names = [name for name, _ in network.stages()]
+    behind = (network.get_submodule(name) for name in names[names.index("tcm") + 1 :])
+    for module in (network.tcm.tam, *behind, network.fc):
+        module.half()
+
+
 class TCM(ShiftResNet):
     """TSM-ResNet with the TCM layer after layer2; every block shifts, on ResNet-101 too."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan, shift_every=1)
         self.tcm = make_layer(plan, self.channels["layer2"])
+
+    def half(self) -> TCM:
+        """What comes behind the correlation in float16."""
+        half_behind(self)
+        return self
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
         """The blocks, with the TCM layer before the first block of layer3."""
@@ -262,6 +266,11 @@ class LightTCM(LightTSM):
         super().__init__(plan, shift_from)
         self.last_before, channels = self.rows[2]
         self.tcm = make_layer(plan, channels)
+
+    def half(self) -> LightTCM:
+        """What comes behind the correlation in float16."""
+        half_behind(self)
+        return self
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
         """The blocks, with the TCM layer between two of them."""
