@@ -156,8 +156,8 @@ def _laid_out(value: Tensor, like: Tensor) -> Tensor:
 class TorchEngine(Engine):
     """A stepper in torch, on "cpu" or "cuda", which records a state's steps when the state is made.
 
-    precision   "fp32", or "fp16": weights, maps and states in half, but for what the modules compute in float32
-                always: TCM's correlation, GTDNet's attention
+    precision   "fp32", or "fp16": weights, maps and states in half, but for what the network keeps in float32: all up
+                to TCM's correlation, GTDNet's attention
     """
 
     def __init__(

@@ -51,9 +51,9 @@ def export_onnx(
     """Write the step graph of a network (a stream or a window, by its form), with named states.
 
     Inputs frames, active, fresh and the states by name; outputs logits, ready and the states by name + ".out". In
-    fp16 the network and its states are float16, but for what its modules compute in float32 on purpose; frames are
-    normalised and logits given in float32 all the same. `rows` None leaves the number of rows free; a number makes
-    every shape of the graph a constant. `half` keeps the large weights of an fp32 graph in float16, each with a Cast:
+    fp16 the network and its states are float16, but for what it keeps in float32 on purpose; frames are normalised and
+    logits given in float32 all the same. `rows` None leaves the number of rows free; a number makes every shape of the
+    graph a constant. `half` keeps the large weights of an fp32 graph in float16, each with a Cast:
     the file is half as large, and computes in float32 all the same. Returns the stepper that was exported (batch norms
     folded).
     """

@@ -32,8 +32,8 @@ class Cost:
 
     @property
     def state_bytes(self) -> int:
-        """Memory of one stream at two bytes a number (fp16)."""
-        return 2 * sum(torch.Size(shape).numel() for shape in self.states.values())
+        """Memory of one stream in fp32."""
+        return 4 * sum(torch.Size(shape).numel() for shape in self.states.values())
 
 
 @dataclass(frozen=True)

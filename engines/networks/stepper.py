@@ -48,7 +48,7 @@ class Stepper(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The network's precision. Frames are normalised and answers given in float32 whatever it is."""
+        """Of the first layers. Frames are normalised and answers given in float32 whatever it is."""
         return next(self.network.parameters()).dtype
 
     def initial_memory(self, rows: int) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ class Stepper(nn.Module):
         raise NotImplementedError
 
     def initial_state(self, rows: int) -> tuple[Tensor, ...]:
-        """All zeros, in the order of `state_names`; in the network's precision, but for `seen`, which counts."""
+        """All zeros, in the order of `state_names`; in the network's types, but for `seen`, which counts."""
         return (*self.initial_memory(rows).values(), self.mean.new_zeros(rows))
 
     def forward(self, frames: Tensor, active: Tensor, fresh: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -138,7 +138,7 @@ class WindowStepper(Stepper):
 
     def no_answer(self, window: Tensor) -> Tensor:
         """Zeros in the shape of an answer."""
-        return window.new_zeros(window.shape[0], self.network.fc.out_features)
+        return window.new_zeros(window.shape[0], self.network.fc.out_features, dtype=self.network.fc.weight.dtype)
 
     def look(self, frame: Tensor, memory: State, due: Tensor) -> tuple[Tensor, State]:
         """The window moves on by a frame; its logits, or zeros where no row is due."""

@@ -121,14 +121,14 @@ def model_lines(*, with_labels: bool) -> Iterator[str]:
 
 
 def describe(spec: EngineSpec) -> str:
-    """What a model is and what it costs, in a line; the state as fp16 keeps it."""
-    state_kib = 2 * sum(math.prod(state.shape) for state in spec.states) / 1024
+    """What a model is and what it costs, in a line; the state as fp32 keeps it."""
+    state_kib = 4 * sum(math.prod(state.shape) for state in spec.states) / 1024
     hop = f" (every {spec.hop} frames)" if spec.hop > 1 else ""
     return (
         f"{spec.network} on {spec.backbone} (width {spec.channel_width:g}), {len(spec.labels)} labels, "
         f"{spec.width}x{spec.height} at {spec.rate_hz:g} frames a second, {spec.frames} frames of memory, "
         f"{spec.mode} mode{hop}; {(spec.parameters or 0) / 1e6:.2f} M parameters, "
-        f"{(spec.step_macs or 0) / 1e6:.0f} M multiply-adds a step, {state_kib:.0f} KiB of state a stream (fp16), "
+        f"{(spec.step_macs or 0) / 1e6:.0f} M multiply-adds a step, {state_kib:.0f} KiB of state a stream (fp32), "
         f"latency {spec.latency} frames"
     )
 

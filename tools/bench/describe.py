@@ -1,6 +1,6 @@
 """What a network costs, before anything is trained: python -m tools.bench.describe tcm --backbone resnet50 --frames 8
 
-Parameters, multiply-adds, the memory of one stream in fp16 and what is in it, and how many frames late an answer is.
+Parameters, multiply-adds, the memory of one stream in fp32 and what is in it, and how many frames late an answer is.
 All of it is counted from the network itself; no weights are needed.
 """
 
@@ -39,7 +39,7 @@ def cost_line(cost: Cost) -> str:
     """Step, memory and latency."""
     return (
         f"{cost.step_macs / 1e9:.2f} G multiply-adds for each new frame, "
-        f"{cost.state_bytes / 1024:.0f} KiB kept (fp16), latency {cost.reach.ahead:g} frames"
+        f"{cost.state_bytes / 1024:.0f} KiB kept (fp32), latency {cost.reach.ahead:g} frames"
     )
 
 

@@ -38,6 +38,11 @@ class WholeClip(Network):
         self.frames = clip_form.frames
         self.causal = True
 
+    def half(self) -> WholeClip:
+        """What the network itself makes half."""
+        self.clip_form.half()
+        return self
+
     def initial_state(self, rows: int, height: int, width: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Nothing is kept."""
         return {}

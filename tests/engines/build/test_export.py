@@ -25,6 +25,7 @@ from ..networks.contract import settle
 
 SIZE, ROWS = 32, 2
 NO_RTX = "tensorrt-rtx, which builds without a GPU, is not installed"
+BEFORE_THE_CORRELATION = ("layer1", "layer2", "tcm.mtdm", "window")
 CASES = [
     (network, mode)
     for network in ("tsn", "tsm", "tcm", "tanet", "stm", "gtdnet")
@@ -71,7 +72,9 @@ def test_tensorrt_builds_the_float16_step_of_every_network_with_the_right_tensor
     assert len(plan) > 10_000
     assert told[0].startswith("Building engine")
     halves = [value for value in exported.model.graph.input if value.type.tensor_type.elem_type == TensorProto.FLOAT16]
-    assert {value.name for value in halves} == {state.name for state in exported.spec.states} - {"seen"}
+    single = ("seen", *BEFORE_THE_CORRELATION) if exported.network == "tcm" else "seen"
+    wanted = {state.name for state in exported.spec.states if not state.name.startswith(single)}
+    assert {value.name for value in halves} == wanted
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")  # in TensorRT-RTX only
@@ -160,14 +163,32 @@ def test_a_float16_graph_stays_in_opset_17_and_answers_as_the_float32_network(ex
         assert np.abs(difference[seen]).max(initial=0) <= 2e-2, f"step {n}"
 
 
+def typed(model: onnx.ModelProto) -> tuple[list[onnx.NodeProto], dict[str, int]]:
+    """The nodes of a model, and its values' types by their names."""
+    everything = list(graphs(onnx.shape_inference.infer_shapes(model).graph))
+    values = [value for graph in everything for value in (*graph.value_info, *graph.input, *graph.output)]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    return [node for graph in everything for node in graph.node], types
+
+
+def needed_for_the_correlation(model: onnx.ModelProto) -> set[str]:
+    """The names of all values that the correlation depends on. It is the first product in float32."""
+    nodes, types = typed(model)
+    makers = {name: node for node in nodes for name in node.output}
+    products = [node for node in nodes if node.op_type == "MatMul" and types[node.output[0]] == TensorProto.FLOAT]
+    assert len(products) == 2  # the other is the expectation of the displacement
+    found: set[str] = set()
+    left = [*products[0].input]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += makers[name].input if name in makers else ()
+    return found
+
+
 def test_correlation_attention_and_softmax_are_computed_in_float32(exported: Exported) -> None:
-    typed = onnx.shape_inference.infer_shapes(exported.model)
-    types = {
-        value.name: value.type.tensor_type.elem_type
-        for graph in graphs(typed.graph)
-        for value in (*graph.value_info, *graph.input, *graph.output)
-    }
-    nodes = [node for graph in graphs(typed.graph) for node in graph.node]
+    nodes, types = typed(exported.model)
     for node in nodes:
         single = all(types[name] == TensorProto.FLOAT for name in node.output)
         assert node.name.startswith(FLOAT32_NODE) == single
@@ -175,12 +196,20 @@ def test_correlation_attention_and_softmax_are_computed_in_float32(exported: Exp
     assert exponentials == {
         "tcm": {TensorProto.FLOAT}, "gtdnet": {TensorProto.FLOAT}, "tanet": {TensorProto.FLOAT16},
     }.get(exported.network, set())  # fmt: skip
-    if exported.network == "tcm":
-        products = [types[node.output[0]] for node in nodes if node.op_type == "MatMul"]
-        assert products.count(TensorProto.FLOAT) == 2  # the correlation, and the expectation of the displacement
-    convolutions = [types[node.output[0]] for node in nodes if node.op_type == "Conv"]
-    assert convolutions.count(TensorProto.FLOAT) == 4 * (exported.network == "tcm")  # those on the motion
-    assert set(convolutions) <= {TensorProto.FLOAT, TensorProto.FLOAT16}
+    before = needed_for_the_correlation(exported.model) if exported.network == "tcm" else set()
+    assert not {name for name in before if types.get(name) == TensorProto.FLOAT16}
+    behind = [types[node.output[0]] for node in nodes if node.op_type == "Conv" and node.output[0] not in before]
+    assert behind.count(TensorProto.FLOAT) == 4 * (exported.network == "tcm")  # those on the motion
+    assert set(behind) <= {TensorProto.FLOAT, TensorProto.FLOAT16}
+    assert TensorProto.FLOAT16 in behind
+
+
+def test_nothing_that_the_correlation_of_the_shipped_model_depends_on_is_half() -> None:
+    model = onnx.load(find_models()["default"].with_suffix(".fp16.onnx"))
+    _, types = typed(model)
+    before = needed_for_the_correlation(model)
+    assert "frames" in before
+    assert not {name for name in before if types.get(name) == TensorProto.FLOAT16}
 
 
 def test_a_graph_with_a_node_that_tensorrt_does_not_know_is_refused_by_name(tmp_path: Path) -> None:

@@ -119,6 +119,24 @@ def test_a_motion_is_found_in_half_precision_too() -> None:
     torch.testing.assert_close(m, torch.ones_like(m), atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize(("backbone", "causal"), [("resnet18", True), ("resnet18", False), ("mobilenet_v2", True)])
+@torch.no_grad()
+def test_the_maps_that_are_compared_are_those_of_single_precision_though_the_network_is_half(
+    backbone: str, causal: bool
+) -> None:
+    network = build_network("tcm", backbone, 4, 3, causal=causal, width=0.25)
+    settle(network)
+    seen: list[Tensor] = []
+    network.get_submodule("tcm.mtdm").register_forward_hook(lambda _, __, found: seen.append(found[0]))
+    clip = torch.rand(1, 4, 3, 64, 64)
+    exact = network(clip, {})[0]
+    halved = network.half()(clip, {})[0]
+    assert torch.equal(*seen)
+    assert (exact.dtype, halved.dtype) == (torch.float32, torch.float16)
+    halves = [value.numel() for value in network.parameters() if value.dtype == torch.float16]
+    assert sum(halves) > 0.85 * sum(value.numel() for value in network.parameters())
+
+
 @torch.no_grad()
 def test_what_motions_differ_by_survives_half_precision_though_a_batch_norm_enlarges_it() -> None:
     torch.manual_seed(0)

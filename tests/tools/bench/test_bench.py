@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 import torch
 
 from engines.backends.openvino import OpenVINOEngine
+from engines.networks import build_network
 from engines.networks.inverted import InvertedNet
 from tools.bench.__main__ import main
-from tools.bench.graphs import FORMS, Subject, forms, graphs
+from tools.bench.graphs import FORMS, Subject, WholeClip, forms, graphs
 from tools.bench.networks import answers, torch_engine
 from tools.bench.peers import PublishedStep, continual_resnet
 from tools.bench.timing import in_turns
@@ -58,6 +60,14 @@ def test_graphs_are_exported_once_and_compute_what_the_network_does(
     found = answers(OpenVINOEngine(path, spec, threads=1, precision="fp32"))
     expected = answers(torch_engine(subject, "cpu", "fp32"))
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_a_clip_that_is_computed_whole_is_half_where_its_network_is() -> None:
+    network = build_network("tcm", "resnet18", 4, 3, causal=False, width=0.125)
+    halved = WholeClip(copy.deepcopy(network)).half().clip_form.named_parameters()
+    assert {name: value.dtype for name, value in halved} == {
+        name: value.dtype for name, value in network.half().named_parameters()
+    }
 
 
 def test_what_cannot_be_measured_here_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
