@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 from typing import Literal
 
 import av
+import av.error
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.packet import Packet as Compressed
@@ -41,7 +44,7 @@ class _Waiting:
     """A packet whose picture has not been shown yet, or one before it."""
 
     data: bytes
-    pts_us: int
+    pts_us: int | None
     is_key: bool
     time_us: int | None = None
 
@@ -53,16 +56,17 @@ class PacketRecorder(Recorder):
         self._emit, self._connection = emit, connection
         self._codec: Literal["h264", "hevc"] | None = None  # of packets that go as they come
         self._head = b""  # parameter sets that the container has, with start codes
+        self._turned = False  # its pictures are to be turned
         self._waiting: deque[_Waiting] = deque()
         self._pts_us: int | None = None
-        self._size = 0, 0
+        self._size: tuple[int, int] | None = None  # of the last frame
 
     def demuxed(
         self, packets: Iterator[Compressed[VideoStream]], stream: VideoStream, container: InputContainer
     ) -> Iterator[Compressed[VideoStream]]:
         """As in `Recorder`; called anew when reading begins again behind a damaged place."""
         codec = _CODECS.get(stream.codec_context.name)
-        if codec is None or container.format.flags & _NO_TIMESTAMPS:
+        if self._turned or codec is None or container.format.flags & _NO_TIMESTAMPS:
             return packets
         self._codec = codec
         head = stream.codec_context.extradata or b""
@@ -77,25 +81,23 @@ class PacketRecorder(Recorder):
         self, packets: Iterator[Compressed[VideoStream]], to_start_codes: BitStreamFilterContext | None
     ) -> Iterator[Compressed[VideoStream]]:
         for packet in packets:
-            if packet.size and self._codec and packet.time_base:
-                stamp = packet.pts if packet.pts is not None else packet.dts
-                data: Compressed[VideoStream] = packet
-                if to_start_codes:  # it takes what it gets
-                    (data,) = to_start_codes.filter(Compressed(bytes(packet))) or (packet,)
-                if stamp is not None:
-                    pts_us = stamp * packet.time_base.numerator * 1_000_000 // packet.time_base.denominator
-                    self._waiting.append(_Waiting(bytes(data), pts_us, packet.is_keyframe))
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if packet.size and self._codec:
+                with suppress(av.error.FFmpegError):  # a damaged one is the decoder's business
+                    data = bytes(packet)
+                    if to_start_codes:
+                        data = b"".join(bytes(one) for one in to_start_codes.filter(Compressed(data)))
+                    self._waiting.append(_Waiting(data, _us(stamp, packet.time_base), packet.is_keyframe))
                 if len(self._waiting) > _MOST_WAITING:
                     self._waiting.popleft()
             yield packet
 
     def decoded(self, frame: av.VideoFrame, /) -> None:
         """As in `Recorder`."""
-        if self._pts_us is None and self._codec and orientation(frame, None) != UPRIGHT:
-            self._codec = None
+        if self._size is None and self._codec and orientation(frame, None) != UPRIGHT:
+            self._codec, self._turned = None, True
             self._waiting.clear()
-        base = frame.time_base
-        self._pts_us = None if frame.pts is None or base is None else int(frame.pts * base * 1_000_000)
+        self._pts_us = _us(frame.pts, frame.time_base)
         self._size = frame.width, frame.height
 
     def recorded(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
@@ -105,8 +107,7 @@ class PacketRecorder(Recorder):
             for frame in frames:
                 run = self._connection, frame.timeline.set_us
                 if self._codec:
-                    if self._pts_us is not None:
-                        self._shown(self._pts_us, frame.time_us, run)
+                    self._shown(frame.time_us, run)
                     yield frame
                     continue
                 encoder = encoder or Encoder(self._emit)
@@ -118,20 +119,33 @@ class PacketRecorder(Recorder):
             if encoder:
                 encoder.close()
 
-    def _shown(self, pts_us: int, time_us: int, run: tuple[int, int]) -> None:
-        """The picture with this timestamp was captured at this time; those with earlier ones were decoded before."""
+    def _shown(self, time_us: int, run: tuple[int, int]) -> None:
+        """The picture that was decoded last was captured at this time; those before it have been decoded, too.
+
+        Cameras leave out timestamps, such as the first one; then pictures are shown as they come.
+        """
+        assert self._codec
+        assert self._size
         for one in self._waiting:
-            if one.time_us is None and one.pts_us <= pts_us:
-                one.time_us = time_us - (pts_us - one.pts_us)
-        while self._waiting and self._waiting[0].time_us is not None:
+            if one.time_us is not None:
+                continue
+            if self._pts_us is None or one.pts_us is None:
+                one.time_us = time_us
+                if self._pts_us is None:
+                    break
+            elif one.pts_us <= self._pts_us:
+                one.time_us = time_us - (self._pts_us - one.pts_us)
+        while self._waiting and (at_us := self._waiting[0].time_us) is not None:
             one = self._waiting.popleft()
-            assert self._codec
-            assert one.time_us is not None
             if one.is_key:
                 data, parameters = with_parameters(self._codec, one.data, self._head)
-                self._emit(Packet(data, one.time_us, run, Format(self._codec, *self._size, parameters)))
+                self._emit(Packet(data, at_us, run, Format(self._codec, *self._size, parameters)))
             else:
-                self._emit(Packet(one.data, one.time_us, run))
+                self._emit(Packet(one.data, at_us, run))
+
+
+def _us(stamp: int | None, base: Fraction | None) -> int | None:
+    return None if stamp is None or base is None else int(stamp * base * 1_000_000)
 
 
 def with_parameters(codec: str, data: bytes, head: bytes) -> tuple[bytes, bytes]:

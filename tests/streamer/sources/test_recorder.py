@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -15,8 +16,11 @@ import pytest
 from streamer.clips import mp4
 from streamer.config import Capture, SourceConfig
 from streamer.sources import open_source
+from streamer.sources.encoder import Encoder
 from streamer.sources.packets import Packet
-from tools.cameras.barcode import read_barcode
+from tests.conftest import WaitFor
+from tools.cameras import RtspServer, write_rtsp_clip
+from tools.cameras.barcode import barcode, read_barcode
 
 Written = Callable[..., Path]
 
@@ -76,3 +80,84 @@ def test_a_clip_shows_what_the_source_showed_at_its_times(
         assert sum(len(packet.data) for packet in packets) < 1.1 * path.stat().st_size
     else:  # what is read faster than it can be encoded is left out
         assert len(found) > 2
+
+
+def test_a_video_that_is_to_be_turned_is_encoded_upright(write_video: Written, tmp_path: Path) -> None:
+    path = write_video()
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">9i", data, data.index(b"tkhd") + 44, *(-(1 << 16), 0, 0, 0, -(1 << 16), 0, 0, 0, 1 << 30))
+    path.write_bytes(data)
+    packets, seen = record(path)
+    begin_us, _ = mp4.write(tmp_path / "clip.mp4", packets, "waving")
+    _, frames = shown(tmp_path / "clip.mp4")
+    assert len(frames) > 2
+    assert {begin_us + at_us: number for at_us, number in frames.items()}.items() <= seen.items()
+
+
+def test_damage_costs_a_clip_no_more_than_the_recognition(write_video: Written, tmp_path: Path) -> None:
+    path = write_video("clip.mkv", 60, pixels="yuv420p")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    alone = open_source(SourceConfig(uri=str(path), pace="fast"))
+    with closing(alone.frames(0, threading.Event())) as frames:
+        times = [frame.time_us for frame in frames]
+    packets, seen = record(path)
+    assert list(seen) == times
+    assert alone.corrupt
+    assert packets
+    mp4.write(tmp_path / "clip.mp4", packets, "waving")
+
+
+def test_packets_of_a_camera_have_its_times_whatever_its_clock_and_its_pictures_do(
+    rtsp_clip: Path, tmp_path: Path
+) -> None:
+    write_rtsp_clip(tmp_path / "large", height=240, width=320)
+    server = RtspServer(rtsp_clip, "--large", str(tmp_path / "large"))
+    source = open_source(SourceConfig(uri=server.url()))
+    packets: list[Packet] = []
+    source.on_packet = packets.append
+    times: list[int] = []
+    try:
+        with closing(source.recorded(3, threading.Event())) as frames:
+            for frame in islice(frames, 600):
+                times.append(frame.time_us)
+                if len(times) % 10 == 0 and frame.bgr().shape[0] == 240:
+                    break
+                if len(times) in {30, 60}:
+                    server.command("jump 1" if len(times) == 30 else "large")
+    finally:
+        server.kill()
+    assert [packet.time_us for packet in packets] == times
+    assert {packet.run for packet in packets} == {(3, 0)}
+    sizes = [(packet.form.width, packet.form.height) for packet in packets if packet.form]
+    assert set(sizes) == {(160, 128), (320, 240)}
+
+
+def test_pictures_that_the_machine_is_too_slow_for_are_left_out_of_the_clip_only() -> None:
+    given: list[int] = []
+    hold = threading.Event()
+
+    def take(packet: Packet) -> None:
+        given.append(packet.time_us)
+        hold.wait(30)
+
+    encoder = Encoder(take)
+    for number in range(50):
+        encoder.offer(lambda: barcode(number), number * 100_000, (0, 0))  # noqa: B023
+    hold.set()
+    encoder.close()
+    encoder.close()
+    assert 1 <= len(given) < 10
+
+
+def test_a_camera_that_is_faster_than_a_clip_needs_is_thinned_out(wait_for: WaitFor) -> None:
+    given: list[int] = []
+    encoder = Encoder(lambda packet: given.append(packet.time_us))
+    for number in range(20):
+        before = len(given)
+        encoder.offer(lambda: barcode(number), number * 10_000, (0, 0))  # noqa: B023
+        if number % 4 == 0:
+            wait_for(lambda: len(given) > before)  # noqa: B023
+    encoder.close()
+    assert given == [0, 40_000, 80_000, 120_000, 160_000]
