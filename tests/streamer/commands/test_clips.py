@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from tools.cameras.barcode import read_barcode
 from .test_cli import ANY_PORT, SCRIPTED, command, environment, line_with, streamer
 
 SECRET = "s3cr3t"
+ON = "labels go on, clips are tried again"
 
 
 def pictures(path: Path) -> tuple[list[int], list[float]]:
@@ -93,3 +96,22 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_run_begins(tmp_path:
     done = streamer("run", "pattern://swipe", *SCRIPTED, *ANY_PORT, "--set", f"clips.folder={tmp_path}/file/clips")
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
+
+
+def test_a_disk_that_fills_up_costs_clips_and_no_labels(tmp_path: Path) -> None:
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+        pytest.skip("no namespaces here")
+    script = 'set -e; mount -t tmpfs -o size=300k clips "$1"; folder=$1; shift; "$@"; ls -A "$folder"'
+    sets = ("--set", f"clips.folder={tmp_path}", "--set", "clips.before_s=1", "--set", "clips.after_s=0")
+    run = command("run", "pattern://swipe", *SCRIPTED, "--no-publish", "--log", "json", "--duration", 7, *sets)
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path), *run],
+        capture_output=True, text=True, check=False, timeout=120, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    logged = [json.loads(line)["message"] for line in done.stderr.splitlines()]
+    told = [line for line in logged if "a clip cannot be written" in line]
+    assert told == [f"clips.folder {tmp_path}: a clip cannot be written: No space left on device; {ON}"]
+    assert re.search(r"labels  [3-9] events", done.stdout)
+    assert ".mp4" in done.stdout
+    assert ".part" not in done.stdout
