@@ -5,7 +5,9 @@ batcher runs the rows of all streams as one step of an engine that keeps its tem
 probabilities into events; a publisher sends them out. `Subscriber` is the other end, for programs that want the labels:
 
     for message in Subscriber("tcp://127.0.0.1:5557", kinds=["event"]):
-        print(message.stream, message.type, message.label)
+        print(message.stream, message.type, message.label, message.peak)
+
+`open_frames` is for programs that run a model themselves.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from streamer.errors import ConfigError, SourceError, StreamerError
 from streamer.labels.curve import Curve
 from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
 from streamer.labels.subscriber import Subscriber
+from streamer.pipeline.frames import open_frames
 
 __all__ = [
     "ConfigError",
@@ -27,4 +30,5 @@ __all__ = [
     "StatusMessage",
     "StreamerError",
     "Subscriber",
+    "open_frames",
 ]
