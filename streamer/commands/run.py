@@ -130,7 +130,7 @@ def run_pipeline(
         if monitor:
             monitor.watch(pipeline, publisher)
         if page:
-            page.start(pipeline.picture)
+            page.start(pipeline.picture, [source.name for source in sources])
         summary = desk.run(pipeline.run, stop, pipeline.picture) if desk else pipeline.run(stop)
         logs.log.info("stopped: %s", "; ".join(" ".join(line.split()) for line in summary.lines()))
     for line in summary.lines():

@@ -137,6 +137,8 @@ class StatusMessage(Common, frozen=True, kw_only=True, tag="status"):
     step_ms_p50: Annotated[float | None, Meta(description="Median of a model step, milliseconds; null until measured.")]
     step_ms_p99: Annotated[float | None, Meta(description="Its 99th percentile.")]
     stage: Annotated[int, Meta(description="How far load is shed, 0 to 5; 0: not at all.")] = 0
+    since_us: Annotated[int | None, Meta(description="Since when the source is so, microseconds UTC.")] = None
+    retry_us: Annotated[int | None, Meta(description="When it is connected again, microseconds UTC; else null.")] = None
 
 
 class GapMessage(Common, frozen=True, kw_only=True, tag="gap"):
@@ -298,6 +300,8 @@ class MessageBuilder:
         step_ms_p50: float | None = None,
         step_ms_p99: float | None = None,
         stage: int = 0,
+        since_us: int | None = None,
+        retry_us: int | None = None,
     ) -> StatusMessage:
         """How the stream is doing; the arguments are the message's fields."""
         return StatusMessage(
@@ -312,6 +316,8 @@ class MessageBuilder:
             step_ms_p50=step_ms_p50,
             step_ms_p99=step_ms_p99,
             stage=stage,
+            since_us=since_us,
+            retry_us=retry_us,
         )
 
     def gap(self, stream: str, stamp: Stamp, from_us: int, to_us: int, reason: str) -> GapMessage:

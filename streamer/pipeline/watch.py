@@ -13,6 +13,7 @@ from typing import Any
 from engines.errors import did_you_mean
 from streamer.errors import ConfigError, SourceError
 from streamer.labels.commands import StreamReport
+from streamer.labels.publisher import wall_us
 from streamer.pipeline.capture import Capture
 from streamer.pipeline.shedding import Load
 from streamer.pipeline.stream import Stream
@@ -131,7 +132,13 @@ class Watch:
         stream.status(state, detail, **self._counts(health))
 
     def _counts(self, health: Health) -> dict[str, Any]:
+        now_us, now = wall_us(), time.monotonic()
+        since_us, retry_us = (
+            None if at_s is None else now_us + round((at_s - now) * 1e6) for at_s in (health.since_s, health.retry_s)
+        )
         return {
+            "since_us": since_us,
+            "retry_us": retry_us,
             "captured": health.captured,
             "reconnects": health.reconnects,
             "stage": self._load.stage,

@@ -29,6 +29,7 @@ class Health:
     """A source's condition.
 
     `detail` says what is wrong, without passwords. `age_s` is the time since the last frame; None before the first.
+    `since_s` is when it came into this state, `retry_s` when the next attempt to connect begins, by the monotonic clock.
     """
 
     state: SourceState
@@ -38,6 +39,8 @@ class Health:
     reconnects: int
     fps_in: float
     age_s: float | None
+    since_s: float | None = None
+    retry_s: float | None = None
 
 
 def retry_delay_s(failures: int, retry: Retry, uniform: Callable[[float, float], float] = random.uniform) -> float:
@@ -62,6 +65,8 @@ class Reader:
         self._lock = threading.Lock()
         self._state: SourceState = "connecting"
         self._detail = ""
+        self._since_s = time.monotonic()
+        self._retry_s: float | None = None
         self._captured = 0
         self._first_connection = connections
         self._connections = connections  # that gave a frame
@@ -82,12 +87,13 @@ class Reader:
             try:
                 self._read()
             except SourceError as error:
-                self._become("offline", redact(str(error)))
-                if error.retry == "never" or not self.source.live:
-                    raise
                 if self._connections > before and self._arrivals[-1] - self._first >= _HEALTHY_S:
                     failures = 0
-                self._stop.wait(retry_delay_s(failures, error.retry))
+                delay_s = retry_delay_s(failures, error.retry)
+                self._become("offline", redact(str(error)), time.monotonic() + delay_s)
+                if error.retry == "never" or not self.source.live:
+                    raise
+                self._stop.wait(delay_s)
                 failures += 1
             else:
                 if not self._stop.is_set():
@@ -115,14 +121,16 @@ class Reader:
                 self._connections += 1
                 self._first = now
                 self._arrivals.clear()
-                self._state, self._detail = "online", ""
+                self._state, self._detail, self._since_s, self._retry_s = "online", "", now, None
             self._captured += 1
             self._corrupt = self.source.corrupt
             self._arrivals.append(now)
 
-    def _become(self, state: SourceState, detail: str) -> None:
+    def _become(self, state: SourceState, detail: str, retry_s: float | None = None) -> None:
         with self._lock:
-            self._state, self._detail = state, detail
+            if self._state != state:
+                self._since_s = time.monotonic()
+            self._state, self._detail, self._retry_s = state, detail, retry_s
 
     @property
     def connections(self) -> int:
@@ -144,6 +152,7 @@ class Reader:
             span_s = self._arrivals[-1] - self._arrivals[0] if self._arrivals else 0.0
             fps_in = (len(self._arrivals) - 1) / span_s if span_s > 0 and state == "online" else 0.0
             damaged = self.source.corrupt > self._corrupt
+            since_s, retry_s = self._since_s, self._retry_s
             captured, reconnects = self._captured, max(0, self._connections - self._first_connection - 1)
         if note and state in {"connecting", "offline", "online"}:
             state, detail = "online" if state == "online" else "connecting", f"{self.source.uri}: {note}"
@@ -151,4 +160,5 @@ class Reader:
         if state == "online" and self.source.live and age_s is not None and age_s > patience_s:
             what = "only damaged frames, check the network," if damaged else "no frame"
             state, detail, fps_in = "stalled", f"{self.source.uri}: {what} for {age_s:.1f} s", 0.0
-        return Health(state, detail, captured, self.source.corrupt, reconnects, fps_in, age_s)
+            since_s = now - age_s
+        return Health(state, detail, captured, self.source.corrupt, reconnects, fps_in, age_s, since_s, retry_s)

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -62,8 +62,8 @@ class PageProcess:
         with suppress(zmq.Again):  # the page is stuck; it shows that it is behind
             self._labels.send_multipart((topic(message.stream, message.kind).encode(), encode(message)), zmq.DONTWAIT)
 
-    def start(self, newest: Callable[[str], Image | None]) -> None:
-        """Serve. `newest` gives a stream's last frame."""
+    def start(self, newest: Callable[[str], Image | None], order: Sequence[str] = ()) -> None:
+        """Serve. `newest` gives a stream's last frame, `order` is that of the streams on the page."""
         frames = self._context.socket(zmq.REP)
         frames.setsockopt(zmq.LINGER, 0)
         frames.bind(f"ipc://{self._folder}/frames")
@@ -82,6 +82,7 @@ class PageProcess:
             "folder": self._folder,
             "token": place.guard.token,
             "url": place.url,
+            "order": list(order),
             "log": logs.style(),
         }
         self._process.stdin.write(json.dumps(begin) + "\n")
@@ -173,7 +174,7 @@ def main() -> None:
     poller.register(labels, zmq.POLLIN)
     poller.register(sys.stdin.fileno(), zmq.POLLIN)
     place = Place(socket.socket(fileno=begin["descriptor"]), Guard(begin["token"]), begin["url"], None)
-    with PageServer(place, looked_at.newest) as page:
+    with PageServer(place, looked_at.newest, begin["order"]) as page:
         wait_s = due_s = 0.0
         while sys.stdin.fileno() not in (ready := dict(poller.poll(int(wait_s * 1e3)))):
             if labels in ready:

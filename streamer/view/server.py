@@ -1,4 +1,4 @@
-"""Serves the page: four files, and the WebSocket at /labels, from a thread of its own.
+"""Serves the page: its files, and the WebSocket at /labels, from a thread of its own.
 
 The files are read once and answered by their exact paths: no request ever names a file. They hold no secrets; labels
 and pictures go over the WebSocket alone, to those whom `auth.py` lets in.
@@ -7,10 +7,11 @@ and pictures go over the WebSocket alone, to those whom `auth.py` lets in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from importlib import resources
+from pathlib import PurePath
 
 from streamer.labels.messages import Message
 from streamer.types import Image
@@ -24,12 +25,7 @@ from streamer.web import Listener, Page, Request, Visitor, text
 MOST_CONNECTIONS = 64
 MOST_VIEWERS = 16
 
-_FILES = {
-    "/": ("index.html", "text/html"),
-    "/style.css": ("style.css", "text/css"),
-    "/view.js": ("view.js", "text/javascript"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -43,14 +39,17 @@ class PageServer:
     """The page, served until `close`; call it with every message.
 
     newest   gives a stream's last frame; without it there are labels and no pictures
+    order    the streams in the order in which the page shows them; others come after them
     url      where to open the page
     viewers  those who may look, and do
     """
 
-    def __init__(self, place: Place, newest: Callable[[str], Image | None] | None = None) -> None:
+    def __init__(
+        self, place: Place, newest: Callable[[str], Image | None] | None = None, order: Sequence[str] = ()
+    ) -> None:
         self.url = place.url
         self._guard = place.guard
-        self._feed = Feed()
+        self._feed = Feed(order)
         self._pictures = Pictures(newest) if newest else None
         self.viewers: set[Viewer] = set()
         self._listener = Listener(
@@ -107,10 +106,13 @@ class PageServer:
 
 
 def page_files() -> dict[str, Callable[[], Page]]:
-    """The page's files by path."""
-    folder = resources.files("streamer.view") / "page"
-    pages = {path: Page((folder / name).read_bytes(), kind, headers=_HEADERS) for path, (name, kind) in _FILES.items()}
-    return {path: partial(_same, page) for path, page in pages.items()}
+    """The page's files by path: all that are in its folder."""
+    pages = {}
+    for file in sorted(resources.files("streamer.view").joinpath("page").iterdir(), key=lambda file: file.name):
+        path = "/" if file.name == "index.html" else f"/{file.name}"
+        page = Page(file.read_bytes(), _KINDS[PurePath(file.name).suffix], headers=_HEADERS)
+        pages[path] = partial(_same, page)
+    return pages
 
 
 def _same(page: Page) -> Page:

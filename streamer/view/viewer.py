@@ -5,11 +5,12 @@ From the browser, JSON objects of at most 16 KiB, each with one field:
     {"token": "..."}           first of all, within 3 s; null where there is no token
     {"look": {"cam1": 640}}    the streams whose pictures it shows, with their widths there in pixels
     {"seen": "cam1"}           it has drawn that stream's last picture, and may be sent the next
+    {"past": "cam1"}           it wants the events of that stream in the last hour
 
 To the browser:
 
     text    a JSON array of the label stream's payloads as they were published. The first array, and one after messages
-            were lost, begins with {"kind": "view", ...}: start over
+            were lost, begins with {"kind": "view", ...}: start over. [{"kind": "past", ...}] is what was asked for
     binary  a picture: one byte, the length of the stream's name; the name; a JPEG
 
 A picture is sent only when the one before it has been drawn. So a slow browser gets fewer, always the newest; and when
@@ -29,7 +30,7 @@ from streamer.labels.messages import encode
 from streamer.types import Image
 from streamer.view.auth import Guard
 from streamer.view.colours import COLOURS
-from streamer.view.feed import SECONDS, Feed
+from streamer.view.feed import Feed
 from streamer.view.pictures import LEVELS, Pictures
 from streamer.view.websocket import GoneError, WebSocket
 
@@ -47,6 +48,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     token: str | None = None
     look: dict[str, int] | None = None
     seen: str | None = None
+    past: str | None = None
 
 
 _decoder = msgspec.json.Decoder(Request)
@@ -125,6 +127,8 @@ class Viewer:
                 self._look = request.look
             if request.seen is not None and (sent_s := self._sent.pop(request.seen, None)) is not None:
                 self._pace.drawn(sent_s, time.monotonic())
+            if request.past is not None:
+                await self._send_past(request.past)
 
     async def _send(self) -> None:
         """Send what is new, again and again."""
@@ -142,6 +146,11 @@ class Viewer:
             await self._socket.keep_alive()
             await asyncio.sleep(TICK_S)
 
+    async def _send_past(self, stream: str) -> None:
+        messages = b",".join(map(encode, self._feed.past(stream)))
+        name = msgspec.json.encode(stream).decode()
+        await self._socket.send(f'[{{"kind":"past","stream":{name},"messages":[{messages.decode()}]}}]')
+
     async def _send_picture(self, pictures: Pictures, stream: str, width: int) -> None:
         level = min(self._pace.level, next((n for n, one in enumerate(LEVELS) if one.width >= width), len(LEVELS)))
         made = await pictures.after(self._shown.get(stream), stream, level)
@@ -152,4 +161,9 @@ class Viewer:
             await self._socket.send(bytes([len(name)]) + name + picture)
 
     def _hello(self) -> dict[str, Any]:
-        return {"kind": "view", "pictures": self._pictures is not None, "seconds": SECONDS, "colours": COLOURS}
+        return {
+            "kind": "view",
+            "pictures": self._pictures is not None,
+            "colours": COLOURS,
+            "order": self._feed.order(),
+        }
