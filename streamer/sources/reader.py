@@ -29,7 +29,7 @@ class Health:
     """A source's condition.
 
     `detail` says what is wrong, without passwords. `age_s` is the time since the last frame; None before the first.
-    `since_s` is when it came into this state, `retry_s` when the next attempt to connect begins, by the monotonic clock.
+    `since_s` is when it came into this state, `retry_s` when it is connected again, both by the monotonic clock.
     """
 
     state: SourceState

@@ -2,6 +2,7 @@
 
 python -m tools.docs           # the pages; a test compares them with the code
 python -m tools.docs.film      # docs/pictures/live.webp, the moving picture of README.md
+python -m tools.docs.shots     # the page in every situation and on every screen, to look at
 """
 
 from __future__ import annotations

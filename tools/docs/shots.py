@@ -1,7 +1,7 @@
-"""Photograph the page in every situation that it should look well in: python -m tools.docs.shots [--out shots] [--only long]
+"""Photograph the page in every situation that it should look well in: python -m tools.docs.shots [--out shots]
 
-What the page is told is made up here, so that every situation can be had at once and looks the same each time. Needs the
-extras view and dev, and Debian's chromium. Each situation is photographed on the screens that are named with it.
+What the page is told is made up here, so that every situation can be had at once and looks the same each time. It needs
+the extras view and dev, and Debian's chromium. Each situation is photographed on the screens that are named with it.
 """
 
 from __future__ import annotations

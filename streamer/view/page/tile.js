@@ -54,9 +54,15 @@ export class Tile {
       const live = left ? `\u2212${span(left * 1000).replace(".0", "")}` : "now";
       mark.textContent = at === null ? live : clockTime(at + (seconds / 2 - left) * 1000);
     });
+    this.mark();
+  }
+
+  // Mark what happened at the moment that is shown.
+  mark() {
+    const { at } = this.timeline;
     for (const item of this.element.querySelectorAll(".events li")) {
       const [from, to] = [Number(item.dataset.from), Number(item.dataset.to || Infinity)];
-      item.classList.toggle("at", at !== null && from <= at && at <= to);
+      item.classList.toggle("at", at !== null && Math.floor(from) <= at && at <= to);
     }
     $(".events li.at", this.element)?.scrollIntoView({ block: "nearest" });
   }

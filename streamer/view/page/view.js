@@ -37,7 +37,7 @@ connection.onMessages((messages, anew) => {
 
 connection.onPast(({ stream, messages }) => {
   for (const message of messages) tiles.get(stream)?.[`on_${message.kind}`](message);
-  arrange();
+  tiles.get(stream)?.mark();
 });
 
 connection.onPicture((name, jpeg) => tiles.get(name)?.show(jpeg));

@@ -112,6 +112,12 @@ class Speaker:
         self._say(self.build.event(stream, stamp, event))
         return event
 
+    def past(self, label: str, start_us: int, end_us: int, stream: str = "cam") -> None:
+        """An event that began and ended some time ago, microseconds UTC."""
+        for kind, at_us in (("start", None), ("end", end_us)):
+            event = Event(kind, label, 0, 0.9, 0.9, start_us, at_us, "score" if at_us else None)  # type: ignore[arg-type]
+            self._say(self.build.event(stream, self.stamp(), event))
+
     def end(self, event: Event, stream: str = "cam") -> None:
         stamp = self.stamp()
         last = Event("end", event.label, 0, 0.3, 0.95, event.t_start_us, stamp.frame_us, "score")

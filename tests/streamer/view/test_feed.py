@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.labels.events import State
-from streamer.labels.messages import Message, MessageBuilder, Stamp
+from streamer.labels.messages import Message, MessageBuilder, Stamp, Window
+from streamer.view import feed as feed_module
 from streamer.view.feed import _LOG, Feed
 
 from ..labels.peers import END, STAMP, START
@@ -45,3 +47,42 @@ def test_only_the_last_minutes_events_are_told_again() -> None:
     feed(status := build.status("cam", STAMP, "online"))
     feed(state := build.state("cam", STAMP, State()))
     assert feed.since(None)[2] == [status, recent, state]
+
+
+def test_an_hour_of_events_is_kept_each_by_its_newest_message_and_not_more_than_so_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_us = 0
+    feed, build = Feed(), MessageBuilder("test@0", "stream", now_us=lambda: now_us)
+    feed(build.event("cam", STAMP, START))
+    feed(first := build.event("cam", STAMP, END))
+    now_us = 3_000_000_000
+    feed(build.event("other", STAMP, START))
+    feed(build.event("cam", STAMP, START))
+    feed(second := build.event("cam", STAMP, END))
+    assert feed.past("cam") == [first, second]
+    now_us = 3_601_000_000
+    feed(gap := build.gap("cam", STAMP, 1, 2, "gap"))
+    assert feed.past("cam") == [second, gap]
+    monkeypatch.setattr(feed_module, "MOST_EVENTS", 2)
+    feed(build.gap("other", STAMP, 1, 2, "gap"))
+    assert feed.past("cam") == [gap]
+
+
+def test_streams_keep_the_order_of_the_configuration_and_others_come_after_them() -> None:
+    feed, build = Feed(["yard", "door"]), MessageBuilder("test@0", "stream")
+    for name in ("cam", "door"):
+        feed(build.status(name, STAMP, "online"))
+    assert feed.order() == ["yard", "door", "cam"]
+    assert [feed.knows(name) for name in ("yard", "door", "nobody")] == [False, True, False]
+    feed(MessageBuilder("test@0", "stream").status("cam", STAMP, "online"))  # the publisher was restarted
+    assert feed.order() == ["yard", "door", "cam"]
+
+
+def test_scores_of_the_last_minute_are_kept_by_the_streams_own_time() -> None:
+    feed, build = Feed(), MessageBuilder("test@0", "stream")
+    for second in (0, 30, 61):
+        window = Window(n=1, step_ms=100, first_us=second * 1_000_000, last_us=second * 1_000_000)
+        feed(build.score("cam", STAMP, [("wave", second / 100)], window))
+    assert feed.scores("cam") == [(30_000_000, [("wave", 0.3)]), (61_000_000, [("wave", 0.61)])]
+    assert feed.scores("nobody") == []

@@ -145,7 +145,6 @@ def test_view_shows_the_labels_of_a_publisher_elsewhere(start: Start) -> None:
         (["run", "pattern://swipe", "--set", "view.token=1234567"], "view.token is given, but no page"),
         (["run", "pattern://swipe", "pattern://still", "--window"], "--window shows one stream, not 2"),
         (["view", "localhost"], "is not an address"),
-        (["replay", "pattern://swipe?duration=1"], "needs --out FILE"),
         (["replay", "pattern://swipe?duration=1", "--render", "no/such/folder.mp4"], "does the folder exist"),
     ],
 )
