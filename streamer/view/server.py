@@ -107,7 +107,7 @@ class PageServer:
 
 def page_files() -> dict[str, Callable[[], Page]]:
     """The page's files by path: all that are in its folder."""
-    pages = {}
+    pages: dict[str, Callable[[], Page]] = {}
     for file in sorted(resources.files("streamer.view").joinpath("page").iterdir(), key=lambda file: file.name):
         path = "/" if file.name == "index.html" else f"/{file.name}"
         page = Page(file.read_bytes(), _KINDS[PurePath(file.name).suffix], headers=_HEADERS)

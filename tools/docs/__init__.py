@@ -3,6 +3,7 @@
 configuration.py, commands.py, messages.py, api.py   one page each: python -m tools.docs
 markdown.py   docstrings and tables as Markdown
 film.py       the moving picture of the README: python -m tools.docs.film
+shots.py      the page in every situation, to look at: python -m tools.docs.shots
 """
 
 from __future__ import annotations

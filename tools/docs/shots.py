@@ -46,7 +46,11 @@ class Situation:
 
 
 def _press(*keys: str) -> Callable[[Any], None]:
-    return lambda page: [page.keyboard.press(key) for key in keys] and None
+    def act(page: Any) -> None:
+        for key in keys:
+            page.keyboard.press(key)
+
+    return act
 
 
 SITUATIONS = {
@@ -93,12 +97,18 @@ class Scene:
     def _lost(self, name: str) -> None:
         now_us = wall_us()
         detail = "rtsp://192.0.2.14/stream1: no route to it; is the camera on, and is the address right?"
-        times = {"since_us": now_us - 40_000_000, "retry_us": now_us + 3_400_000}
+        times: dict[str, Any] = {"since_us": now_us - 40_000_000, "retry_us": now_us + 3_400_000}
         self.page(self._build.status(name, Stamp(), "offline", detail, reconnects=3, **times))
 
     def _seen(self, name: str, number: int) -> None:
         stamp, dropped = self._stamp(), {"above_rate": 603, "shed": 12, "ring_full": 2}
-        counts = {"captured": 900, "inferred": 300, "fps_in": 29.97, "step_ms_p50": 5.8, "step_ms_p99": 9.1}
+        counts: dict[str, Any] = {
+            "captured": 900,
+            "inferred": 300,
+            "fps_in": 29.97,
+            "step_ms_p50": 5.8,
+            "step_ms_p99": 9.1,
+        }
         self.page(self._build.status(name, stamp, "online", dropped=dropped, **counts))
         labels = [LONG[: 100 - n] for n in range(4)] if self._situation.long else list(LABELS)
         labels = labels[number % 4 :] + labels[: number % 4]
@@ -129,7 +139,8 @@ def _picture(number: int) -> Image:
     """A drawn room, so that pictures can be told apart: [H, W, 3]."""
     height, width = 480, 640 if number % 2 else 854
     rows = np.linspace(0.35, 1, height)[:, None, None]
-    colour = np.array(cv2.cvtColor(np.uint8([[[number * 23 % 180, 70, 150]]]), cv2.COLOR_HSV2BGR)[0, 0])  # type: ignore[arg-type]
+    hue = np.array([[[number * 23 % 180, 70, 150]]], np.uint8)
+    colour = np.asarray(cv2.cvtColor(hue, cv2.COLOR_HSV2BGR), np.uint8)[0, 0]
     image = np.ascontiguousarray((rows * colour[None, None]).repeat(width, 1).astype(np.uint8))
     cv2.circle(image, (width // 2 + number * 9, 190), 42, (225, 225, 232), -1, cv2.LINE_AA)
     cv2.ellipse(image, (width // 2 + number * 9, 400), (90, 170), 0, 180, 360, (225, 225, 232), -1, cv2.LINE_AA)

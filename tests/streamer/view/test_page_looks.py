@@ -130,7 +130,7 @@ def test_a_camera_that_is_away_is_small_and_the_header_tells_since_when_and_when
     speaker.status("gone", "offline", "rtsp://192.0.2.1/: connection refused", **times)
     tab = visit(page, viewport={"width": 1280, "height": 800})
     tab.locator("article.away").wait_for()
-    sizes = {name: tile(tab, name).bounding_box() or {} for name in ("a", "gone")}
+    sizes: dict[str, Any] = {name: tile(tab, name).bounding_box() or {} for name in ("a", "gone")}
     assert sizes["gone"]["height"] < 0.4 * sizes["a"]["height"]
     assert "connection refused" in tile(tab, "gone").inner_text()
     told = tab.locator("#link").inner_text()

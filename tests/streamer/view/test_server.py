@@ -388,7 +388,7 @@ def test_a_public_address_gets_a_token_and_a_short_one_is_refused() -> None:
 
 def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "websockets", None)
-    with pytest.raises(ConfigError, match=r"the page needs websockets: pip install '\.\[view\]'"):
+    with pytest.raises(ConfigError, match=r"the page needs websockets: pip install 'action-streamer\[view\]'"):
         claim("127.0.0.1:0")
 
 
