@@ -22,8 +22,8 @@ EXTRA = {
     "state": {"label", "label_id", "score", "since_us"},
     "score": {"topk", "window"},
     "status": {
-        "source", "detail", "captured", "dropped", "inferred", "reconnects", "fps_in", "since_us", "retry_us", "step_ms_p50", "step_ms_p99",
-        "stage",
+        "source", "detail", "captured", "dropped", "inferred", "reconnects", "fps_in", "step_ms_p50", "step_ms_p99",
+        "stage", "since_us", "retry_us",
     },
     "gap": {"from_us", "to_us", "reason"},
 }  # fmt: skip
