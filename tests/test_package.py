@@ -5,21 +5,32 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email import message_from_bytes
 from pathlib import Path
+from subprocess import PIPE
 from zipfile import ZipFile
 
 import pytest
 
+from tests.conftest import WaitFor
 from tests.tools.docs.pages import ROOT
+
+DRAWN = {"0": "pattern://swipe", "rtsp://camera/stream1": "pattern://swipe"}
+COMMANDS = dict.fromkeys(
+    tuple(DRAWN.get(word, word) for word in line.partition(" # ")[0].split())
+    for line in re.findall(r"^    (streamer .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+)
+"""What the README shows, word by word, each once; cameras are drawn scenes."""
 
 pytest.importorskip("setuptools", reason="pip install setuptools: the wheel is built with it")
 
+Start = Callable[..., subprocess.Popen[str]]
 QUIET = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-index")
 
 
@@ -49,20 +60,28 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(installed: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a program of that environment in an empty folder."""
+def start(installed: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start a program of that environment in an empty folder; it ends with the test."""
     known = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("STREAMER_")}
+    started = []
 
-    def run(program: str, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [installed / program, *arguments], cwd=tmp_path, env=known, capture_output=True, text=True, check=False,
-            timeout=timeout_s,
-        )  # fmt: skip
+    def start(program: str, *arguments: str) -> subprocess.Popen[str]:
+        command = [str(installed / program), *arguments]
+        process = subprocess.Popen(command, cwd=tmp_path, env=known, stdout=PIPE, stderr=PIPE, text=True)
+        started.append(process)
+        return process
 
-    return run
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a program printed that did what it should."""
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, "Traceback" in err) == (0, False), err
+    return out
 
 
 def test_the_readme_shows_on_an_index_without_pictures_and_links_that_lead_nowhere(wheel: Path) -> None:
@@ -78,15 +97,44 @@ def test_the_readme_shows_on_an_index_without_pictures_and_links_that_lead_nowhe
     assert "Programming Language :: Python :: 3.10" in told.get_all("Classifier", [])
 
 
-def test_what_is_installed_is_the_wheel_alone(run: Run) -> None:
+def test_what_is_installed_is_the_wheel_alone(start: Start) -> None:
     code = "import streamer, engines, importlib.util as u; print(streamer.__file__); print(u.find_spec('tools'))"
-    where, tools = run("python", "-c", code).stdout.splitlines()
+    where, tools = ended(start("python", "-c", code)).splitlines()
     assert "site-packages" in where
     assert tools == "None"
 
 
-def test_a_configuration_that_init_writes_is_in_the_wheel_and_valid(run: Run) -> None:
-    assert run("streamer", "init", "many").stdout == "wrote many.yaml; change it, then: streamer run -c many.yaml\n"
-    shown = run("streamer", "config", "-c", "many.yaml").stdout
+def test_a_configuration_that_init_writes_is_in_the_wheel_and_valid(start: Start) -> None:
+    written = ended(start("streamer", "init", "many"))
+    assert written == "wrote many.yaml; change it, then: streamer run -c many.yaml\n"
+    shown = ended(start("streamer", "config", "-c", "many.yaml"))
     assert "sources.3.name: west  # many.yaml" in shown
     assert "events.background: [still]  # sidecar of default" in shown
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_what_the_readme_shows_works(
+    words: tuple[str, ...], start: Start, write_video: Callable[..., Path], tmp_path: Path, wait_for: WaitFor
+) -> None:
+    """As it is typed, but that addresses are those of this test, and a run ends."""
+    program, command, *rest = words
+    labels, control = f"ipc://{tmp_path}/labels", f"ipc://{tmp_path}/control"
+    write_video(count=40)  # clip.mp4
+    if command in ("watch", "ctl"):
+        start("streamer", "run", "pattern://swipe", "--publish", labels, "--set", f"control={control}", "--headless")
+        wait_for((tmp_path / "control").exists)
+    if command == "watch":
+        watching = start(program, command, *rest, labels)
+        assert watching.stdout
+        assert any("  swipe  start  " in line for line in watching.stdout)
+        watching.send_signal(signal.SIGINT)
+    elif command == "ctl":
+        assert '"streams"' in ended(start(program, command, *rest, "--address", control))
+    else:
+        options = ["127.0.0.1:0"] if rest[-1:] == ["--view"] else []
+        options += ["--duration", "1", "--publish", labels] if command == "run" else []
+        ended(start(program, command, *rest, *options))
+
+
+def test_the_readme_shows_the_commands_that_people_begin_with() -> None:
+    assert {"run", "watch", "replay", "init", "ctl"} <= {words[1] for words in COMMANDS}
