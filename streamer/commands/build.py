@@ -53,7 +53,8 @@ def build(
 ) -> None:
     """Build a model's engine for this machine, compare it with the eager network, and install it if it holds.
 
-    Takes seconds for openvino, and minutes for tensorrt. `streamer run` finds it by itself.
+    Takes seconds for openvino, and minutes for tensorrt. What is installed already is left alone: --rebuild compares it
+    again. `streamer run` finds it by itself.
     """
     from engines.build.install import add_graph, build_for_here
 
