@@ -94,7 +94,7 @@ class Folder:
         self._oldest_s = float("inf") if keep_days is None else keep_days * 86400
         self._known: dict[str, tuple[int, Note]] = {}
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = path / f".{secrets.token_hex(4)}.part"
             probe.touch(exist_ok=False)
             probe.unlink()

@@ -93,13 +93,14 @@ class StreamClips(NoClips):
 
     def _unsure_now(self, time_us: int, unsure: Unsure) -> None:
         """The least sure moment so far is this one."""
-        part_us, before = unsure.part_us, self._moment
-        if before and before.note.at_us // part_us != time_us // part_us:
+        part_us = unsure.part_us
+        if self._moment and self._moment.note.at_us // part_us != time_us // part_us:
             self._finish_moment()
-            before = None
-        take = before.take if before else self._open(time_us)
-        self._moment = None
+        if self._moment:
+            self._preroll.drop(self._moment.take)
+            self._moment = None
         assert self._spec
+        take = self._open(time_us)
         best = int(np.argmax(self._latest))
         note = self._note(self._spec.labels[best], "unsure", time_us, float(self._latest[best]), self._latest, take)
         if note is None:  # no keyframe has come yet

@@ -20,7 +20,7 @@ NICENESS = 10
 _WAITING = 4  # pictures; more are left out, since the recognition comes first
 _END_S = 0.3
 _KEY_US = 1_000_000  # a keyframe at least as often
-_MOST_US = 1_000_000 // 31  # pictures come less far apart than this only from cameras that are too fast for a clip
+_LEAST_US = 25_000  # pictures that are less far apart come from a camera that is faster than a clip needs
 _TIME_BASE = Fraction(1, 1_000_000)
 _OPTIONS = {"preset": "ultrafast", "tune": "zerolatency", "crf": "24"}
 
@@ -39,7 +39,7 @@ class Encoder:
 
     def offer(self, picture: Callable[[], Image], time_us: int, run: tuple[int, int]) -> None:
         """Take a picture [H, W, 3], captured at `time_us`; it is asked for only if there is room."""
-        if not self._pictures.full() and not 0 <= time_us - self._offered_us < _MOST_US:
+        if not self._pictures.full() and not 0 <= time_us - self._offered_us < _LEAST_US:
             self._offered_us = time_us
             self._pictures.put_nowait((picture(), time_us, run))
 

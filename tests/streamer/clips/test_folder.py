@@ -42,6 +42,14 @@ def test_a_clip_and_its_note_are_listed_and_tell_when_the_pictures_were_captured
     assert numbers(tmp_path / "clips/door-1.mp4") == list(range(10))
 
 
+def test_a_folder_that_is_made_for_clips_is_for_its_user_only(tmp_path: Path) -> None:
+    Folder(tmp_path / "a" / "clips")
+    assert (tmp_path / "a" / "clips").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "shared").mkdir(mode=0o755)
+    Folder(tmp_path / "shared")
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o755
+
+
 def test_a_name_tells_stream_time_and_label_and_can_be_no_path() -> None:
     name = new_name("door", 1_700_000_000 * SECOND, "../Waving: \u2603")
     assert re.fullmatch(r"door-20231114-221320-waving-[0-9a-f]{4}", name)

@@ -157,7 +157,7 @@ def test_a_camera_that_is_faster_than_a_clip_needs_is_thinned_out(wait_for: Wait
     for number in range(20):
         before = len(given)
         encoder.offer(lambda: barcode(number), number * 10_000, (0, 0))  # noqa: B023
-        if number % 4 == 0:
+        if number % 3 == 0:
             wait_for(lambda: len(given) > before)  # noqa: B023
     encoder.close()
-    assert given == [0, 40_000, 80_000, 120_000, 160_000]
+    assert given == [0, 30_000, 60_000, 90_000, 120_000, 150_000, 180_000]
