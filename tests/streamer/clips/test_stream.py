@@ -116,7 +116,7 @@ def test_the_moment_of_a_day_is_where_the_model_was_least_sure_however_long_that
 def test_each_part_of_the_day_has_a_moment_and_the_end_of_a_stream_is_no_loss() -> None:
     watched = Watched(unsure_a_day=1440)  # one a minute
     watched.go_on(55, SURE)
-    watched.go_on(65, UNSURE)
+    watched.go_on(60.5, UNSURE)
     assert len(watched.jobs) == 1
     watched.clips.close()
     assert [job.note.at_us // (60 * SECOND) for job in watched.jobs] == [0, 1]
