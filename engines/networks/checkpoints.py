@@ -206,9 +206,8 @@ def read_checkpoint(
     layout = next((layout for layout in LAYOUTS if any(re.search(layout.marker, key) for key in raw)), None)
     if layout is None:
         some = ", ".join(list(raw)[:3])
-        raise EngineError(
-            f"{name}: its keys ({some}, ...) are of none of the projects that docs/tasks/checkpoints.md lists"
-        )
+        known = ", ".join(dict.fromkeys(layout.project for layout in LAYOUTS))
+        raise EngineError(f"{name}: its keys ({some}, ...) are of none of the files that can be read: {known}")
     if network not in ("auto", layout.network) and layout.network != "tsn":
         raise EngineError(f"{name}: holds a {layout.network} network, not {network}")
     names = {key: rename(key, layout.renames) for key in raw}

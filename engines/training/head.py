@@ -60,7 +60,7 @@ def imagenet(path: str, classes: int, frames: int, network: str = "tsn", **optio
     checkpoint = read_checkpoint(path, "tsn", frames, classes=classes)
     if checkpoint.backbone not in inverted.BACKBONES:
         fit = " or ".join(inverted.BACKBONES)
-        raise EngineError(f"{path} holds {checkpoint.backbone}; take a file of {fit} (docs/tasks/checkpoints.md)")
+        raise EngineError(f"{path} holds {checkpoint.backbone}; take a file of {fit}")
     net = build_network(network, checkpoint.backbone, frames, classes, causal=True, dropout=0.0, **options)
     net.load_state_dict(checkpoint.parameters, strict=False)
     return net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

@@ -26,7 +26,7 @@ def models(
 
 @models_app.command(name="import")
 def import_model(
-    file: Annotated[Path, typer.Argument(help="A published checkpoint; docs/tasks/checkpoints.md lists them.")],
+    file: Annotated[Path, typer.Argument(help="A published checkpoint of TSM, TAM, TCM or mmaction2.")],
     out: Annotated[Path, typer.Option(metavar="NAME", help="What to call the model; may begin with a folder.")],
     labels: Annotated[
         Path | None,

@@ -189,7 +189,9 @@ class Watch:
             capture.thread.join(max(0.0, deadline - time.monotonic()))
             if capture.thread.is_alive():
                 name, uri = capture.stream.name, capture.source.uri
-                log.warning("%s: the capture thread still hangs in %s", name, uri, extra={"stream": name})
+                hangs = capture.reader.hangs(time.monotonic())  # or only waits for a camera, within its time limit
+                level, what = (logging.WARNING, "still hangs in") if hangs else (logging.INFO, "is still connecting to")
+                log.log(level, "%s: the capture thread %s %s", name, what, uri, extra={"stream": name})
         for capture in self._captures:
             capture.stream.interrupt("shutdown")
             capture.stream.status("stopped", **self._counts(capture.health(time.monotonic())))

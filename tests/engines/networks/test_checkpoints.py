@@ -157,7 +157,11 @@ def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path, capsys: p
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [({}, "holds no state dict"), ({"a": 1}, "holds no state dict"), ({"a": torch.zeros(1)}, "none of the projects")],
+    [
+        ({}, "holds no state dict"),
+        ({"a": 1}, "holds no state dict"),
+        ({"a": torch.zeros(1)}, "of none of the files that can be read: TCM"),
+    ],
 )
 def test_what_is_no_checkpoint_is_told_so(content: dict[str, object], message: str) -> None:
     with pytest.raises(EngineError, match=message):

@@ -68,3 +68,11 @@ def test_a_file_is_played_again_and_again_until_the_run_ends(
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
     assert int(re.findall(r"frames  (\d+) captured", out)[0]) > 30
+
+
+def test_a_camera_that_never_answers_is_no_warning_at_the_end() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as silent:
+        camera = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x"
+        done = streamer("run", camera, "--duration", 1, "--no-publish", "--set", "sources.0.open_s=30")
+    assert done.returncode == 3
+    assert [line for line in done.stderr.splitlines() if "no source gave a frame" not in line] == []
