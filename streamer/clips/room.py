@@ -191,7 +191,7 @@ class Clips:
         size = job.take.bytes
         job.preroll.drop(job.take)
         try:
-            self.written += self._folder.save(job.note, job.take.packets, job.part_us)
+            written = self._folder.save(job.note, job.take.packets, job.part_us)
         except Exception as error:  # the next clip may be written
             self._lost("failed")
             trouble = getattr(error, "strerror", None) or repr(error)
@@ -205,6 +205,7 @@ class Clips:
             if self.trouble:
                 log.warning("clips.folder %s: clips are written again", self._folder.path)
             self.trouble = ""
+            self.written += written
             self._tidy()
         finally:
             self._waiting_bytes -= size

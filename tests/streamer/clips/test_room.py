@@ -53,7 +53,8 @@ def start(tmp_path: Path) -> Any:
 
     def begin(*cameras: Camera, control: Control | None = None, **settings: object) -> tuple[Run, Clips]:
         clips = {"folder": tmp_path / "clips", "before_s": 0.5, "after_s": 0.3, "unsure_a_day": 0, **settings}
-        config = Config.model_validate({"clips": clips, "events": {"background": ["dark"], "smoothing_s": 0}})
+        quick = dict.fromkeys(("smoothing_s", "enter_s", "leave_s", "min_s", "merge_gap_s", "refractory_s"), 0)
+        config = Config.model_validate({"clips": clips, "events": {"background": ["dark"], **quick}})
         keeper = Clips(config.clips, config.events, SPEC)
         runs.append(Run(cameras, config, keeper=keeper, control=control))
         return runs[-1], keeper
