@@ -35,6 +35,7 @@ class Request:
     host: str | None
     origin: str | None
     head: bytes
+    range: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +67,33 @@ class Visitor:
         """Send a page (without its body unless `whole`), and wait until the client closes: to abort before that would
         take the answer back.
         """
-        headers = {
-            "Content-Type": page.content_type,
-            "Content-Length": str(len(page.body)),
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            **page.headers,
-            "Connection": "close",
-        }
-        lines = [f"HTTP/1.1 {page.status} {page.status.phrase}", *(f"{name}: {headers[name]}" for name in headers)]
         self.idle = False
-        self.writer.write("\r\n".join([*lines, "", ""]).encode() + page.body * whole)
+        length = {"Content-Type": page.content_type, "Content-Length": str(len(page.body))}
+        self.begin(page.status, {**length, **page.headers})
+        self.writer.write(page.body * whole)
         self.writer.write_eof()
         await self.writer.drain()
         self.idle = True
         while await self.reader.read(HEAD_BYTES):
             pass
+
+    def begin(self, status: HTTPStatus, headers: Mapping[str, str]) -> None:
+        """Send the head of an answer."""
+        headers = {
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            **headers,
+            "Connection": "close",
+        }
+        lines = [f"HTTP/1.1 {status} {status.phrase}", *(f"{name}: {headers[name]}" for name in headers)]
+        self.writer.write("\r\n".join([*lines, "", ""]).encode())
+
+    @property
+    def ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Address and port of the visitor, and of this end."""
+        peer, here = (self.writer.get_extra_info(name) for name in ("peername", "sockname"))
+        return peer[:2], here[:2]
 
 
 Conversation = Callable[[Visitor, Request], Awaitable[None]]
@@ -92,7 +103,7 @@ class Listener:
     """Serves at a listening socket until it is closed. All functions that it is given run in its own thread.
 
     pages    path -> what makes the page
-    talks    path -> a conversation, which answers for itself
+    talks    path -> a conversation, which answers for itself; a path that ends with / is for all that begin with it
     knows    whether a request may be answered, by its `Host`: on a loopback address a site in a browser could have its
              own name resolve to this machine, and read
     most     connections at a time
@@ -174,10 +185,16 @@ class Listener:
         elif not self._knows(request):
             told = "this is no name of this machine; open the page as 127.0.0.1 or localhost"
             await visitor.answer(text(HTTPStatus.FORBIDDEN, told))
-        elif request.method == "GET" and request.path in self._talks:
-            await self._talks[request.path](visitor, request)
+        elif request.method == "GET" and (talk := self._talk(request.path)):
+            await talk(visitor, request)
         else:
             await visitor.answer(self._page(request), whole=request.method != "HEAD")
+
+    def _talk(self, path: str) -> Conversation | None:
+        if path in self._talks:
+            return self._talks[path]
+        below = (talk for begin, talk in self._talks.items() if begin.endswith("/") and path.startswith(begin))
+        return next(below, None)
 
     def _page(self, request: Request) -> Page:
         if request.method not in ("GET", "HEAD"):
@@ -200,7 +217,7 @@ def read_head(head: bytes) -> Request | None:
     if asked is None:
         return None
     path = asked["target"].decode().partition("?")[0]
-    return Request(asked["method"].decode(), path, named.get(b"host"), named.get(b"origin"), head)
+    return Request(asked["method"].decode(), path, named.get(b"host"), named.get(b"origin"), head, named.get(b"range"))
 
 
 def text(status: HTTPStatus, told: str, **headers: str) -> Page:

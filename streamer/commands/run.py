@@ -129,8 +129,10 @@ def run_pipeline(
         pipeline = Pipeline(settings, engine, sources, publisher, listeners, control, probe, manager, clips)
         if monitor:
             monitor.watch(pipeline, publisher)
-        if page:
-            page.start(pipeline.picture, [source.name for source in sources])
+        if page and control:
+            names = [source.name for source in sources]
+            changes, folder = settings.control is not None, settings.clips.folder
+            page.start(pipeline.picture, names, control, changes=changes, clips=folder)
         summary = desk.run(pipeline.run, stop, pipeline.picture) if desk else pipeline.run(stop)
         logs.log.info("stopped: %s", "; ".join(" ".join(line.split()) for line in summary.lines()))
     for line in summary.lines():
@@ -188,6 +190,8 @@ def open_sockets(settings: Config, spec: EngineSpec, stack: ExitStack) -> tuple[
             if settings.control != "auto" or keys:
                 raise
             logs.log.warning("no commands are taken: %s", error)
+    if control is None and settings.view.address:
+        control = Control(None)  # the page asks for what it shows
     if not publish.address:
         return control, None
     return control, Publisher(publish.address, spec.version, spec.mode, curve=publish.curve, access=publish.ipc_access)
@@ -203,7 +207,7 @@ def tell_start(
         logs.log.info("backend %s: %s", engine.backend, engine.why)
     told = f"{publisher.address} (in another terminal: {_watching(publisher.address, encrypts)})" if publisher else "-"
     console.print(f"labels  {told}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"control {control.address if control else '-'}", highlight=False, soft_wrap=True)
+    console.print(f"control {control.address if control and control.address else '-'}", highlight=False, soft_wrap=True)
     address = publisher.address if publisher else "-"
     logs.log.info("model %s: %s; labels at %s", engine.spec.version, engine.device, address)
 

@@ -3,14 +3,19 @@
 On this machine alone (a loopback address) nothing is asked for but that the page was opened under a name of this
 machine: otherwise a site in the same browser could have its own name resolve to 127.0.0.1, and look. At any other
 address a token is needed. Both ways the page that connects must be the one served here (`Origin`).
+
+Who may change something: who brings the token; without one, only programs of the user who runs this.
 """
 
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
 import socket
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from engines.errors import install
 from streamer.errors import ConfigError
@@ -38,6 +43,27 @@ class Guard:
     def accepts(self, token: str | None) -> bool:
         """Compares in constant time."""
         return self.token is None or hmac.compare_digest((token or "").encode(), self.token.encode())
+
+
+def is_ours(peer: tuple[str, int], here: tuple[str, int], tables: Path = Path("/proc/net")) -> bool:
+    """Whether the other end of a connection within this machine is a program of this process's user.
+
+    peer, here  address and port of the other end and of this one. The kernel tells it (Linux); False if it does not.
+    """
+    wanted = [_in_table(*peer), _in_table(*here)]
+    table = tables / ("tcp6" if ":" in peer[0] else "tcp")
+    try:
+        rows = [line.split() for line in table.read_text().splitlines()[1:]]
+    except OSError:
+        return False
+    return any(row[1:3] == wanted and int(row[7]) == os.getuid() for row in rows)
+
+
+def _in_table(host: str, port: int) -> str:
+    """An address as it stands in /proc/net/tcp: words of 4 bytes in the order of this machine, in hexadecimal."""
+    raw = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    words = (int.from_bytes(raw[at : at + 4], sys.byteorder) for at in range(0, len(raw), 4))
+    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
 
 @dataclass(frozen=True)

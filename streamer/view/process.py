@@ -2,11 +2,13 @@
 
     recognition                                     page (`python -m streamer.view.process`)
     engine's thread ── labels, PUSH, never waits ──> main thread ──> Feed  ──┐
-    picture thread  <── a stream's name, REQ ─────── main thread             ├── server's thread ──> viewers
-                    ─── its newest frame, or none ──> main thread ──> frames ┘
+    view thread     <── a stream's name, REQ ─────── main thread             ├── server's thread ──> viewers
+                    ─── its newest frame, or none ──> main thread ──> frames ┘         │
+                    <── requests, DEALER ───────────────────────────────────────────────┘
 
-Frames go over only while somebody looks: the picture thread sleeps in ZeroMQ until the page asks. The sockets are in a
-folder that only this user can open. The page's standard input tells it how to begin, and that the recognition is gone.
+Frames go over only while somebody looks: the view thread sleeps in ZeroMQ until the page asks. Requests go to the run's
+control code. The sockets are in a folder that only this user can open. The page's standard input tells it how to begin,
+and that the recognition is gone.
 """
 
 from __future__ import annotations
@@ -22,13 +24,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zmq
 
 from streamer.health import logs
+from streamer.labels.commands import answer
+from streamer.labels.control import Control
 from streamer.labels.messages import Message, decode, encode, topic
 from streamer.labels.publisher import end_context
 from streamer.types import Image
@@ -37,6 +43,7 @@ from streamer.view.auth import Guard, Place
 NICENESS = 10
 _QUEUE = 4096  # labels that wait for the page
 _WAIT_S, _LOOK_S = 0.2, 0.025  # between two looks at the frames: while nobody looks, and while somebody does
+_ANSWER_MS = 10  # how often it looks whether what was asked has been done
 _PATIENCE_MS = 1000
 _LOOKED_S = 1.0  # a frame that nobody asked for is kept this long
 _END_S, _TERM_S = 4.0, 1.0
@@ -62,12 +69,27 @@ class PageProcess:
         with suppress(zmq.Again):  # the page is stuck; it shows that it is behind
             self._labels.send_multipart((topic(message.stream, message.kind).encode(), encode(message)), zmq.DONTWAIT)
 
-    def start(self, newest: Callable[[str], Image | None], order: Sequence[str] = ()) -> None:
-        """Serve. `newest` gives a stream's last frame, `order` is that of the streams on the page."""
-        frames = self._context.socket(zmq.REP)
-        frames.setsockopt(zmq.LINGER, 0)
-        frames.bind(f"ipc://{self._folder}/frames")
-        threading.Thread(target=_give_frames, args=(frames, newest), name="view frames", daemon=True).start()
+    def start(
+        self,
+        newest: Callable[[str], Image | None],
+        order: Sequence[str],
+        control: Control,
+        *,
+        changes: bool,
+        clips: Path | None,
+    ) -> None:
+        """Serve.
+
+        newest   gives a stream's last frame
+        order    of the streams on the page
+        control  takes what a browser asks for; changes: also what changes something
+        clips    the folder of the run's clips, if it keeps them
+        """
+        frames, requests = self._context.socket(zmq.REP), self._context.socket(zmq.ROUTER)
+        for end, name in ((frames, "frames"), (requests, "requests")):
+            end.setsockopt(zmq.LINGER, 0)
+            end.bind(f"ipc://{self._folder}/{name}")
+        threading.Thread(target=_attend, args=(frames, newest, requests, control), name="view", daemon=True).start()
         place, descriptor = self._place, self._place.socket.fileno()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "streamer.view.process"],
@@ -83,6 +105,8 @@ class PageProcess:
             "token": place.guard.token,
             "url": place.url,
             "order": list(order),
+            "changes": changes,
+            "clips": str(clips.absolute()) if clips else None,
             "log": logs.style(),
         }
         self._process.stdin.write(json.dumps(begin) + "\n")
@@ -111,19 +135,38 @@ class PageProcess:
         self.close()
 
 
-def _give_frames(socket: zmq.Socket[bytes], newest: Callable[[str], Image | None]) -> None:
-    """The picture thread: a request is a stream's name, the reply its newest frame, empty if it was given before."""
+def _attend(
+    frames: zmq.Socket[bytes], newest: Callable[[str], Image | None], requests: zmq.Socket[bytes], control: Control
+) -> None:
+    """The view thread: gives frames to the page, and what it asks of the run to `control`."""
     given: dict[str, Image] = {}
-    with suppress(zmq.ContextTerminated), socket:
+    asked: list[tuple[bytes, Future[Any]]] = []
+    poller = zmq.Poller()
+    poller.register(frames, zmq.POLLIN)
+    poller.register(requests, zmq.POLLIN)
+    with suppress(zmq.ContextTerminated), frames, requests:
         while True:
-            name = socket.recv().decode()
-            image = newest(name)
-            if image is None or image is given.get(name):
-                socket.send(b"")
-            else:
-                given[name] = image
-                shape = json.dumps(image.shape).encode()
-                socket.send_multipart((shape, np.ascontiguousarray(image).data), copy=False)
+            ready = dict(poller.poll(_ANSWER_MS if asked else None))
+            if frames in ready:
+                _give_frame(frames, newest, given)
+            if requests in ready:
+                who, request = requests.recv_multipart()
+                asked.append((who, control.ask(request)))
+            for one in [one for one in asked if one[1].done()]:
+                requests.send_multipart((one[0], answer(one[1])), zmq.DONTWAIT)
+                asked.remove(one)
+
+
+def _give_frame(socket: zmq.Socket[bytes], newest: Callable[[str], Image | None], given: dict[str, Image]) -> None:
+    """A request is a stream's name, the reply its newest frame, empty if it was given before."""
+    name = socket.recv().decode()
+    image = newest(name)
+    if image is None or image is given.get(name):
+        socket.send(b"")
+    else:
+        given[name] = image
+        shape = json.dumps(image.shape).encode()
+        socket.send_multipart((shape, np.ascontiguousarray(image).data), copy=False)
 
 
 class Frames:
@@ -161,7 +204,8 @@ def main() -> None:
     logs.set_up(begin["log"])
     os.nice(NICENESS)
 
-    from streamer.view.server import PageServer  # the recognition's process does without these libraries
+    from streamer.view.asking import Run  # the recognition's process does without these libraries
+    from streamer.view.server import PageServer
 
     context = zmq.Context()
     labels, frames = context.socket(zmq.PULL), context.socket(zmq.REQ)
@@ -174,7 +218,9 @@ def main() -> None:
     poller.register(labels, zmq.POLLIN)
     poller.register(sys.stdin.fileno(), zmq.POLLIN)
     place = Place(socket.socket(fileno=begin["descriptor"]), Guard(begin["token"]), begin["url"], None)
-    with PageServer(place, looked_at.newest, begin["order"]) as page:
+    clips = Path(begin["clips"]) if begin["clips"] else None
+    run = Run(f"ipc://{begin['folder']}/requests", changes=begin["changes"], clips=clips)
+    with PageServer(place, looked_at.newest, begin["order"], run) as page:
         wait_s = due_s = 0.0
         while sys.stdin.fileno() not in (ready := dict(poller.poll(int(wait_s * 1e3)))):
             if labels in ready:

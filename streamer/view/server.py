@@ -7,6 +7,7 @@ and pictures go over the WebSocket alone, to those whom `auth.py` lets in.
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -15,7 +16,9 @@ from pathlib import PurePath
 
 from streamer.labels.messages import Message
 from streamer.types import Image
-from streamer.view.auth import Place
+from streamer.view.asking import Run
+from streamer.view.auth import Place, is_ours
+from streamer.view.clips import open_clip, send_clip
 from streamer.view.feed import Feed
 from streamer.view.pictures import Pictures
 from streamer.view.viewer import Viewer
@@ -29,7 +32,7 @@ _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".
 _HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
 }
@@ -40,16 +43,22 @@ class PageServer:
 
     newest   gives a stream's last frame; without it there are labels and no pictures
     order    the streams in the order in which the page shows them; others come after them
+    run      the run whose labels these are, if it can be asked
     url      where to open the page
     viewers  those who may look, and do
     """
 
     def __init__(
-        self, place: Place, newest: Callable[[str], Image | None] | None = None, order: Sequence[str] = ()
+        self,
+        place: Place,
+        newest: Callable[[str], Image | None] | None = None,
+        order: Sequence[str] = (),
+        run: Run | None = None,
     ) -> None:
         self.url = place.url
         self._guard = place.guard
         self._feed = Feed(order)
+        self._run = run
         self._pictures = Pictures(newest) if newest else None
         self.viewers: set[Viewer] = set()
         self._listener = Listener(
@@ -57,7 +66,7 @@ class PageServer:
             page_files(),
             "view",
             knows=lambda request: place.guard.knows_host(request.host),
-            talks={"/labels": self._labels},
+            talks={"/labels": self._labels, "/clips/": self._clip},
             most=MOST_CONNECTIONS,
         )
 
@@ -68,6 +77,8 @@ class PageServer:
     def close(self) -> None:
         """Send all viewers away and free the address."""
         self._listener.close()
+        if self._run:
+            self._run.close()
         if self._pictures:
             self._pictures.close()
 
@@ -79,7 +90,8 @@ class PageServer:
         socket = WebSocket(visitor)
         if not await socket.open(request.head):
             return
-        viewer = Viewer(socket, self._guard, self._feed, self._pictures)
+        may_change = self._guard.token is not None or is_ours(*visitor.ends)
+        viewer = Viewer(socket, self._guard, self._feed, self._pictures, self._run, may_change=may_change)
         try:
             await viewer.run(partial(self._admit, viewer, visitor))
         except asyncio.CancelledError:
@@ -89,6 +101,18 @@ class PageServer:
             self.viewers.discard(viewer)
             if self._pictures and not self.viewers:
                 self._pictures.forget()
+
+    async def _clip(self, visitor: Visitor, request: Request) -> None:
+        """A clip, for the player of a browser that has shown its token: /clips/SECRET/NAME.mp4."""
+        secret, _, name = request.path.removeprefix("/clips/").partition("/")
+        known = any(hmac.compare_digest(secret.encode(), viewer.secret.encode()) for viewer in self.viewers)
+        folder = self._run.clips if self._run else None
+        clip = open_clip(folder, name) if folder and known else None
+        if clip is None:
+            await visitor.answer(text(HTTPStatus.NOT_FOUND, "there is no such clip, or it has been deleted"))
+            return
+        with clip:
+            await send_clip(visitor, request, clip)
 
     def _admit(self, viewer: Viewer, visitor: Visitor) -> bool:
         """Whether there is a seat for a viewer who may look."""

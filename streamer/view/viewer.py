@@ -6,11 +6,14 @@ From the browser, JSON objects of at most 16 KiB, each with one field:
     {"look": {"cam1": 640}}    the streams whose pictures it shows, with their widths there in pixels
     {"seen": "cam1"}           it has drawn that stream's last picture, and may be sent the next
     {"past": "cam1"}           it wants the events of that stream in the last hour
+    {"ask": {...}, "id": 1}    a request to the run, as asking.py lets it pass
+    {"try": {"events.enter": 0.7}, "stream": "cam1", "id": 2}    what events the last minute would have had then
 
 To the browser:
 
     text    a JSON array of the label stream's payloads as they were published. The first array, and one after messages
-            were lost, begins with {"kind": "view", ...}: start over. [{"kind": "past", ...}] is what was asked for
+            were lost, begins with {"kind": "view", ...}: start over. [{"kind": "past", ...}] and [{"kind": "answer",
+            "id": 1, "ok": ... or "error": "..."}] are what was asked for
     binary  a picture: one byte, the length of the stream's name; the name; a JPEG
 
 A picture is sent only when the one before it has been drawn. So a slow browser gets fewer, always the newest; and when
@@ -20,18 +23,25 @@ it takes long, smaller ones.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
+import zmq
 
+from engines.loading import find_models
+from streamer.errors import StreamerError
 from streamer.labels.messages import encode
 from streamer.types import Image
+from streamer.view.asking import NO_CONTROL, NO_RUN, NOT_YOURS, Run, refusal, told
 from streamer.view.auth import Guard
 from streamer.view.colours import COLOURS
 from streamer.view.feed import Feed
 from streamer.view.pictures import LEVELS, Pictures
+from streamer.view.trial import trial
 from streamer.view.websocket import GoneError, WebSocket
 
 TICK_S = 0.04
@@ -39,6 +49,7 @@ HELLO_S = 3.0  # how long a browser may take to say who it is
 REFUSAL_S = 1.0  # a wrong token is answered late, so that guessing is slow
 SLOW_S, QUICK_S = 0.3, 0.12  # from sending a picture to hearing that it was drawn
 QUICK_PICTURES = 40  # drawn quickly, one after the other, before larger ones are tried
+MOST_ASKED = 4  # requests of a browser that wait for their answer
 BAD_REQUEST, REFUSED, TOO_LATE, FULL = 4400, 4401, 4408, 4429  # codes of closing
 
 
@@ -49,6 +60,10 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     look: dict[str, int] | None = None
     seen: str | None = None
     past: str | None = None
+    ask: dict[str, Any] | None = None
+    attempt: dict[str, Any] | None = msgspec.field(name="try", default=None)
+    stream: str = ""
+    id: int = 0
 
 
 _decoder = msgspec.json.Decoder(Request)
@@ -75,10 +90,27 @@ class Pace:
 
 
 class Viewer:
-    """One browser, from its first message to its end."""
+    """One browser, from its first message to its end.
 
-    def __init__(self, socket: WebSocket, guard: Guard, feed: Feed, pictures: Pictures | None) -> None:
+    run         what it may ask; None: nothing
+    may_change  whether the browser may change something there, if it brings the token where there is one
+    secret      opens the run's clips, as long as this browser is there
+    """
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        guard: Guard,
+        feed: Feed,
+        pictures: Pictures | None,
+        run: Run | None = None,
+        *,
+        may_change: bool = False,
+    ) -> None:
         self._socket, self._guard, self._feed, self._pictures = socket, guard, feed, pictures
+        self._run, self._may_change = run, may_change
+        self.secret = secrets.token_urlsafe(16)
+        self._asking: set[asyncio.Task[None]] = set()
         self._pace = Pace()
         self._look: dict[str, int] = {}  # stream -> width, pixels
         self._sent: dict[str, float] = {}  # stream -> when its picture was sent that has not been drawn yet
@@ -108,7 +140,7 @@ class Viewer:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
+            for task in (*tasks, *self._asking):
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
         for end in ends:
@@ -129,6 +161,36 @@ class Viewer:
                 self._pace.drawn(sent_s, time.monotonic())
             if request.past is not None:
                 await self._send_past(request.past)
+            if request.ask is not None or request.attempt is not None:
+                if len(self._asking) >= MOST_ASKED:
+                    await self._tell(request.id, {"error": f"{MOST_ASKED} requests wait for an answer already"})
+                    continue
+                self._asking.add(task := asyncio.create_task(self._ask(request)))
+                task.add_done_callback(self._asking.discard)
+
+    async def _ask(self, request: Request) -> None:
+        """Pass a request on to the run, or make a trial, and tell what comes of it."""
+        try:
+            if request.attempt is not None:
+                reply = await self._try(request.stream, request.attempt)
+            else:
+                asked = request.ask or {}
+                why = refusal(asked, self._run, may_change=self._may_change)
+                reply = await self._run.ask(asked) if self._run and why is None else {"error": why}
+        except (StreamerError, ValueError, zmq.ZMQError) as error:
+            reply = {"error": told(error)}
+        with suppress(GoneError):
+            await self._tell(request.id, reply)
+
+    async def _try(self, stream: str, values: dict[str, Any]) -> dict[str, Any]:
+        reply: dict[str, Any] = await self._run.ask({"command": "status"}) if self._run else {"error": NO_RUN}
+        if "ok" not in reply:
+            return reply
+        labels, events = reply["ok"]["knows"], reply["ok"]["events"]
+        return {"ok": await asyncio.to_thread(trial, self._feed.scores(stream), labels, events, values)}
+
+    async def _tell(self, number: int, reply: dict[str, Any]) -> None:
+        await self._socket.send(msgspec.json.encode([{"kind": "answer", "id": number, **reply}]).decode())
 
     async def _send(self) -> None:
         """Send what is new, again and again."""
@@ -166,4 +228,15 @@ class Viewer:
             "pictures": self._pictures is not None,
             "colours": COLOURS,
             "order": self._feed.order(),
+            "why_not": self._why_not(),
+            "clips": f"/clips/{self.secret}/" if self._run and self._run.clips else None,
+            "models": sorted(find_models()) if self._run else [],
         }
+
+    def _why_not(self) -> str | None:
+        """Why this browser can change nothing; None if it can."""
+        if self._run is None:
+            return NO_RUN
+        if not self._run.changes:
+            return NO_CONTROL
+        return None if self._may_change else NOT_YOURS

@@ -6,6 +6,9 @@ const RETRY_MS = [300, 600, 1200, 2500, 5000];
 const REFUSED = 4401;
 const FULL = 4429;
 
+const answers = new Map(); // number of a question -> who waits for its answer
+let asked = 0;
+
 const hear = {}; // what comes -> who takes it
 export const onHello = (call) => { hear.hello = call; };
 export const onMessages = (call) => { hear.messages = call; };
@@ -38,6 +41,8 @@ export function connect() {
 
 function lost(code) {
   looked = "";
+  for (const answer of answers.values()) answer({ error: "the connection was lost; try again" });
+  answers.clear();
   if (code === REFUSED) {
     link("lost", "not let in");
     $("#refusal").textContent = token === null ? "" : "That is not the right token.";
@@ -67,6 +72,10 @@ function take(messages) {
     hear.hello(messages.shift());
   }
   if (messages[0]?.kind === "past") hear.past(messages[0]);
+  else if (messages[0]?.kind === "answer") {
+    answers.get(messages[0].id)?.(messages[0]);
+    answers.delete(messages[0].id);
+  }
   else hear.messages(messages, anew);
 }
 
@@ -84,6 +93,28 @@ export function look(wanted) {
   if (text === looked || document.body.dataset.state !== "live") return;
   say({ look: wanted });
   looked = text;
+}
+
+// What the run answers to a request, {ok} or {error}; what it would be is told in streamer/labels/commands.py.
+export function ask(request) {
+  return question({ ask: request });
+}
+
+// The events that the last minute of a stream would have had by other settings, {ok} or {error}.
+export function attempt(stream, values) {
+  return question({ try: values, stream });
+}
+
+function question(what) {
+  asked += 1;
+  const id = asked;
+  return new Promise((answer) => {
+    if (socket?.readyState !== WebSocket.OPEN || document.body.dataset.state !== "live") answer({ error: "there is no connection; try again" });
+    else {
+      answers.set(id, answer);
+      say({ ...what, id });
+    }
+  });
 }
 
 // The events of a stream in the last hour.

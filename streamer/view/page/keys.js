@@ -2,11 +2,11 @@
 
 import { $, make } from "./dom.js";
 
-const keys = []; // {key, shown, what, act}
+const keys = []; // {key, shown, what, act, within}
 
-// `act` gets the step for keys that come in pairs, such as the arrows.
-export function onKey(shown, key, what, act) {
-  keys.push({ shown, key, what, act });
+// `act` returns false where the key is not for it; `within`: a dialog in which the key works, and nowhere else.
+export function onKey(shown, key, what, act, within = null) {
+  keys.push({ shown, key, what, act, within });
 }
 
 export function showKeys() {
@@ -23,8 +23,8 @@ export function showKeys() {
 document.addEventListener("keydown", (event) => {
   const { key, target, ctrlKey, metaKey, altKey } = event;
   if (ctrlKey || metaKey || altKey || target.matches("input:not([type=checkbox], [type=range]), select")) return;
-  const inDialog = document.querySelector("dialog[open]");
-  const found = keys.find((one) => one.key === key.toLowerCase() || one.key === key);
-  if (!found || (inDialog && inDialog !== found.act.within)) return;
+  const within = document.querySelector("dialog[open]");
+  const found = keys.find((one) => (one.key === key.toLowerCase() || one.key === key) && one.within === within);
+  if (!found) return;
   if (found.act(target) !== false) event.preventDefault();
 });

@@ -11,7 +11,9 @@ const THERE = ["online", "degraded", "ended"];
 const AWAY_MS = 2000; // a shorter absence does not move the tiles
 
 export class Tile {
-  constructor(name, open) {
+  // open: shows it alone; play: shows a clip
+  constructor(name, open, play) {
+    this.play = play;
     this.name = name;
     this.clock = new Clock();
     this.ages = [];
@@ -25,7 +27,7 @@ export class Tile {
     Object.assign($(".name", this.element), { textContent: name, title: name });
     $(".open", this.element).setAttribute("aria-label", `Show ${name} alone`);
     this.element.addEventListener("click", ({ target }) => {
-      if (!document.body.classList.contains("alone") && !target.closest("a")) open(name);
+      if (!document.body.classList.contains("alone") && !target.closest("a, button:not(.open)")) open(name);
     });
     this.bars = Array.from({ length: 5 }, () => {
       const [row, fill, label, value] = [make("li"), make("i"), make("span"), make("em")];
@@ -139,6 +141,12 @@ export class Tile {
       if (later.length) later.at(-1).after(item);
       else list.prepend(item);
       while (list.children.length > LISTED) list.lastChild.remove();
+    }
+    if (event.clip && !$("button", item)) {
+      const button = item.appendChild(make("button", "", "\u25b6"));
+      Object.assign(button, { type: "button", title: "Play its clip" });
+      button.setAttribute("aria-label", `Play the clip of ${event.label}, ${clockTime(start)}`);
+      button.addEventListener("click", () => this.play(event.clip.name));
     }
     item.hidden = isHidden(event.label);
     item.dataset.to = end ?? "";

@@ -2,24 +2,34 @@
 // in a tile of its own; streamer/view/viewer.py tells what goes over the WebSocket.
 //
 // connection.js  the WebSocket      tile.js    one stream          keys.js    the keyboard
-// layout.js      how tiles lie      timeline.js, labels.js, dom.js what several need
+// layout.js      how tiles lie      tune.js    thresholds          clips.js   clips and what people say of them
+// timeline.js, labels.js, dom.js    what several need
 
+import * as clips from "./clips.js";
 import * as connection from "./connection.js";
 import { $, fromLink, make, span } from "./dom.js";
 import { onKey, showKeys } from "./keys.js";
 import { colour, hide, isHidden, known, setColours, whenHidden } from "./labels.js";
 import { grid } from "./layout.js";
 import { Tile } from "./tile.js";
+import * as tune from "./tune.js";
 
 const DRAW_MS = 66; // timelines
 const TELL_MS = 200; // bars and numbers: slow enough to read
+const STATUS_MS = 5000; // the run's settings, which others may change
 const STALE_MS = 10_000; // what the publisher did before it was restarted stays this long
 
 const streams = $("#streams");
 const tiles = new Map(); // in the order of the configuration
 let session = null;
+let whyNot = null; // why this browser can change nothing; null: it can
 
 connection.onHello((hello) => {
+  whyNot = hello.why_not;
+  clips.allow(hello.clips, whyNot);
+  $("#model").disabled = whyNot !== null;
+  $("#model-name").replaceChildren(...hello.models.map((name) => Object.assign(make("option", "", name), { value: name })));
+  askStatus();
   setColours(hello.colours);
   streams.dataset.pictures = hello.pictures ? "yes" : "no";
   for (const name of hello.order) tile(name);
@@ -45,7 +55,7 @@ connection.onPicture((name, jpeg) => tiles.get(name)?.show(jpeg));
 function tile(name) {
   let found = tiles.get(name);
   if (!found) {
-    tiles.set(name, (found = new Tile(name, open)));
+    tiles.set(name, (found = new Tile(name, open, clips.open)));
     streams.append(found.element);
     visible.observe(found.element);
     arrange();
@@ -148,6 +158,22 @@ function tellLink() {
   $("#link-time").textContent = `, ${times.join(", ")}`;
 }
 
+// What of the run's settings the tiles need to know.
+async function askStatus() {
+  const { ok } = await connection.ask({ command: "status" });
+  for (const one of tiles.values()) one.background = ok?.events.background ?? [];
+}
+
+async function swap(event) {
+  event.preventDefault();
+  const name = $("#model-name").value;
+  $("#model-go").disabled = true;
+  $("#model-said").textContent = `${name} is being loaded; this may take a while`;
+  const { ok, error } = await connection.ask({ command: "model", model: name });
+  $("#model-go").disabled = false;
+  $("#model-said").textContent = error ?? `${ok.model} has taken over`;
+}
+
 function back() {
   const name = alone();
   history.pushState(null, "", location.pathname);
@@ -216,11 +242,31 @@ onKey("", "+", "", () => tiles.get(alone())?.step(-1));
 onKey("N", "n", "back to now, from a moment in the past", () => now());
 onKey("L", "l", "draw the label on the picture", () => draw(true));
 onKey("H", "h", "show and hide labels", () => filter());
+onKey("E", "e", "try thresholds on the last minute", () => tuneOpen());
+onKey("C", "c", "watch clips, and say what they show", () => clips.open());
+onKey("M", "m", "let another model take over", () => modelOpen());
 onKey("T", "t", "light, dark, or as the system", () => theme(true));
 onKey("F", "f", "full screen", () => {
   (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()).catch(console.warn);
 });
 onKey("?", "?", "these keys", () => showKeys());
+
+const player = $("#clips-dialog");
+onKey("\u2191 \u2193", "ArrowDown", "in the clips: the next one", () => clips.step(1), player);
+onKey("", "ArrowUp", "", () => clips.step(-1), player);
+onKey("Y  0  W  U", "y", "in the clips: right, nothing, wrong, take back", () => clips.right(), player);
+onKey("", "0", "", () => clips.answer("nothing"), player);
+onKey("", "w", "", () => clips.focusWrong(), player);
+onKey("", "u", "", () => clips.answer(""), player);
+onKey("", " ", "", (target) => (target.matches("button, video") ? false : clips.togglePlay()), player);
+
+function tuneOpen() {
+  tune.open(alone() ?? [...tiles.keys()][0], whyNot);
+}
+
+function modelOpen() {
+  if (whyNot === null && !$("#model-dialog").open) $("#model-dialog").showModal();
+}
 
 function now() {
   const { name } = place();
@@ -232,6 +278,10 @@ $("#theme").addEventListener("click", () => theme(true));
 $("#draw").addEventListener("click", () => draw(true));
 $("#filter").addEventListener("click", filter);
 $("#keys").addEventListener("click", showKeys);
+$("#tune").addEventListener("click", tuneOpen);
+$("#clips").addEventListener("click", () => clips.open());
+$("#model").addEventListener("click", modelOpen);
+$("#model-form").addEventListener("submit", swap);
 $("#back").addEventListener("click", back);
 whenHidden(() => tiles.forEach((one) => one.filter()));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme(false));
@@ -247,6 +297,10 @@ setInterval(() => {
   look();
 }, TELL_MS);
 
+setInterval(() => document.hidden || askStatus(), STATUS_MS);
+
+tune.setUp(tiles);
+clips.setUp();
 theme(false);
 draw(false);
 connection.connect();
