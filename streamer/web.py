@@ -69,16 +69,15 @@ class Visitor:
         """
         self.idle = False
         length = {"Content-Type": page.content_type, "Content-Length": str(len(page.body))}
-        self.begin(page.status, {**length, **page.headers})
-        self.writer.write(page.body * whole)
+        self.begin(page.status, {**length, **page.headers}, page.body * whole)
         self.writer.write_eof()
         await self.writer.drain()
         self.idle = True
         while await self.reader.read(HEAD_BYTES):
             pass
 
-    def begin(self, status: HTTPStatus, headers: Mapping[str, str]) -> None:
-        """Send the head of an answer."""
+    def begin(self, status: HTTPStatus, headers: Mapping[str, str], body: bytes = b"") -> None:
+        """Send the head of an answer, and what follows it."""
         headers = {
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
@@ -87,7 +86,7 @@ class Visitor:
             "Connection": "close",
         }
         lines = [f"HTTP/1.1 {status} {status.phrase}", *(f"{name}: {headers[name]}" for name in headers)]
-        self.writer.write("\r\n".join([*lines, "", ""]).encode())
+        self.writer.write("\r\n".join([*lines, "", ""]).encode() + body)
 
     @property
     def ends(self) -> tuple[tuple[str, int], tuple[str, int]]:

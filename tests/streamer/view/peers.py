@@ -58,6 +58,19 @@ class Viewer:
         for text in self.texts():
             yield from json.loads(text)
 
+    def hello(self) -> dict[str, Any]:
+        """What the server says first."""
+        return next(self.labels())
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """What the run answers to a request."""
+        self.say(ask=request, id=1)
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """The next answer."""
+        return next(told for told in self.labels() if told["kind"] == "answer")
+
     def picture(self) -> tuple[str, bytes]:
         """The stream and the JPEG of the next picture."""
         while isinstance(received := self.socket.recv(PATIENCE_S), str):

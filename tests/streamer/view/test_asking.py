@@ -34,20 +34,6 @@ Visit = Callable[..., "Page"]
 QUICK_CLIPS = ("--set", "clips.before_s=0.2", "--set", "clips.after_s=0.1", "--set", "clips.folder=")
 
 
-class Asking(Viewer):
-    """A browser's side of the WebSocket that asks."""
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        self.say(ask=request, id=1)
-        return self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        return next(told for told in self.labels() if told["kind"] == "answer")
-
-    def hello(self) -> dict[str, Any]:
-        return next(self.labels())
-
-
 def begin(start: Start, *arguments: object) -> Address:
     process = start("run", "pattern://swipe?fps=10&size=160x120", *SCRIPTED, "--no-publish", "--view", "127.0.0.1:0",
                     *arguments)  # fmt: skip
@@ -79,7 +65,7 @@ def test_thresholds_are_tried_on_the_page_and_obeyed_only_when_one_says_so(start
     expect(lambda: tab.locator("#tune-would output").inner_text() == "0 events", tab)
     assert tab.locator("#tune-was output").inner_text() != "0 events"
     assert tab.locator("#tune-command").inner_text() == "streamer ctl set 'events.enter=1'"
-    with Asking(page) as viewer:
+    with Viewer(page) as viewer:
         assert viewer.ask(command="status")["ok"]["set"] == {}  # nothing has changed yet
         tab.locator("#tune-apply").click()
         tab.locator("#tune-said", has_text="the run obeys events.enter=1, until it ends").wait_for()
@@ -111,7 +97,7 @@ def test_an_event_plays_its_clip_and_is_answered_with_keys(filmed: tuple[Address
     tab.locator(f'#clips-list [data-name="{name}"]').click()
     tab.keyboard.press("w")
     tab.keyboard.type("drinks tea")
-    with Asking(page) as other:  # somebody else answers meanwhile
+    with Viewer(page) as other:  # somebody else answers meanwhile
         assert other.ask(command="answer", clip=name, label="somersault")["ok"]["before"] == "nothing"
     tab.keyboard.press("Enter")
     tab.locator("#clips-said", has_text="answered drinks tea; another had answered somersault").wait_for()
@@ -132,7 +118,7 @@ def test_a_clip_is_read_in_parts_by_those_who_are_let_in_and_nothing_else_of_the
     (tmp_path / "secret.mp4").write_bytes(b"secret")
     (folder / "link.mp4").symlink_to(tmp_path / "secret.mp4")
     (folder / "link.json").write_text("{}")
-    with Asking(page) as viewer:
+    with Viewer(page) as viewer:
         place = viewer.hello()["clips"]
         status, headers, body = get(page, f"{place}{name}.mp4")
         assert (status, headers["Content-Type"], headers["Accept-Ranges"], body) == (200, "video/mp4", "bytes", whole)
@@ -149,7 +135,7 @@ def test_a_clip_is_read_in_parts_by_those_who_are_let_in_and_nothing_else_of_the
 
 def test_what_a_page_cannot_ask_is_told_in_a_sentence(start: Start) -> None:
     page = begin(start)
-    with Asking(page) as viewer:
+    with Viewer(page) as viewer:
         hello = viewer.hello()
         assert (hello["why_not"], hello["clips"]) == (None, None)
         assert "default" in hello["models"]
@@ -168,12 +154,12 @@ def test_what_a_page_cannot_ask_is_told_in_a_sentence(start: Start) -> None:
         answer = viewer.answer()
         assert (answer["id"], "did you mean events.enter" in answer["error"]) == (7, True)
         viewer.say(ask={"command": "set", "set": {"events.enter": 0.9}})
-    with Asking(page) as viewer:  # the other one left without waiting for its answer
+    with Viewer(page) as viewer:  # the other one left without waiting for its answer
         assert viewer.ask(command="status")["ok"]["set"] in ({}, {"events.enter": 0.9})
 
 
 def test_a_run_that_takes_no_commands_takes_none_from_its_page(start: Start) -> None:
-    with Asking(begin(start, "--set", "control=null")) as viewer:
+    with Viewer(begin(start, "--set", "control=null")) as viewer:
         assert viewer.hello()["why_not"] == NO_CONTROL
         assert viewer.ask(command="set", set={"events.enter": 0.9}) == {"kind": "answer", "id": 1, "error": NO_CONTROL}
         assert viewer.ask(command="status")["ok"]["set"] == {}
@@ -182,7 +168,7 @@ def test_a_run_that_takes_no_commands_takes_none_from_its_page(start: Start) -> 
 def test_a_page_of_labels_from_elsewhere_asks_nothing(serve: Serve) -> None:
     page = serve()
     Speaker(page).status()
-    with Asking(page) as viewer:
+    with Viewer(page) as viewer:
         assert viewer.hello()["why_not"] == NO_RUN
         assert viewer.ask(command="status")["error"] == NO_RUN
         viewer.say(**{"try": {}, "stream": "cam", "id": 2})
@@ -194,7 +180,7 @@ def test_a_run_that_does_not_answer_is_told_and_only_a_few_may_wait(
 ) -> None:
     monkeypatch.setattr("streamer.view.asking.ANSWER_S", 0.5)
     page = serve(run=Run(f"ipc://{tmp_path}/nobody", changes=True, clips=None))
-    with Asking(page) as viewer:
+    with Viewer(page) as viewer:
         for number in range(5):
             viewer.say(ask={"command": "status"}, id=number)
         errors = [viewer.answer()["error"] for _ in range(5)]
