@@ -110,7 +110,12 @@ class Preroll:
 
     def _follows(self, packet: Packet) -> bool:
         """Whether a keyframe can stand in one clip with what came before it."""
-        return packet.form == self._form and (packet.run == self._run or packet.time_us > self._newest_us)
+        later_us = packet.time_us - self._newest_us
+        return (
+            packet.form == self._form
+            and later_us <= LONGEST_GROUP_S * 1e6
+            and (packet.run == self._run or later_us > 0)
+        )
 
     def _trim(self) -> None:
         oldest_us = self._newest_us - self._keep_us

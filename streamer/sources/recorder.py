@@ -4,8 +4,8 @@
                      │ packets              │ timestamps                         │ times
                      └──────────────────────┴─────── matched by timestamp ───────┴──> Packet
 
-H.264 and H.265 go as they come, if their container has timestamps and their pictures are upright; other pictures are
-encoded (encoder.py).
+H.264 and H.265 go as they come, if their container has timestamps and a browser shows the pictures as they are to be
+seen; others are encoded (encoder.py).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from streamer.types import Frame
 _MOST_WAITING = 64  # packets whose pictures have not been shown yet; decoders hold back 16 at most
 _HEAD = 1 << 13  # parameter sets stand in the first so many bytes
 _START = b"\0\0\1"
+_PLAYED = frozenset({"yuv420p", "yuvj420p", "nv12"})  # of H.264; no browser plays its others
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _SETS: dict[str, frozenset[int]] = {"h264": frozenset({7, 8}), "hevc": frozenset({32, 33, 34})}  # all parameter sets
 _CODECS: dict[str, Literal["h264", "hevc"]] = {"h264": "h264", "hevc": "hevc"}
@@ -56,7 +57,7 @@ class PacketRecorder(Recorder):
         self._emit, self._connection = emit, connection
         self._codec: Literal["h264", "hevc"] | None = None  # of packets that go as they come
         self._head = b""  # parameter sets that the container has, with start codes
-        self._turned = False  # its pictures are to be turned
+        self._encodes = False  # no browser would show its pictures as they are to be seen
         self._waiting: deque[_Waiting] = deque()
         self._pts_us: int | None = None
         self._size: tuple[int, int] | None = None  # of the last frame
@@ -66,7 +67,7 @@ class PacketRecorder(Recorder):
     ) -> Iterator[Compressed[VideoStream]]:
         """As in `Recorder`; called anew when reading begins again behind a damaged place."""
         codec = _CODECS.get(stream.codec_context.name)
-        if self._turned or codec is None or container.format.flags & _NO_TIMESTAMPS:
+        if self._encodes or codec is None or container.format.flags & _NO_TIMESTAMPS:
             return packets
         self._codec = codec
         head = stream.codec_context.extradata or b""
@@ -94,8 +95,8 @@ class PacketRecorder(Recorder):
 
     def decoded(self, frame: av.VideoFrame, /) -> None:
         """As in `Recorder`."""
-        if self._size is None and self._codec and orientation(frame, None) != UPRIGHT:
-            self._codec, self._turned = None, True
+        if self._size is None and self._codec and not _plays(self._codec, frame):
+            self._codec, self._encodes = None, True
             self._waiting.clear()
         self._pts_us = _us(frame.pts, frame.time_base)
         self._size = frame.width, frame.height
@@ -142,6 +143,11 @@ class PacketRecorder(Recorder):
                 self._emit(Packet(data, at_us, run, Format(self._codec, *self._size, parameters)))
             else:
                 self._emit(Packet(one.data, at_us, run))
+
+
+def _plays(codec: str, frame: av.VideoFrame) -> bool:
+    """Whether a browser shows such pictures as they are to be seen."""
+    return orientation(frame, None) == UPRIGHT and (codec != "h264" or frame.format.name in _PLAYED)
 
 
 def _us(stamp: int | None, base: Fraction | None) -> int | None:

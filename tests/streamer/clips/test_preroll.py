@@ -113,6 +113,15 @@ def test_a_clip_goes_on_over_a_connection_that_was_lost() -> None:
     assert seconds(take.packets) == [2, 3, 4, 10, 11]
 
 
+def test_a_clip_ends_where_a_camera_is_away_for_long() -> None:
+    preroll = Preroll(50, LARGE)
+    filled(preroll, 4)
+    take = preroll.begin(2 * SECOND, 10**18)
+    preroll.put(key(5000, run=(1, 0)))
+    assert take.closed
+    assert seconds(preroll.begin(0, LARGE).packets) == [5000]
+
+
 def test_time_that_runs_back_begins_anew() -> None:
     preroll = Preroll(50, LARGE)
     filled(preroll, 4)
