@@ -28,12 +28,12 @@ __all__ = ["app", "main"]
 
 _EXAMPLES = """\b
 Examples:
-  streamer run 0                       a webcam, until Ctrl-C
-  streamer run 0 --view                and a page at http://127.0.0.1:8080/
-  streamer run clip.mp4 --loop         a file, again and again
-  streamer watch                       in another terminal: the events
-  streamer replay clip.mp4             a recording, as fast as it goes
-  streamer init webcam                 a configuration to change
+  streamer run 0                       # a webcam, until Ctrl-C
+  streamer run 0 --view                # and a page at http://127.0.0.1:8080/
+  streamer run clip.mp4 --loop         # a file, again and again
+  streamer watch                       # in another terminal: the events
+  streamer replay clip.mp4             # a recording, as fast as it goes
+  streamer init webcam                 # a configuration to change
 """
 
 app = typer.Typer(
@@ -45,10 +45,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command(short_help="Recognise actions in live video and publish them")(run.run)
-app.command(short_help="Print the events that a run publishes")(watch.watch)
+app.command(short_help="Recognise actions in live video and publish them", epilog=run.EXAMPLES)(run.run)
+app.command(short_help="Print the events that a run publishes", epilog=watch.EXAMPLES)(watch.watch)
 app.command(short_help="Show the labels of a run as a page in the browser")(view.view)
-app.command(short_help="Recognise actions in recordings, as fast as it goes")(replay.replay)
+app.command(short_help="Recognise actions in recordings, as fast as it goes", epilog=replay.EXAMPLES)(replay.replay)
 app.command(short_help="Write a configuration to change")(init.init)
 app.command(short_help="Record labelled clips of your own")(record.record)
 app.command(short_help="Ask a run how it is, or change it while it goes on")(ctl.ctl)

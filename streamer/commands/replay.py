@@ -33,6 +33,14 @@ from streamer.text import counted, printable
 
 _TERMINAL = Path("-")
 
+EXAMPLES = """\b
+Examples:
+  streamer replay clip.mp4                       # its events, with times since the first frame
+  streamer replay clip.mp4 --out events.jsonl    # as messages
+  streamer replay clip.mp4 --render out.mp4      # a video with labels drawn in
+  streamer replay clip.mp4 --set events.enter=0.8    # to try a threshold
+"""
+
 
 def replay(
     file: Annotated[list[str], typer.Argument(metavar="FILE...", help="Video files (or pattern:// with a duration).")],

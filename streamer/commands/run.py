@@ -58,6 +58,15 @@ MetricsOption = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="Serve /metrics and /healthz, such as at 127.0.0.1:9464.")
 ]
 
+EXAMPLES = """\b
+Examples:
+  streamer run 0 --view                          # a webcam, and a page in the browser
+  streamer run 0 --model actions                 # what people do
+  streamer run rtsp://192.0.2.10/stream1         # a network camera
+  streamer run clip.mp4 --loop                   # a file, again and again
+  streamer run -c webcam.yaml --headless         # as a service does; `streamer init webcam` wrote the file
+"""
+
 
 def run(
     source: SourceArguments = None,

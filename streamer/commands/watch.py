@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 3.0  # then it says why nothing has come; a run that is well says something every second
 
+EXAMPLES = """\b
+Examples:
+  streamer watch                                 # the run on this machine
+  streamer watch tcp://192.0.2.5:5557 --json     # another machine's, for a program
+  streamer watch --kind score --json             # every probability
+"""
+
 
 def watch(
     address: AddressArgument = LABELS,

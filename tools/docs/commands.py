@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,4 +49,6 @@ def _section(name: str, command: Any) -> str:
     records = (parameter.get_help_record(context) for parameter in command.get_params(context))
     rows = [(f"`{names}`", escape(help_)) for names, help_ in filter(None, records) if names != "--help"]
     options = f"{table(('argument or option', ''), rows)}\n" if rows else ""
-    return f"## {name}\n\n    {usage}\n\n{told}\n\n{options}"
+    examples = (command.epilog or "").removeprefix("\b\nExamples:\n")
+    shown = f"{textwrap.indent(textwrap.dedent(examples), '    ')}\n" if examples else ""
+    return f"## {name}\n\n    {usage}\n\n{told}\n\n{shown}{options}"
