@@ -309,7 +309,7 @@ def test_the_help_has_a_line_for_each_command_in_the_order_of_use_and_examples()
     assert {name: text for name, text in listed.items() if len(text) > 60} == {}
     assert set(listed) == {name.split()[1] for name, _ in commands()}
     assert "streamer run 0 " in examples
-    assert "Examples:\n  streamer replay clip.mp4 " in CliRunner().invoke(app, ["replay", "-h"]).output
+    assert "Examples:\n    streamer replay clip.mp4 " in CliRunner().invoke(app, ["replay", "-h"]).output
 
 
 def test_the_version_is_told() -> None:
