@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from engines.opencv import cv2
-from streamer.labels.events import Event, State
+from streamer.config import EventConfig
+from streamer.labels.events import Event, State, resolved
 from streamer.labels.messages import MessageBuilder, Stamp, Window
 from streamer.labels.publisher import wall_us
 from streamer.types import Image
+from streamer.view.asking import Run
 from streamer.view.auth import claim
 from streamer.view.server import PageServer
 from tools.errors import ToolError
@@ -65,7 +67,28 @@ SITUATIONS = {
     "keys": Situation(2, ("desk", "phone"), act=_press("?")),
     "labels": Situation(2, ("desk",), act=_press("h")),
     "an-hour": Situation(1, ("desk",), act=_press("-", "-")),
+    "thresholds": Situation(1, ("desk", "phone"), act=_press("e")),
+    "clips": Situation(1, ("desk", "phone"), act=_press("c")),
+    "model": Situation(2, ("desk",), act=_press("m")),
 }
+
+
+class MadeUp(Run):
+    """A run that is not there, and what it would answer."""
+
+    async def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings, and clips that cannot be played."""
+        if request["command"] == "status":
+            return {"ok": {"set": {}, "events": resolved(EventConfig()).model_dump(mode="json"), "knows": [*LABELS]}}
+        now_us = wall_us()
+        clip = {"stream": "door", "bytes": 1, "peak": 0.93}
+        clips = [
+            {**clip, "name": f"clip-{n}", "label": LABELS[n % 4], "start_us": now_us - n * 217_000_000,
+             "end_us": now_us - n * 217_000_000 + 6_400_000, "answer": ["", LABELS[1], "nothing"][n % 3],
+             "why": "unsure" if n % 4 == 3 else "event"}
+            for n in range(12)
+        ]  # fmt: skip
+        return {"ok": clips}
 
 
 class Scene:
@@ -76,7 +99,8 @@ class Scene:
         self._situation = situation
         self._build = MessageBuilder("default@1f2e3d4c", "stream", now_us=wall_us)
         self._pictures = {name: _picture(number) for number, name in enumerate(self._names)}
-        self.page = PageServer(claim("127.0.0.1:0"), self._pictures.get, self._names)
+        run = MadeUp("ipc://nowhere", changes=True, clips=Path("nowhere"))
+        self.page = PageServer(claim("127.0.0.1:0"), self._pictures.get, self._names, run)
         self._tell()
 
     def first(self) -> str:

@@ -98,9 +98,14 @@ export class Tile {
     this.gone = there ? null : status.since_us ? status.since_us / 1000 : this.gone ?? this.clock.now();
   }
 
-  // Whether the camera is away, and for longer than a moment.
+  // Whether the camera is away, and for longer than a moment, or has been removed.
   get away() {
     return this.gone != null && this.clock.now() - this.gone > AWAY_MS;
+  }
+
+  // Whether it should be there.
+  get offline() {
+    return this.gone != null && this.status.source !== "stopped";
   }
 
   on_score({ topk }) {
@@ -189,7 +194,7 @@ export class Tile {
     row.classList.toggle("none", label === null);
     row.classList.toggle("differs", label !== null && best !== undefined && best !== label);
     const shown = label ?? quiet ?? "no label";
-    Object.assign($("strong", row), { textContent: shown, title: shown });
+    if ($("strong", row).textContent !== shown) Object.assign($("strong", row), { textContent: shown, title: shown }); // it is read aloud
     row.dataset.length = lengthOf(shown);
     const peak = this.going?.label === label ? this.going.peak : state?.score;
     $(".since", row).textContent = label === null ? (quiet ? "background" : "") : span(this.clock.now() - state.since_us / 1000);

@@ -113,7 +113,7 @@ function arrange() {
   $("#back").hidden = one === null || tiles.size === 1;
   for (const [name, tile] of tiles) {
     tile.element.hidden = one !== null && name !== one;
-    $(".label", tile.element).setAttribute("aria-live", name === one ? "polite" : "off");
+    $(".label strong", tile.element).setAttribute("aria-live", name === one ? "polite" : "off");
     if (at !== tile.timeline.at) tile.scale(undefined, at);
   }
   if (one !== null && one !== shown) connection.askForPast(one);
@@ -128,7 +128,7 @@ function fill() {
   const away = [...tiles.values()].filter((tile) => tile.away);
   for (const tile of tiles.values()) tile.element.classList.toggle("away", away.includes(tile));
   const style = getComputedStyle(document.body);
-  const height = innerHeight - $("header").offsetHeight - parseFloat(style.paddingBottom) - (away.length ? 76 : 0);
+  const height = innerHeight - $("header").offsetHeight - parseFloat(style.paddingBottom) - (away.length ? 96 : 0);
   const { columns, rows, fits } = grid(Math.max(1, tiles.size - away.length), streams.clientWidth, height);
   streams.style.setProperty("--columns", columns);
   streams.style.setProperty("--rows", tiles.size > away.length ? rows : 0);
@@ -142,10 +142,11 @@ function tellLink() {
     $("#link-time").textContent = "";
     return;
   }
-  const away = [...tiles.values()].filter(({ gone }) => gone != null);
-  const text = away.length ? `${away.length} of ${tiles.size} offline` : "live";
+  const away = [...tiles.values()].filter(({ offline }) => offline);
+  const there = [...tiles.values()].filter(({ status }) => status?.source !== "stopped").length;
+  const text = away.length ? `${away.length} of ${there} offline` : there || !tiles.size ? "live" : "stopped";
   if ($("#link-state").textContent !== text) $("#link-state").textContent = text;
-  $("#link").dataset.state = away.length ? "partly" : "live";
+  $("#link").dataset.state = away.length || text === "stopped" ? "partly" : "live";
   $("#link").title = away.map(({ name, status }) => `${name}: ${status.detail}`).join("\n");
   const last = away.sort((a, b) => b.gone - a.gone)[0];
   if (!last) {

@@ -90,6 +90,20 @@ def test_a_camera_that_is_down_from_the_start_is_tried_again(start_reader: Start
     assert started.health().reconnects == 0
 
 
+def test_since_when_a_camera_is_away_and_when_it_is_tried_again_are_told(
+    start_reader: StartReader, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamer.sources.reader.retry_delay_s", lambda *_: 600.0)
+    began_s = time.monotonic()
+    started = start_reader(Scripted([lost()]))
+    wait_for(lambda: started.health().state == "offline")
+    health, now_s = started.health(), time.monotonic()
+    assert health.since_s is not None
+    assert health.retry_s is not None
+    assert began_s <= health.since_s <= now_s
+    assert began_s + 600 <= health.retry_s <= now_s + 600
+
+
 def test_what_a_library_says_with_a_password_in_it_is_told_without(
     start_reader: StartReader, wait_for: WaitFor
 ) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import http.client
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from socket import create_connection
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,7 +24,7 @@ from streamer.view.clips import open_clip, wanted
 from ..commands.test_cli import SCRIPTED, start
 from .browsing import expect, tile
 from .conftest import Serve
-from .peers import PATIENCE_S, Speaker, Viewer
+from .peers import PATIENCE_S, Speaker, Viewer, dial
 from .test_process import Address, page_of
 
 if TYPE_CHECKING:
@@ -75,6 +78,18 @@ def test_thresholds_are_tried_on_the_page_and_obeyed_only_when_one_says_so(start
         tab.locator("#tune-back").click()
         tab.locator("#tune-said", has_text="the run obeys its configuration").wait_for()
         assert viewer.ask(command="status")["ok"]["set"] == {}
+
+
+def test_another_model_takes_over_from_the_page(start: Start, visit: Visit) -> None:
+    tab = visit(begin(start))
+    tile(tab, "swipe").locator(".label strong", has_text="moving").wait_for()
+    tab.keyboard.press("m")
+    tab.locator("#model-name").select_option("default")
+    tab.locator("#model-go").click()
+    tab.locator("#model-said", has_text="has taken over").wait_for()
+    tab.keyboard.press("Escape")
+    tile(tab, "swipe").locator(".events li").first.wait_for()
+    expect(lambda: tile(tab, "swipe").locator('[data-fact="epoch"]').inner_text() == "1", tab)
 
 
 def test_an_event_plays_its_clip_and_is_answered_with_keys(filmed: tuple[Address, Path], visit: Visit) -> None:
@@ -193,6 +208,23 @@ def test_who_is_not_the_runs_user_may_only_look(command: str) -> None:
     assert refusal({"command": command}, run, may_change=False) == NOT_YOURS
     assert refusal({"command": command, "model": "default"}, run, may_change=True) is None
     assert refusal({"command": "status"}, run, may_change=False) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can open a connection as another user")
+def test_a_program_of_another_user_may_look_and_change_nothing(start: Start) -> None:
+    page, libc = begin(start), ctypes.CDLL(None)
+    host, port = urlsplit(page.url).netloc.split(":")
+    libc.setfsuid(65534)  # of this thread alone: the kernel notes it with the socket
+    try:
+        socket = create_connection((host, int(port)))
+    finally:
+        libc.setfsuid(0)
+    with dial(page, sock=socket) as connection:
+        connection.send('{"token": null}')
+        assert json.loads(connection.recv(PATIENCE_S))[0]["why_not"] == NOT_YOURS
+        connection.send('{"ask": {"command": "set", "set": {"events.enter": 0.9}}, "id": 3}')
+        answers = (one for text in iter(lambda: connection.recv(PATIENCE_S), "") for one in json.loads(text))
+        assert next(one for one in answers if one["kind"] == "answer")["error"] == NOT_YOURS
 
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
