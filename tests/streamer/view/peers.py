@@ -25,7 +25,10 @@ PATIENCE_S = 30.0
 def dial(page: Page, origin: str = "", **options: Any) -> AbstractContextManager[ClientConnection]:
     """A WebSocket that has said nothing yet; its origin is the page unless another is given."""
     url = f"ws{page.url.removeprefix('http')}labels"
-    return connect(url, origin=Origin(origin or page.url.rstrip("/")), proxy=None, max_size=None, **options)
+    connection: ClientConnection = connect(
+        url, origin=Origin(origin or page.url.rstrip("/")), proxy=None, max_size=None, **options
+    )
+    return connection
 
 
 class Page(Protocol):
