@@ -55,14 +55,15 @@ class Take:
 class Preroll:
     """The last seconds of one source. `put` is for its capture thread, `begin` and `end` for others.
 
-    bytes  that are kept, without those that only takes hold
+    bytes     that are kept, without those that only takes hold
+    left_out  pictures that the machine was too slow to encode
     """
 
     def __init__(self, keep_s: float, most_bytes: int) -> None:
         self._keep_us, self._most_bytes = round(keep_s * 1e6), most_bytes
         self._lock = threading.Lock()
         self._groups: deque[list[Packet]] = deque()  # each begins with its keyframe
-        self.bytes = 0
+        self.bytes = self.left_out = 0
         self._form: Format | None = None
         self._run: tuple[int, int] | None = None
         self._newest_us = -_FOR_EVER_US
@@ -71,6 +72,7 @@ class Preroll:
     def put(self, packet: Packet) -> None:
         """Keep the next packet, in the order of decoding."""
         with self._lock:
+            self.left_out += packet.left_out
             if packet.form is not None:
                 if self._form and not self._follows(packet):
                     self._forget()

@@ -74,7 +74,7 @@ class Clips:
         self._streams: dict[str, tuple[Source, StreamClips]] = {}
         self._inbox: queue.SimpleQueue[Job | _Ask | None] = queue.SimpleQueue()
         self._asked = 0
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._left_out = 0
         self._thread = threading.Thread(target=self._run, name="clips", daemon=True)
         self._thread.start()
 
@@ -95,6 +95,11 @@ class Clips:
         """What the last seconds of all sources take in memory."""
         return sum(preroll.bytes for preroll in tuple(self._prerolls.values()))
 
+    @property
+    def left_out(self) -> int:
+        """Pictures that the machine was too slow to encode."""
+        return self._left_out + sum(preroll.left_out for preroll in tuple(self._prerolls.values()))
+
     def of(self, stream: str, source: Source) -> StreamClips:
         """The clips of a stream of this source, which is about to be read. Several streams may share a source."""
         if source not in self._prerolls:
@@ -109,7 +114,7 @@ class Clips:
         source, clips = self._streams.pop(stream)
         clips.close()
         if all(source is not other for other, _ in self._streams.values()):
-            del self._prerolls[source]
+            self._left_out += self._prerolls.pop(source).left_out
 
     def reports(self) -> Future[list[ClipReport]]:
         """The newest clips."""

@@ -143,9 +143,12 @@ def _of_clips(clips: Clips) -> list[Metric]:
     for reason, count in clips.dropped.items():
         dropped.add_metric([reason], count)
     deleted = CounterMetricFamily("streamer_clips_deleted", "Clips that were deleted, by the limits.", clips.deleted)
+    told = "Pictures that are in no clip, since the machine was too slow to encode them."
+    left_out = CounterMetricFamily("streamer_clips_pictures_left_out", told, clips.left_out)
     size = GaugeMetricFamily("streamer_clips_bytes", "What the clips take on the disk, without answers.", clips.bytes)
     told = "What the last seconds of all sources take in memory."
-    return [written, dropped, deleted, size, GaugeMetricFamily("streamer_clips_memory_bytes", told, clips.memory_bytes)]
+    memory = GaugeMetricFamily("streamer_clips_memory_bytes", told, clips.memory_bytes)
+    return [written, dropped, deleted, left_out, size, memory]
 
 
 def _counter(name: str, help_: str, *labels: str) -> CounterMetricFamily:

@@ -34,13 +34,18 @@ class Encoder:
         self._emit = emit
         self._pictures: queue.Queue[tuple[Image, int, tuple[int, int]] | None] = queue.Queue(_WAITING)
         self._offered_us = -(2**62)
+        self._left_out = self._told = 0
         self._thread = threading.Thread(target=self._run, name="clip encoder", daemon=True)
         self._thread.start()
 
     def offer(self, picture: Callable[[], Image], time_us: int, run: tuple[int, int]) -> None:
         """Take a picture [H, W, 3], captured at `time_us`; it is asked for only if there is room."""
-        if not self._pictures.full() and not 0 <= time_us - self._offered_us < _LEAST_US:
-            self._offered_us = time_us
+        if 0 <= time_us - self._offered_us < _LEAST_US:
+            return
+        self._offered_us = time_us
+        if self._pictures.full():
+            self._left_out += 1
+        else:
             self._pictures.put_nowait((picture(), time_us, run))
 
     def close(self) -> None:
@@ -73,7 +78,10 @@ class Encoder:
                 for packet in context.encode(frame):
                     size = context.width, context.height
                     form = Format("h264", *size, b"") if packet.is_keyframe else None
-                    self._emit(Packet(bytes(packet), began_us + (packet.pts or 0), run, form))
+                    left_out = self._left_out
+                    at_us = began_us + (packet.pts or 0)
+                    self._emit(Packet(bytes(packet), at_us, run, form, left_out - self._told))
+                    self._told = left_out
         except (av.error.FFmpegError, ValueError) as error:
             log.warning("pictures cannot be encoded for clips: %s", error)
 

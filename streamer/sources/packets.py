@@ -31,12 +31,14 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     time_us  when it was captured, as its `Frame` says
     run      connection, and by how much the clock had been set: within a run times increase
     form     of a keyframe; None for all others
+    left_out pictures before it that the machine was too slow to encode
     """
 
     data: bytes
     time_us: int
     run: tuple[int, int]
     form: Format | None = None
+    left_out: int = 0
 
 
 class Recorder:

@@ -136,21 +136,24 @@ def test_packets_of_a_camera_have_its_times_whatever_its_clock_and_its_pictures_
     assert set(sizes) == {(160, 128), (320, 240)}
 
 
-def test_pictures_that_the_machine_is_too_slow_for_are_left_out_of_the_clip_only() -> None:
-    given: list[int] = []
+def test_pictures_that_the_machine_is_too_slow_for_are_left_out_and_counted(wait_for: WaitFor) -> None:
+    given: list[Packet] = []
     hold = threading.Event()
 
     def take(packet: Packet) -> None:
-        given.append(packet.time_us)
+        given.append(packet)
         hold.wait(30)
 
     encoder = Encoder(take)
     for number in range(50):
         encoder.offer(lambda: barcode(number), number * 100_000, (0, 0))  # noqa: B023
     hold.set()
+    wait_for(lambda: len(given) > 3)
+    encoder.offer(lambda: barcode(50), 6_000_000, (0, 0))
     encoder.close()
     encoder.close()
-    assert 1 <= len(given) < 10
+    wait_for(lambda: len(given) + sum(packet.left_out for packet in given) == 51)
+    assert len(given) < 10
 
 
 def test_a_camera_that_is_faster_than_a_clip_needs_is_thinned_out(wait_for: WaitFor) -> None:
