@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import av
 import av.error
+import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
 from streamer.sources.packets import Format, Packet
@@ -65,7 +66,8 @@ class Encoder:
         try:
             while (one := self._pictures.get()) is not None:
                 image, time_us, run = one
-                image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]  # colours are in pairs of pixels
+                height, width = (length // 2 * 2 for length in image.shape[:2])  # colours are in pairs of pixels
+                image = np.ascontiguousarray(image[:height, :width])
                 if not image.size:
                     continue
                 if context is None or about != (image.shape, run):
