@@ -168,11 +168,12 @@ def test_a_camera_that_is_faster_than_a_clip_needs_is_thinned_out(wait_for: Wait
     assert given == [0, 30_000, 60_000, 90_000, 120_000, 150_000, 180_000]
 
 
-def test_pictures_of_odd_and_changing_sizes_are_encoded() -> None:
+def test_pictures_of_odd_and_changing_sizes_are_encoded(wait_for: WaitFor) -> None:
     given: list[Packet] = []
     encoder = Encoder(given.append)
     for number, (height, width) in enumerate(((129, 161), (1, 1), (96, 161))):
         encoder.offer(lambda: barcode(1, height, width), number * 100_000, (0, 0))  # noqa: B023
     encoder.close()
+    wait_for(lambda: len(given) == 2)
     sizes = [(packet.form.width, packet.form.height) for packet in given if packet.form]
     assert sizes == [(160, 128), (160, 96)]
