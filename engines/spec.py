@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -192,6 +193,16 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """`name@hash`, the hash over all of the model's files: what messages carry."""
         digest = hashlib.sha256("".join(sorted(self.files.values())).encode()).hexdigest()
         return f"{self.name}@{digest[:8]}"
+
+
+IDLE = frozenset({"still", "nothing", "No gesture", "Doing other things"})
+"""Labels that say that nothing of interest happens: of the default model, of models that are taught, of 20BN-Jester."""
+
+
+def background(labels: Iterable[str]) -> dict[str, Any]:
+    """`events` of a sidecar with those of a model's labels that shall make no event; empty if it has none."""
+    idle = tuple(label for label in labels if label in IDLE)
+    return {"background": idle} if idle else {}
 
 
 def sha256(path: Path) -> str:

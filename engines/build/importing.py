@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError, install
-from ..spec import NAME, EngineSpec, check_spec
+from ..spec import NAME, EngineSpec, background, check_spec
 
 if TYPE_CHECKING:
     from ..networks.checkpoints import Checkpoint
@@ -88,6 +88,7 @@ def described(
         files={},
         hop=hop,
         options=checkpoint.options,
+        events=background(labels),
     )
 
 

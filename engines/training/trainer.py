@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import EngineError
 from ..networks import Network
-from ..spec import EngineSpec, sha256
+from ..spec import EngineSpec, background, sha256
 from .feed import IGNORE, Batch, Feed, normalise
 from .initial import build, frozen, load_teacher
 from .progress import writing
@@ -245,4 +245,5 @@ def spec_of(recipe: Recipe, labels: Sequence[str], name: str, files: dict[str, s
         options=recipe.options,
         states=(),
         files=files,
+        events=background(labels),
     )

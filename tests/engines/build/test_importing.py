@@ -50,6 +50,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_online_tsm_becomes_a_stream_with_the_gestures_of_jester(files: Path, built: Builds, tmp_path: Path) -> None:
     spec = import_model(files / "online.pth", tmp_path / "gestures")
     assert (spec.name, spec.mode, spec.labels, spec.rate_hz) == ("gestures", "stream", JESTER_LABELS, 12)
+    assert spec.events == {"background": ("Doing other things", "No gesture")}
     assert (spec.network, spec.backbone, spec.height, spec.width, spec.fit) == ("tsm", "mobilenet_v2", 224, 224, "crop")
     assert built.network.causal
     assert built.folder == tmp_path

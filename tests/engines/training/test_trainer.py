@@ -15,7 +15,7 @@ from engines.networks import NETWORKS, build_network
 from engines.training.feed import IGNORE
 from engines.training.initial import build
 from engines.training.recipe import Part
-from engines.training.trainer import divergence, learning_rate, loss_of, parameter_groups
+from engines.training.trainer import divergence, learning_rate, loss_of, parameter_groups, spec_of
 from tests.engines.checkpoint import write_checkpoint
 from tests.engines.training.runs import LABELS, PART, first_batch, recipe_of, same, trainer_of
 
@@ -217,3 +217,8 @@ def test_the_divergence_is_zero_from_oneself_and_asks_the_last_frame_of_longer_c
     assert float(divergence(logits, logits.mean(1), 4, 2.0)) == pytest.approx(0, abs=1e-6)
     assert float(divergence(logits, logits[:, -1], 3, 2.0)) == pytest.approx(0, abs=1e-6)
     assert float(divergence(logits, logits.mean(1) + torch.tensor([5.0, 0, 0, 0, 0]), 4, 2.0)) > 0.1
+
+
+def test_what_says_that_nothing_happens_is_the_background_of_what_is_trained() -> None:
+    for labels, events in ((("wave", "nothing"), {"background": ("nothing",)}), (("wave", "clap"), {})):
+        assert spec_of(recipe_of(), labels, "mine", {}).events == events
