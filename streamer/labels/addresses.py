@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,6 +79,8 @@ def unreachable(address: str) -> str:
     try:
         with _connected(address):
             return ""
+    except UnicodeError:  # such as a..b, which cannot be asked for
+        return "there is no such host"
     except FileNotFoundError:
         return "there is no such socket; nobody has bound it yet"
     except ConnectionRefusedError:
@@ -109,11 +112,12 @@ def mechanism(address: str) -> str:
     """How who listens at a well-formed address wants to be spoken to: NULL (in plain text), CURVE (encrypted), or ""
     for what does not greet as ZeroMQ does.
     """
-    greeting = b""
+    greeting, ends = b"", time.monotonic() + _PROBE_S
     with suppress(OSError), _connected(address) as probe:
         probe.sendall(_SIGNATURE)
         while len(greeting) < _NAMED and (part := probe.recv(_NAMED - len(greeting))):
             greeting += part
+            probe.settimeout(max(0.01, ends - time.monotonic()))
     return greeting[12:].rstrip(b"\0").decode("ascii", "replace") if greeting[:1] == b"\xff" else ""
 
 

@@ -107,7 +107,7 @@ class Subscriber:
     def why_silent(self) -> str:
         """Why no message comes, as far as that can be known: nobody listens, it encrypts, the keys do not fit, ...
 
-        It asks the publisher's address, for at most two seconds.
+        It asks at the publisher's address, which takes a few seconds at most.
         """
         if why := addresses.unreachable(self._address):
             return f"{why}; is a run going on, and does it publish here?"

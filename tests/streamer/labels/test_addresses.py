@@ -10,7 +10,7 @@ import pytest
 
 from streamer.config import Access
 from streamer.errors import ConfigError
-from streamer.labels.addresses import unreachable
+from streamer.labels.addresses import is_taken, mechanism, next_free, unreachable
 from streamer.labels.publisher import Publisher
 from streamer.labels.subscriber import Subscriber
 from tests.streamer.labels.peers import join, publisher_at
@@ -112,3 +112,32 @@ def test_a_public_address_is_warned_about_and_a_local_one_is_not(caplog: pytest.
         publisher_at("tcp://0.0.0.0:*").close()
     (record,) = caplog.records
     assert "anyone who can reach this machine can use tcp://0.0.0.0:" in record.getMessage()
+
+
+def test_a_port_at_which_somebody_listens_is_taken_and_the_next_free_one_is_found() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert is_taken(address)
+        assert is_taken(f"tcp://{address}")
+        free = next_free(f"tcp://{address}")
+        assert free.startswith("tcp://127.0.0.1:")
+        assert not is_taken(free)
+    assert not is_taken(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "9464", "tcp://*:5557", "127.0.0.1:0", "tcp://127.0.0.1:*", "a..b:5557", "ipc://x"]
+)
+def test_what_names_no_port_of_a_machine_is_not_taken(address: str) -> None:
+    assert not is_taken(address)
+
+
+def test_a_host_that_cannot_be_asked_for_is_told_and_no_traceback() -> None:
+    assert unreachable("tcp://a..b:5557") == "there is no such host"
+
+
+def test_who_does_not_greet_as_zeromq_does_has_no_mechanism() -> None:
+    with publisher_at() as publisher, socket.create_server(("127.0.0.1", 0)) as other:
+        assert mechanism(publisher.address) == "NULL"
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        assert mechanism(address) == ""  # it says nothing, for as long as it is waited for
