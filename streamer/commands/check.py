@@ -7,6 +7,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ Line = tuple[str, bool]
 
 def report() -> Iterator[Line]:
     """Lines, each with whether it is good; bad is only what the program cannot do without."""
+    yield f"version   {metadata.version('action-streamer')}", True
     yield f"python    {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}", True
     cameras = sorted(str(path) for path in Path("/dev").glob("video*"))
     without = "no /dev/video*; rtsp://, http://, files and pattern:// work without"

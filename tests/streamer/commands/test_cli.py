@@ -234,6 +234,7 @@ def test_watch_prints_json_lines_for_a_pipe(start: Callable[..., subprocess.Pope
 def test_check_says_what_works() -> None:
     done = streamer("check")
     assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith(f"version   {metadata.version('action-streamer')}\n")
     for part in ("backend   openvino: ok", "backend   scripted: ok", "model     default@"):
         assert part in done.stdout
 
