@@ -117,7 +117,7 @@ def load_engine(
         return ScriptedEngine(spec, each_label_in_turn(len(spec.labels), 1), hold=HOLD_STEPS)
     if backend == "tensorrt" and path.suffix != ".engine":
         path = find_built(path, spec, precision, rows)
-        spec = read_spec(path)
+        spec = msgspec.structs.replace(read_spec(path), events=spec.events)  # they may have been tuned since
     path = path.with_suffix(SUFFIX[backend])
     check_file(path, spec)
     engine = make_engine(path, spec, backend, threads, precision, graphs=graphs)

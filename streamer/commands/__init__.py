@@ -2,7 +2,7 @@
 
 run.py, view.py, watch.py, replay.py   labels, live and from recordings
 check.py    what works on this machine, which trials.py tries for real
-record.py   clips to teach a model with
+record.py   clips to teach a model with; tune.py: thresholds from recordings
 models.py, build.py   models, and engines for this machine (build, verify)
 init.py, config.py (keys.py describes them), ctl.py, keygen.py   settings, requests to a run, keys
 options.py  what several commands share; console.py: arguments and outputs of any kind
@@ -20,7 +20,22 @@ from typing import Annotated
 import typer
 
 from engines import EngineError
-from streamer.commands import build, check, config, console, ctl, init, keygen, models, record, replay, run, view, watch
+from streamer.commands import (
+    build,
+    check,
+    config,
+    console,
+    ctl,
+    init,
+    keygen,
+    models,
+    record,
+    replay,
+    run,
+    tune,
+    view,
+    watch,
+)
 from streamer.errors import ConfigError, StreamerError
 from streamer.health import logs
 
@@ -51,6 +66,7 @@ app.command(short_help="Show the labels of a run as a page in the browser")(view
 app.command(short_help="Recognise actions in recordings, as fast as it goes", epilog=replay.EXAMPLES)(replay.replay)
 app.command(short_help="Write a configuration to change")(init.init)
 app.command(short_help="Record labelled clips of your own")(record.record)
+app.command(short_help="Find the thresholds that suit your recordings")(tune.tune)
 app.command(short_help="Ask a run how it is, or change it while it goes on")(ctl.ctl)
 app.command(short_help="Try what works on this machine")(check.check)
 app.add_typer(models.models_app, name="models", short_help="List the models, or import a published one")

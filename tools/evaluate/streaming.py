@@ -24,9 +24,10 @@ from streamer.labels.events import suited
 from streamer.labels.messages import EventMessage, Message, ScoreMessage
 from streamer.pipeline.replay import replay
 from streamer.sources import Source, open_source
+from streamer.tuning.matching import Detection, Matching, Segment, match_events
 from streamer.types import Frame
 from tools.errors import ToolError
-from tools.evaluate.metrics import Ages, Counts, Detection, Matching, Segment, match_events
+from tools.evaluate.metrics import Ages, Counts
 from tools.evaluate.scoring import drawn_numbers, drawn_size
 from tools.motion.clips import motion_clips
 from tools.motion.paths import LABELS, STILL

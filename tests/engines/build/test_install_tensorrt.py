@@ -48,6 +48,9 @@ def test_a_tensorrt_engine_is_built_compared_and_found_by_runs(model: Path, gpu:
     with pytest.raises(EngineError, match="no engine is built for mine in fp32"):
         load_engine(model, "tensorrt", precision="fp32")
     assert load_engine(model, "tensorrt").device.endswith("1 row")
+    tuned = msgspec.structs.replace(read_spec(model), events={"enter": 0.9})
+    write_spec(model.with_suffix(".json"), tuned)
+    assert load_engine(model, "tensorrt").spec.events == tuned.events  # also of an engine that was built before
 
 
 def test_what_an_engine_is_built_from_is_hashed_once(model: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:

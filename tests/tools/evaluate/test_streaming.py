@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from engines.backends.scripted import ScriptedEngine
 from engines.training.feed import IGNORE
 from streamer.config import Config, EventConfig
+from streamer.tuning.matching import Segment
 from tests.streamer.pipeline.seeing import LABELS as GREYS
 from tests.streamer.pipeline.seeing import SPEC, Film, SeeingEngine
 from tests.tools.sets import write_video
 from tools.errors import ToolError
-from tools.evaluate.metrics import Segment
 from tools.evaluate.streaming import Scenes, StreamReport, Truth, measure_stream, open_recording, read_truth, runs
 from tools.motion.paths import LABELS
 
