@@ -7,7 +7,7 @@
 
 import * as clips from "./clips.js";
 import * as connection from "./connection.js";
-import { $, fromLink, make, span } from "./dom.js";
+import { $, clockTime, fromLink, make, span } from "./dom.js";
 import { onKey, showKeys } from "./keys.js";
 import { colour, hide, isHidden, known, setColours, whenHidden } from "./labels.js";
 import { grid } from "./layout.js";
@@ -33,7 +33,7 @@ connection.onHello((hello) => {
   setColours(hello.colours);
   streams.dataset.pictures = hello.pictures ? "yes" : "no";
   for (const name of hello.order) tile(name);
-  shown = null; // what was missed is asked for again
+  shown = ""; // what was missed is asked for again
   arrange();
 });
 
@@ -106,7 +106,7 @@ function open(name) {
 }
 
 // The grid, or one stream alone: the only one, or the one that the address names after #.
-let shown = null;
+let shown = ""; // the streams whose past was asked for
 function arrange() {
   const [one, { at }] = [alone(), place()];
   document.body.classList.toggle("alone", one !== null);
@@ -116,8 +116,11 @@ function arrange() {
     $(".label strong", tile.element).setAttribute("aria-live", name === one ? "polite" : "off");
     if (at !== tile.timeline.at) tile.scale(undefined, at);
   }
-  if (one !== null && one !== shown) connection.askForPast(one);
-  shown = one;
+  const past = one !== null ? [one] : at !== null ? [...tiles.keys()] : [];
+  if (past.join() !== shown) past.forEach(connection.askForPast);
+  shown = past.join();
+  $("#now").hidden = at === null;
+  $("#now").textContent = at === null ? "" : `${clockTime(at)}; back to now`;
   $("#empty").hidden = tiles.size > 0;
   document.title = one === null ? "action-streamer" : `${one} \u2013 action-streamer`;
   fill();
@@ -284,6 +287,7 @@ $("#clips").addEventListener("click", () => clips.open());
 $("#model").addEventListener("click", modelOpen);
 $("#model-form").addEventListener("submit", swap);
 $("#back").addEventListener("click", back);
+$("#now").addEventListener("click", now);
 whenHidden(() => tiles.forEach((one) => one.filter()));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme(false));
 addEventListener("hashchange", arrange);
