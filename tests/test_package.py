@@ -130,6 +130,11 @@ def test_what_the_readme_shows_works(
         watching.send_signal(signal.SIGINT)
     elif command == "ctl":
         assert '"streams"' in ended(start(program, command, *rest, "--address", control))
+    elif command in ("teach", "tune"):  # their own tests do it, which takes a minute and recordings
+        assert f"streamer {command} " in ended(start(program, command, "--help"))
+    elif command == "record":
+        drawn = ["--source", "clip.mp4", "--clips", "1", "--seconds", "1", "--countdown", "0"]
+        ended(start(program, command, *rest, *drawn))
     else:
         options = ["127.0.0.1:0"] if rest[-1:] == ["--view"] else []
         options += ["--duration", "1", "--publish", labels] if command == "run" else []
