@@ -69,13 +69,16 @@ class PacketRecorder(Recorder):
         codec = _CODECS.get(stream.codec_context.name)
         if self._encodes or codec is None or container.format.flags & _NO_TIMESTAMPS:
             return packets
-        self._codec = codec
         head = stream.codec_context.extradata or b""
         to_start_codes = None
         if head[:1] == b"\1":  # lengths stand before the units, as in MP4 and Matroska
-            to_start_codes = BitStreamFilterContext(f"{codec}_mp4toannexb", stream)
+            try:
+                to_start_codes = BitStreamFilterContext(f"{codec}_mp4toannexb", stream)
+            except av.error.FFmpegError:  # its header is damaged
+                return packets
         else:
             self._head = head
+        self._codec = codec
         return self._noted(packets, to_start_codes)
 
     def _noted(
