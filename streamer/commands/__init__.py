@@ -64,7 +64,7 @@ app.command(short_help="Recognise actions in live video and publish them", epilo
 app.command(short_help="Print the events that a run publishes", epilog=watch.EXAMPLES)(watch.watch)
 app.command(short_help="Show the labels of a run as a page in the browser")(view.view)
 app.command(short_help="Recognise actions in recordings, as fast as it goes", epilog=replay.EXAMPLES)(replay.replay)
-app.command(short_help="Write a configuration to change")(init.init)
+app.command(short_help="Write a configuration, or a webhook, to begin with")(init.init)
 app.command(short_help="Record labelled clips of your own")(record.record)
 app.command(short_help="Find the thresholds that suit your recordings")(tune.tune)
 app.command(short_help="Ask a run how it is, or change it while it goes on")(ctl.ctl)

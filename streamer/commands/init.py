@@ -13,25 +13,31 @@ from engines.files import write_whole
 from streamer.commands.options import writing
 from streamer.errors import ConfigError
 
-FILES = {"webcam": "webcam.yaml", "rtsp": "rtsp.yaml", "many": "many.yaml", "service": "streamer.service"}
+FILES = {
+    "webcam": "webcam.yaml",
+    "rtsp": "rtsp.yaml",
+    "many": "many.yaml",
+    "service": "streamer.service",
+    "webhook": "webhook.py",
+}
 """What there is to begin with, and what it is called."""
 
 
 def init(
-    kind: Annotated[str, typer.Argument(help=f"{', '.join(FILES)} (a unit of systemd).", show_default=False)],
+    kind: Annotated[str, typer.Argument(help=f"{', '.join(FILES)}.", show_default=False)],
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Where to write it; - is the terminal. [default: a file here]"),
     ] = None,
 ) -> None:
-    """Write a configuration with comments, to change and to run: a webcam, a network camera, or many cameras.
+    """Write a file to begin with: a configuration (webcam, rtsp, many), a unit of systemd, a program that posts events.
 
     A file that is there already is left alone.
     """
     if kind not in FILES:
         hint = did_you_mean(kind, FILES, f"there are {', '.join(FILES)}")
-        raise ConfigError(f"init {kind}: there is no such configuration; {hint}")
-    text = resources.files("streamer.commands").joinpath("configs", FILES[kind]).read_text(encoding="utf-8")
+        raise ConfigError(f"init {kind}: there is nothing of that name; {hint}")
+    text = resources.files("streamer.commands").joinpath("starters", FILES[kind]).read_text(encoding="utf-8")
     path = out or Path(FILES[kind])
     if path == Path("-"):
         typer.echo(text, nl=False)
@@ -40,5 +46,5 @@ def init(
         raise ConfigError(f"{path}: is there already; remove it, or write elsewhere with --out")
     with writing("--out", path):
         write_whole(path, text.encode())
-    todo = "its head says how to install it" if kind == "service" else f"change it, then: streamer run -c {path}"
-    typer.echo(f"wrote {path}; {todo}")
+    todo = {"service": "its head says how to install it", "webhook": f"while a run goes on: python {path} URL"}
+    typer.echo(f"wrote {path}; {todo.get(kind, f'change it, then: streamer run -c {path}')}")

@@ -9,7 +9,7 @@ from streamer.errors import ConfigError
 from streamer.settings import load_settings
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FILES if kind != "service"])
+@pytest.mark.parametrize("kind", ["webcam", "rtsp", "many"])
 def test_what_it_writes_is_a_configuration(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -32,18 +32,24 @@ def test_a_file_that_is_there_is_left_alone(tmp_path: Path) -> None:
         init("webcam", out=tmp_path / "no" / "webcam.yaml")
 
 
+def test_what_it_writes_says_how_it_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init("webhook", out=tmp_path / "hook.py")
+    assert capsys.readouterr().out.endswith(f"hook.py; while a run goes on: python {tmp_path}/hook.py URL\n")
+    assert "from streamer import" in (tmp_path / "hook.py").read_text()
+
+
 def test_it_can_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     init("service", out=Path("-"))
     assert "\nExecStart=" in capsys.readouterr().out
 
 
 def test_a_name_that_is_none_is_told_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="no such configuration; did you mean 'webcam'"):
+    with pytest.raises(ConfigError, match="nothing of that name; did you mean 'webcam'"):
         init("webcm")
 
 
 def test_the_files_of_a_checkout_are_those_that_it_writes() -> None:
-    names = {"many": "four_cameras.yaml"}
-    for kind, name in FILES.items():
-        own = Path("configs") / names.get(kind, name)
-        assert own.resolve() == Path("streamer/commands/configs", name).resolve()
+    names = {"many.yaml": "configs/four_cameras.yaml", "webhook.py": "examples/webhook.py"}
+    for name in FILES.values():
+        own = Path(names.get(name, f"configs/{name}"))
+        assert own.resolve() == Path("streamer/commands/starters", name).resolve()
