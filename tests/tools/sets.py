@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from engines.opencv import cv2
 from streamer.types import Image
 
 HEIGHT, WIDTH = 48, 64
+TICKS = 600  # a second, of timestamps
 LEFT_RIGHT = ("Swiping Left", "Swiping Right", "No gesture")
 _CODECS = {".mp4": "libx264", ".avi": "mpeg4", ".webm": "libvpx", ".mkv": "libx264"}
 
@@ -35,8 +37,8 @@ def numbers(pictures: Any) -> NDArray[np.int64]:
     return np.asarray(np.rint((brightness - 8.5) / 6), np.int64)  # videos come back up to 4 darker
 
 
-def write_video(path: Path, frames: int | Sequence[Image] = 12, fps: int = 30) -> Path:
-    """A video file; its suffix says the codec."""
+def write_video(path: Path, frames: int | Sequence[Image] = 12, fps: int = 30, times_s: Sequence[float] = ()) -> Path:
+    """A video file; its suffix says the codec. `times_s` are those of its frames, whatever rate its header says."""
     images = [picture(number) for number in range(frames)] if isinstance(frames, int) else frames
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}) as container:
@@ -46,8 +48,13 @@ def write_video(path: Path, frames: int | Sequence[Image] = 12, fps: int = 30) -
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         stream.codec_context.bit_rate = 20_000_000
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        if times_s:
+            stream.codec_context.time_base = Fraction(1, TICKS)
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
+            if times_s:
+                frame.pts, frame.time_base = round(TICKS * times_s[number]), Fraction(1, TICKS)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 

@@ -21,14 +21,17 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from engines import EngineSpec
 from engines.opencv import cv2
 from engines.training import augment as cut
 from engines.training.augment import Augment
 from engines.training.feed import Batch
 from engines.training.sampling import WINDOW, Indices, dense, steady, uniform
+from streamer.pipeline.ring import fit
 from streamer.types import Image
 from tools.data.datasets import VideoSet
 from tools.data.decode import UnreadableError, read_pictures
+from tools.data.watched import watched
 from tools.errors import ToolError
 
 Key = tuple[int, int]
@@ -47,6 +50,8 @@ class View:
     clips       tests: how many samples of the video (uniform and dense)
     crops       tests: 1 (centre), 3 (along the longer side), or "full" (the whole picture, for convolutional networks)
     short_side  tests: pixels of the pictures' shorter side before the crop; None: 256/224 of `size`
+    live        tests with steady sampling: the model whose run it is as; a file is read as there, and all pictures are
+                fitted as there, whatever `size`, `resize` and `short_side` are
     """
 
     sampling: Literal["uniform", "dense", "steady"] = "uniform"
@@ -57,6 +62,7 @@ class View:
     clips: int = 1
     crops: Literal[1, 3, "full"] = 1
     short_side: int | None = None
+    live: EngineSpec | None = None
 
     def __post_init__(self) -> None:
         """Raises ToolError for what does not fit together."""
@@ -146,25 +152,32 @@ class TestClips(Dataset[Clip]):
     def __init__(self, videos: VideoSet, view: View) -> None:
         self.videos, self.view = videos, view
         views = view.clips * (view.crops if view.crops != "full" else 1)
-        self.shape: tuple[int, ...] = (views, view.frames, 3, view.size, view.size)
+        sides = (view.live.height, view.live.width) if view.live else (view.size, view.size)
+        self.shape: tuple[int, ...] = (views, view.frames, 3, *sides)
 
     def __len__(self) -> int:
         return len(self.videos.videos)
 
     def __getitem__(self, key: Key) -> Clip:
         _, index = key
-        video = self.videos.videos[index]
+        video, live = self.videos.videos[index], self.view.live
         try:
-            pictures, damage = read_pictures(video, self.view.indices, self._shrink)  # [clips, T, H, W, 3]
+            if live and video.path.is_file():
+                pictures, damage = watched(video.path, live)
+                pictures = pictures[None]
+            else:
+                pictures, damage = read_pictures(video, self.view.indices, self._shrink)  # [clips, T, H, W, 3]
         except UnreadableError as error:
             return Clip(None, video.label, index, fault=str(error))
-        if self.view.crops == 1:
+        if self.view.crops == 1 and not live:
             pictures = cut.centre(pictures, self.view.size)
         elif self.view.crops == 3:
             pictures = np.concatenate(cut.three_crops(pictures, self.view.size))
         return Clip(_tensor(pictures), video.label, index, damage=damage)
 
     def _shrink(self, picture: Image) -> Image:
+        if live := self.view.live:
+            return fit(picture, live.height, live.width, live.fit)
         if self.view.resize is not None:
             picture = cut.resized(picture, *self.view.resize)
         return cut.scaled(picture, self.view.shorter)

@@ -32,6 +32,7 @@ Shrink = Callable[[Image], Image]
 
 MOST_BYTES = 2**30
 """What a worker may hold of one video."""
+_ROUNDED = 0.05  # share of a rate by which timestamps in milliseconds make it another
 _WHOLE = 0.8  # share of the frames that its header promises, from which on a video counts as whole
 
 
@@ -139,20 +140,32 @@ def _stream(path: Path, container: InputContainer) -> VideoStream:
     return stream
 
 
+def shortfall(path: Path) -> str:
+    """What a file lacks of what its header promises, or ""."""
+    return _count_packets(path)[2]
+
+
 def _count_packets(path: Path) -> tuple[int, float, str]:
-    """The number of frames, their rate, and what is damaged: headers are not to be trusted, and WebM has no number."""
-    count = 0
+    """The number of frames, their mean rate, and what is damaged. Headers are not to be trusted: WebM has no number,
+    and a rate need not be that of the timestamps.
+    """
+    count, times = 0, list[int]()
     with _open(path) as container:
         stream = _stream(path, container)
-        fps = float(stream.average_rate or 30)
-        promised = max(stream.frames, (container.duration or 0) / 1_000_000 * fps)
+        promised, promised_s = stream.frames, (container.duration or 0) / 1_000_000
         try:
             for packet in container.demux(stream):
                 count += packet.size > 0 and not packet.is_discard
+                if packet.pts is not None:
+                    times.append(packet.pts)
         except av.error.FFmpegError:
-            promised = math.inf  # what was read before the damage counts
-    damage = f"{path}: cut off or damaged after {count} frames" if count < _WHOLE * promised else ""
-    return count, fps, damage
+            promised_s = math.inf  # what was read before the damage counts
+        span_s = float((max(times) - min(times)) * (stream.time_base or 0)) if times else 0.0
+        fps = float(stream.average_rate or 30)
+    if span_s > 0 and abs((count - 1) / span_s / fps - 1) > _ROUNDED:
+        fps = (count - 1) / span_s
+    short = count < _WHOLE * promised or count / fps < _WHOLE * promised_s
+    return count, fps, f"{path}: cut off or damaged after {count} frames" if short else ""
 
 
 def _decode(path: Path, wanted: _Wanted) -> tuple[int, int]:

@@ -81,10 +81,13 @@ def view_of(spec: EngineSpec, options: argparse.Namespace) -> View:
     """How a model sees a video in a protocol.
 
     Three crops side by side cover the picture, as in the papers' tests; one crop leaves out a rim. A model that was
-    trained on stretched pictures gets them stretched, where the protocol has one crop.
+    trained on stretched pictures gets them stretched, where the protocol has one crop. With steady sampling it sees
+    what it would in a run, unless another size is asked for.
     """
     clips, crops, sampling = PROTOCOLS[options.protocol]
     sampling = options.sampling or sampling
+    if sampling == "steady" and crops == 1 and not options.size and not options.resize:
+        return View(sampling, spec.frames, spec.height, spec.rate_hz, live=spec)
     size = options.size or spec.height
     resize = options.resize or ((size, size) if spec.fit == "stretch" and crops == 1 else None)
     return View(

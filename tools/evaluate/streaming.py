@@ -202,4 +202,5 @@ def measure_stream(engine: Engine, config: Config, recordings: Iterable[tuple[So
 
 def open_recording(video: Path, labels: Sequence[str]) -> tuple[Source, Truth]:
     """A video file, and its segments from the CSV file beside it, `NAME.csv` for `NAME.mp4`. Raises ToolError."""
-    return open_source(SourceConfig(uri=f"file:{video}", pace="fast")), read_truth(video.with_suffix(".csv"), labels)
+    truth = read_truth(video.with_suffix(".csv"), labels)
+    return open_source(SourceConfig(uri=f"file:{video}", pace="fast")), truth

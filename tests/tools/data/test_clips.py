@@ -77,6 +77,13 @@ def test_tests_see_exactly_the_frames_of_the_formula(suffix: str, tmp_path: Path
         assert numbers(pictures_of(TestClips(set_of(path), view)[0, 0])).tolist() == expected
 
 
+def test_a_rate_is_that_of_the_timestamps_whatever_the_header_says(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mkv", 24, fps=1000, times_s=[number / 30 for number in range(24)])
+    clip = TestClips(set_of(path), View("steady", frames=4, size=32, fps=10))[0, 0]
+    assert clip.damage == ""
+    assert abs(numbers(pictures_of(clip))[0][:8] - np.arange(0, 24, 3)).max() <= 1
+
+
 def test_folders_of_frames_are_numbered_from_one_and_may_tell_their_rate(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "frames", 12, "img_{:05d}.jpg")
     (folder / "flow_x_00001.jpg").touch()

@@ -165,9 +165,11 @@ def test_a_protocol_says_what_a_model_sees() -> None:
     def view(spec: EngineSpec, *arguments: str) -> View:
         return view_of(spec, make_parser().parse_args(["clips", "default", "--data", "folders:here", *arguments]))
 
-    assert view(cropped) == View("steady", 8, 112, fps=10.0)
-    assert view(cropped).shorter == 128
-    assert view(stretched) == View("steady", 8, 112, fps=10.0, resize=(112, 112), short_side=112)
+    for spec in (cropped, stretched):
+        assert view(spec) == View("steady", 8, 112, fps=10.0, live=spec)
+    resized = view(stretched, "--size", "112")
+    assert resized == View("steady", 8, 112, fps=10.0, resize=(112, 112), short_side=112)
+    assert view(cropped, "--size", "112").shorter == 128
     assert view(stretched, "--protocol", "1x1") == View("uniform", 8, 112, resize=(112, 112), short_side=112)
     assert view(stretched, "--protocol", "2x3") == View("uniform", 8, 112, clips=2, crops=3, short_side=112)
     papers = view(cropped, "--protocol", "10x3", "--size", "256")
