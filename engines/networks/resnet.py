@@ -143,6 +143,6 @@ class ResNet(Network):
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
         """Every block, in order."""
-        for layer in ("layer1", "layer2", "layer3", "layer4"):
+        for layer in self.channels:
             for index, block in self.get_submodule(layer).named_children():
                 yield f"{layer}.{index}", cast(Stage, block)

@@ -9,6 +9,8 @@ For each depth with maps x[t], [C, H, W]:
     d[t] = mean over places of |x[t] - x[t - 1]|           what changed, 0 at the first frame
     y[t] = (mean, deviation) of (p, d) over the last T frames up to t
 
+The means over places are those over all of them, or over the cells of a grid, so that y tells where.
+
 Nothing here is learned, so that a linear layer behind it can be, in a closed form's time, from features that are
 computed once. Clip form: mean and deviation over the whole clip, alike for each of its frames.
 """
@@ -21,24 +23,42 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import unknown
+from .network import Plan
 from .temporal import Reach, Stage, State, delay, newest, per_frame, started_after, windows
 
 
-def _change(x: Tensor, before: Tensor) -> Tensor:
-    """Two maps [N, C, H, W] -> [N, C]."""
-    return (x - before).abs().mean((2, 3))
+def cells(x: Tensor, grid: int) -> Tensor:
+    """Maps [N, C, H, W] -> [N, C * grid^2], the means of grid x grid cells, which overlap where H or W is no multiple.
+
+    Two matrix products, because runtimes know no pooling into uneven cells.
+    """
+    if grid == 1:
+        return x.mean((2, 3))
+    rows, columns = (_shares(size, grid).to(x) for size in x.shape[-2:])  # [grid, H], [grid, W]
+    return (rows @ x @ columns.T).flatten(1)
+
+
+def _shares(size: int, grid: int) -> Tensor:
+    """What each of `grid` cells takes of each of `size` places, [grid, size]."""
+    begin = torch.arange(grid) * size // grid
+    end = (torch.arange(1, grid + 1) * size + grid - 1) // grid
+    place = torch.arange(size)
+    inside = (place >= begin.unsqueeze(1)) & (place < end.unsqueeze(1))
+    return inside / (end - begin).unsqueeze(1)
 
 
 class StatisticsPooling(nn.Module):
-    """Maps of one depth or of several -> [B, T, D]; D is four times the sum of their channels.
+    """Maps of one depth or of several -> [B, T, D]; D is 4 * grid^2 times the sum of their channels.
 
     State of the causal form: `last.I` [B, C, H, W], the newest map of depth I; `started` [B], 1 once a frame has come;
     `ring` [B, T - 1, D / 2 + 1], the last p and d, each with a one behind it that tells how many are there.
     """
 
-    def __init__(self, *, frames: int, causal: bool) -> None:
+    def __init__(self, *, frames: int, causal: bool, grid: int = 1) -> None:
         super().__init__()
         self.frames = frames
+        self.grid = grid
         self.causal = causal
         self.reach = Reach(frames, 0) if causal else Reach(frames - 1, frames - 1)
 
@@ -48,8 +68,8 @@ class StatisticsPooling(nn.Module):
         seen: list[Tensor] = []
         for depth, x in enumerate(maps):
             before = delay(x, state.get(f"last.{depth}"))
-            change = per_frame(_change, x, before)
-            seen += [per_frame(lambda z: z.mean((2, 3)), x), self._without_the_first(change, state)]
+            change = per_frame(lambda z, last: cells((z - last).abs(), self.grid), x, before)
+            seen += [per_frame(lambda z: cells(z, self.grid), x), self._without_the_first(change, state)]
             after[f"last.{depth}"] = newest(x)
         vectors = torch.cat(seen, 2)  # [B, T, D / 2]
         if not self.causal:
@@ -65,6 +85,13 @@ class StatisticsPooling(nn.Module):
         started = state["started"].view(-1, 1, 1) if state else torch.zeros_like(change[:, :1, :1])
         first = change[:, :1] * started
         return first if change.shape[1] == 1 else torch.cat([first, change[:, 1:]], 1)
+
+
+def make_pooling(name: str, plan: Plan, grid: int = 1) -> StatisticsPooling | None:
+    """The statistics of a plan's T frames; None for the mean over places of the newest. EngineError for others."""
+    if name not in ("mean", "statistics"):
+        raise unknown("pooling", name, ("mean", "statistics"))
+    return StatisticsPooling(frames=plan.frames, causal=plan.causal, grid=grid) if name == "statistics" else None
 
 
 def _moments(window: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,4 +124,21 @@ class Pooled:
                 x, _ = stage(x, {})
             maps.append(x)
         y, after = self.pooling(maps, state)
+        return y[..., None, None], after
+
+
+@dataclass(frozen=True)
+class OverTime:
+    """The statistics of the maps that come in, as a stage: a map of one place."""
+
+    pooling: StatisticsPooling
+
+    @property
+    def reach(self) -> Reach:
+        """That of the statistics."""
+        return self.pooling.reach
+
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """x [B, T, C, H, W] -> [B, T, D, 1, 1], state."""
+        y, after = self.pooling([x], state)
         return y[..., None, None], after

@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .network import Plan
+from .statistics import OverTime, make_pooling
 from .temporal import Reach, Stage, State, named, part, per_frame, scale, started_after
 from .tsm import LightTSM, ShiftResNet
 
@@ -28,6 +30,7 @@ REACH = 7  # displacements from -7 to 7 on both axes
 PATCH = 2 * REACH + 1
 SIGMA = 5.0  # of the gate
 SHARPNESS = 100.0  # of the softmax
+GRID = 4  # of the statistics
 
 
 def displacement(earlier: Tensor, later: Tensor) -> Tensor:
@@ -240,11 +243,21 @@ def half_behind(network: TCM | LightTCM) -> None:
 
 
 class TCM(ShiftResNet):
-    """TSM-ResNet with the TCM layer after layer2; every block shifts, on ResNet-101 too."""
+    """TSM-ResNet with the TCM layer after layer2; every block shifts, on ResNet-101 too.
 
-    def __init__(self, plan: Plan) -> None:
+    pooling  mean: the paper's head. statistics: instead of layer4, the head reads where layer3's maps were what, and
+             how they changed, over the last T frames: `StatisticsPooling` in 4 x 4 cells. Nothing but the head must
+             be learned for labels that the weights were not trained on
+    span     frames of the TCM layer's memory, where that is not T: what its weights were trained with
+    """
+
+    def __init__(self, plan: Plan, pooling: str = "mean", span: int = 0) -> None:
         super().__init__(plan, shift_every=1)
-        self.tcm = make_layer(plan, self.channels["layer2"])
+        self.tcm = make_layer(replace(plan, frames=span or plan.frames), self.channels["layer2"])
+        self.pooling = make_pooling(pooling, plan, grid=GRID)
+        if self.pooling is not None:
+            del self.layer4, self.channels["layer4"]
+            self.fc = nn.Linear(4 * GRID**2 * self.channels["layer3"], plan.classes)
 
     def half(self) -> TCM:
         """What comes behind the correlation in float16."""
@@ -257,6 +270,8 @@ class TCM(ShiftResNet):
             if name == "layer3.0":
                 yield "tcm", self.tcm
             yield name, stage
+        if self.pooling is not None:
+            yield "pooling", OverTime(self.pooling)
 
 
 class LightTCM(LightTSM):

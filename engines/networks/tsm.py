@@ -13,11 +13,10 @@ from itertools import pairwise
 
 from torch import nn
 
-from ..errors import unknown
 from .inverted import InvertedNet
 from .network import Plan
 from .resnet import BACKBONES, BasicBlock, ResNet, ShiftBottleneck
-from .statistics import Pooled, StatisticsPooling
+from .statistics import Pooled, make_pooling
 from .temporal import NoShift, Stage, TemporalShift
 
 FIRST_READ = (
@@ -60,12 +59,9 @@ class LightTSN(InvertedNet):
     """
 
     def __init__(self, plan: Plan, pooling: str = "mean") -> None:
-        if pooling not in ("mean", "statistics"):
-            raise unknown("pooling", pooling, ("mean", "statistics"))
         super().__init__(plan)
-        self.pooling: StatisticsPooling | None = None
-        if pooling == "statistics":
-            self.pooling = StatisticsPooling(frames=plan.frames, causal=plan.causal)
+        self.pooling = make_pooling(pooling, plan)
+        if self.pooling is not None:
             channels = self.fc.in_features + sum(channels for _, channels in self.rows[FIRST_READ:])
             self.fc = nn.Linear(4 * channels, plan.classes)
 

@@ -28,6 +28,7 @@ VARIANTS: list[Variant] = [
     ("tsn", "efficientnet_lite0", {"pooling": "statistics"}),
     ("tcm", "resnet18", {}),
     ("tcm", "resnet26", {}),
+    ("tcm", "resnet18", {"pooling": "statistics", "span": 5}),
     ("tcm", "mobilenet_v2", {}),
     ("tcm", "efficientnet_lite0", {}),
     ("tanet", "resnet26", {}),
@@ -43,7 +44,9 @@ CLIP_ONLY: list[Variant] = [("gtdnet", "resnet26", {"aggregator": "bilstm"})]
 
 
 def called(variant: object) -> str:
-    return "-".join([variant[0], variant[1], *variant[2].values()]) if isinstance(variant, tuple) else str(variant)
+    if not isinstance(variant, tuple):
+        return str(variant)
+    return "-".join([variant[0], variant[1], *map(str, variant[2].values())])
 
 
 def small(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from engines.networks import build_network
 from engines.networks.statistics import StatisticsPooling
@@ -32,6 +33,16 @@ def test_statistics_of_several_depths_obey_the_streaming_law() -> None:
     x = torch.randn(2, 24, 6, 4, 4)
     pooling = StatisticsPooling(frames=8, causal=True)
     check_streaming_law(lambda z, state: pooling([z, z[:, :, :2, :2, :2]], state), x)
+
+
+def test_in_cells_the_statistics_are_those_of_each_cell() -> None:
+    x = torch.randn(1, 3, 2, 7, 9)
+    y, _ = StatisticsPooling(frames=4, causal=True, grid=4)([x], {})
+    assert y.shape == (1, 3, 4 * 2 * 16)
+    expected = F.adaptive_avg_pool2d(x[0], 4).flatten(1).mean(0)
+    torch.testing.assert_close(y[0, -1, : 2 * 16], expected)
+    pooling = StatisticsPooling(frames=4, causal=True, grid=3)
+    check_streaming_law(lambda z, state: pooling([z], state), torch.randn(2, 24, 6, 5, 4))
 
 
 def test_the_head_reads_the_last_rows_of_blocks_and_the_last_convolution() -> None:
