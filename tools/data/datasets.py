@@ -31,10 +31,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.errors import did_you_mean
+from engines.training.mirror import mirror_labels
 from tools.data.layouts import DIVIDED, READERS, Place, Video, few
 from tools.errors import ToolError
 
-__all__ = ["LAYOUTS", "Video", "VideoSet", "mirror_labels", "read_dataset"]
+__all__ = ["LAYOUTS", "Video", "VideoSet", "read_dataset"]
 
 LAYOUTS = tuple(READERS)
 
@@ -117,23 +118,3 @@ def _existing(videos: Sequence[Video]) -> set[Path]:
         if folder.is_dir():
             existing.update(folder.iterdir())
     return existing
-
-
-# ---------------------------------------------------------------------------------------------------- mirror images
-
-_OPPOSITE = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
-_SIDE = re.compile(
-    r"(?<![a-z])(?:(?:left|right)(?=(?:wards?)?(?![a-z]))|(?:counter)?clockwise(?![a-z]))(?! (?:out|away))"
-)
-
-
-def mirror_labels(labels: Sequence[str]) -> tuple[int | None, ...]:
-    """For each label the number of the one with left and right, clockwise and counterclockwise exchanged.
-
-    A label without such words is its own mirror image ("right out" and "right away" are none). None where the exchanged
-    label does not exist: a clip of that label must not be flipped.
-    """
-    texts = [re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]", " ", label).lower() for label in labels]  # SwipeLeft -> swipe left
-    texts = [re.sub(r"(?:counter|anti) ?clockwise", "counterclockwise", text) for text in texts]
-    numbers = {text: number for number, text in enumerate(texts)}
-    return tuple(numbers.get(_SIDE.sub(lambda side: _OPPOSITE[side[0]], text)) for text in texts)

@@ -13,9 +13,10 @@ import torch
 from engines.opencv import cv2
 from engines.training.augment import Augment
 from engines.training.feed import Batch
+from engines.training.mirror import mirror_labels
 from tests.tools.sets import HEIGHT, LEFT_RIGHT, SETS, WIDTH, numbers, picture, write_frames, write_lines, write_video
 from tools.data.clips import Clip, TestClips, TrainClips, View, batches_per_epoch, loader
-from tools.data.datasets import LAYOUTS, Video, VideoSet, mirror_labels, read_dataset
+from tools.data.datasets import LAYOUTS, Video, VideoSet, read_dataset
 from tools.data.decode import MOST_BYTES, UnreadableError, read_pictures
 from tools.errors import ToolError
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from engines.networks.checkpoints import JESTER_LABELS
+from engines.training.mirror import mirror_labels
 from tests.tools.sets import LEFT_RIGHT, SETS, folders, jester, kinetics, something_v1, write_frames, write_lines
-from tools.data.datasets import LAYOUTS, VideoSet, mirror_labels, read_dataset
+from tools.data.datasets import LAYOUTS, VideoSet, read_dataset
 from tools.errors import ToolError
 
 
