@@ -78,9 +78,9 @@ def at_moments(vectors: Tensor) -> Tensor:
     return vectors[[max(0, round(len(vectors) * (m + 1) / MOMENTS) - 1) for m in range(MOMENTS)]]
 
 
-def solve(values: Tensor, labels: Tensor, classes: int, decay: float) -> Layer:
-    """The layer with the least cross entropy on vectors [N, D] plus decay / 2 times its squared length, measured on
-    vectors of deviation 1; the problem is convex, and L-BFGS solves it.
+def solve(values: Tensor, labels: Tensor, classes: int, decay: float, weights: Tensor | None = None) -> Layer:
+    """The layer with the least cross entropy on vectors [N, D], weighted [N] or the mean, plus decay / 2 times its
+    squared length, measured on vectors of deviation 1; the problem is convex, and L-BFGS solves it.
     """
     mean = values.mean(0)
     deviation = values.std(0, unbiased=False)
@@ -90,9 +90,13 @@ def solve(values: Tensor, labels: Tensor, classes: int, decay: float) -> Layer:
     bias = torch.zeros(classes, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=40, line_search_fn="strong_wolfe")
 
+    shares = torch.ones(len(labels)) if weights is None else weights
+    shares = shares / shares.sum()
+
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = F.cross_entropy(F.linear(scaled, weight, bias), labels) + decay / 2 * weight.square().sum()
+        errors = F.cross_entropy(F.linear(scaled, weight, bias), labels, reduction="none")
+        value = (errors * shares).sum() + decay / 2 * weight.square().sum()
         value.backward()
         return value
 

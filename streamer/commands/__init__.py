@@ -2,7 +2,7 @@
 
 run.py, view.py, watch.py, replay.py   labels, live and from recordings
 check.py    what works on this machine, which trials.py tries for real
-record.py   clips to teach a model with; tune.py: thresholds from recordings
+record.py, teach.py   clips of one's own, and a model that learns from them; tune.py: thresholds from recordings
 models.py, build.py   models, and engines for this machine (build, verify)
 init.py, config.py (keys.py describes them), ctl.py, keygen.py   settings, requests to a run, keys
 options.py  what several commands share; console.py: arguments and outputs of any kind
@@ -32,6 +32,7 @@ from streamer.commands import (
     record,
     replay,
     run,
+    teach,
     tune,
     view,
     watch,
@@ -66,6 +67,7 @@ app.command(short_help="Show the labels of a run as a page in the browser")(view
 app.command(short_help="Recognise actions in recordings, as fast as it goes", epilog=replay.EXAMPLES)(replay.replay)
 app.command(short_help="Write a configuration, or a webhook, to begin with")(init.init)
 app.command(short_help="Record labelled clips of your own")(record.record)
+app.command(short_help="Teach a model actions of your own", epilog=teach.EXAMPLES)(teach.teach)
 app.command(short_help="Find the thresholds that suit your recordings")(tune.tune)
 app.command(short_help="Ask a run how it is, or change it while it goes on")(ctl.ctl)
 app.command(short_help="Try what works on this machine")(check.check)

@@ -53,7 +53,13 @@ def record(
 
 
 def record_clips(
-    label: str, source: str, out: Path, clips: int, seconds: float, countdown: float, pause: float
+    label: str,
+    source: str,
+    out: Path,
+    clips: int = 10,
+    seconds: float = 3.0,
+    countdown: float = 3.0,
+    pause: float = 1.0,
 ) -> None:
     """Record, and tell what is there then and what comes next. ConfigError or SourceError if not one clip is whole."""
     from rich.console import Console
@@ -91,4 +97,4 @@ def summary(out: Path) -> Iterator[str]:
     if len(found) < 2:
         yield "next, record another label: a model needs two or more, one of them for no action: nothing"
     else:
-        yield f"next: python -m tools.train -c configs/train/teach.yaml --data {shlex.quote(str(out))}"
+        yield f"next: streamer teach {shlex.quote(str(out))}"

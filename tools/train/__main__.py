@@ -1,7 +1,6 @@
 """Train a network on synthetic motion or on a data set, and make a model of it.
 
     python -m tools.train -c configs/train/default.yaml [--out runs/default] [--resume]
-    python -m tools.train -c configs/train/teach.yaml --data clips --init default
     torchrun --nproc-per-node 4 -m tools.train -c configs/train/tanet_kinetics.yaml --data k400 --init resnet50.pth
 
 In the output folder: `NAME.onnx`, `NAME.pt` and `NAME.json`, the model, called as the folder; `checkpoint.pt`, all

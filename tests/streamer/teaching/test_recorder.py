@@ -26,7 +26,7 @@ from tools.cameras.barcode import read_barcode
 
 SECRET = "s3cr3t"
 AT_ONCE = ("--countdown", "0", "--pause", "0")
-TEACH = "python -m tools.train -c configs/train/teach.yaml --data"
+TEACH = "streamer teach"
 # Python's own handling of Ctrl-C, even where these tests run in the background of a shell, which ignores it
 STREAMER = (
     "import signal; signal.signal(2, signal.default_int_handler); "
