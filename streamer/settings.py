@@ -189,7 +189,7 @@ def changed(config: Config, changes: Mapping[str, Any], values: Mapping[str, Any
         together = {known: one for known, one in together.items() if not f"{known}.".startswith(f"{above}.")}
         if value is not None:
             together[above] = value
-    tree: dict[str, Any] = {"events": config.events.model_dump(exclude_unset=True)}
+    tree: dict[str, Any] = {"events": config.events.model_dump(mode="json", exclude_unset=True)}
     for path, value in together.items():
         put(tree, _keys(path), value, "the request")
     try:
@@ -198,8 +198,12 @@ def changed(config: Config, changes: Mapping[str, Any], values: Mapping[str, Any
         origins = {"events": "the request"}
         raise ConfigError("; ".join(explain(problem, origins) for problem in error.errors())) from None
     tree = {"events": events.model_dump(mode="json")}
-    told = {path: reduce(lambda below, key: below[key], _keys(path), tree) for path in together}
+    told = {path: reduce(_below, _keys(path), tree) for path in together}
     return config.model_copy(update={"events": events}), told
+
+
+def _below(tree: Any, key: str) -> Any:
+    return tree[int(key)] if isinstance(tree, list) else tree[key]
 
 
 def parse(keys: Keys, text: str, where: str) -> Any:

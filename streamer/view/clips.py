@@ -65,7 +65,7 @@ async def send_clip(visitor: Visitor, request: Request, clip: BinaryIO) -> None:
         headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
     visitor.begin(HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK, headers)
     clip.seek(begin)
-    while begin < end and (piece := clip.read(min(PIECE_BYTES, end - begin))):
+    while begin < end and (piece := await asyncio.to_thread(clip.read, min(PIECE_BYTES, end - begin))):
         visitor.writer.write(piece)
         await asyncio.wait_for(visitor.writer.drain(), PATIENCE_S)
         begin += len(piece)

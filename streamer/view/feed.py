@@ -12,7 +12,7 @@ from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMes
 SECONDS = 60  # how far back a page is told at once, and how far back scores are kept
 HOUR_S = 3600  # how far back it may ask
 MOST_EVENTS = 20_000  # of all streams, with gaps; about 1 KB each
-MOST_SCORES = 1800  # of a stream, about 1 KB each
+MOST_SCORES = 1800  # of a stream, about 1.5 KB each
 _LOG = 4096  # messages that a page may be behind before it starts over
 
 Scores = list[tuple[int, list[tuple[str, float]]]]

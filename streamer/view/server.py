@@ -107,7 +107,7 @@ class PageServer:
         secret, _, name = request.path.removeprefix("/clips/").partition("/")
         known = any(hmac.compare_digest(secret.encode(), viewer.secret.encode()) for viewer in self.viewers)
         folder = self._run.clips if self._run else None
-        clip = open_clip(folder, name) if folder and known else None
+        clip = await asyncio.to_thread(open_clip, folder, name) if folder and known else None
         if clip is None:
             await visitor.answer(text(HTTPStatus.NOT_FOUND, "there is no such clip, or it has been deleted"))
             return

@@ -129,7 +129,7 @@ class Viewer:
                 await self._socket.close(FULL, "too many viewers")
         except asyncio.TimeoutError:
             await self._socket.close(TOO_LATE, "nothing was asked for")
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             await self._socket.close(BAD_REQUEST, "this is not a request")
         except GoneError:
             await self._socket.close(BAD_REQUEST, "")
@@ -177,7 +177,7 @@ class Viewer:
                 asked = request.ask or {}
                 why = refusal(asked, self._run, may_change=self._may_change)
                 reply = await self._run.ask(asked) if self._run and why is None else {"error": why}
-        except (StreamerError, ValueError, zmq.ZMQError) as error:
+        except (StreamerError, ValueError, OverflowError, RecursionError, zmq.ZMQError) as error:
             reply = {"error": told(error)}
         with suppress(GoneError):
             await self._tell(request.id, reply)
@@ -228,6 +228,7 @@ class Viewer:
             "pictures": self._pictures is not None,
             "colours": COLOURS,
             "order": self._feed.order(),
+            "asks": self._run is not None,
             "why_not": self._why_not(),
             "clips": f"/clips/{self.secret}/" if self._run and self._run.clips else None,
             "models": sorted(find_models()) if self._run else [],

@@ -279,6 +279,7 @@ def test_changes_of_a_run_lie_over_its_configuration_and_null_takes_them_back() 
     events = config.events
     assert (events.enter, events.background) == (0.9, ("still",))
     assert (events.labels["wave"].enter, events.labels["wave"].leave) == (0.8, 0.1)
+    assert changed(begun, {}, {"events.background.1": "nothing"})[1] == {"events.background.1": "nothing"}
     assert changed(begun, second, {"events.labels": None})[1] == {"events.enter": 0.9}
     assert changed(begun, second, {"events": None}) == (begun, {})
 
@@ -291,6 +292,7 @@ def test_changes_of_a_run_lie_over_its_configuration_and_null_takes_them_back() 
         ({'events."': 1}, "there is no such key"),
         ({"events.entr": 0.5}, "events.entr (from the request): there is no such key; did you mean events.enter?"),
         ({"events.enter": 1.5}, "events.enter (from the request): input should be less than or equal to 1, got 1.5"),
+        ({"events.background.7": "x"}, "there is no item '7' in a list of 0"),
         ({"events.enter.x": 1}, "events.enter (from the request)"),
         ({"events": 5}, "events (from the request): should be a valid dictionary"),
         ({"events.labels.wave": {"entr": 1}}, "did you mean events.labels.wave.enter?"),

@@ -27,7 +27,9 @@ let whyNot = null; // why this browser can change nothing; null: it can
 connection.onHello((hello) => {
   whyNot = hello.why_not;
   clips.allow(hello.clips, whyNot);
+  $("#tune").hidden = !hello.asks;
   $("#model").disabled = whyNot !== null;
+  $("#model").title = whyNot ?? "Let another model take over (M)";
   $("#model-name").replaceChildren(...hello.models.map((name) => Object.assign(make("option", "", name), { value: name })));
   askStatus();
   setColours(hello.colours);
@@ -265,6 +267,7 @@ onKey("", "u", "", () => clips.answer(""), player);
 onKey("", " ", "", (target) => (target.matches("button, video") ? false : clips.togglePlay()), player);
 
 function tuneOpen() {
+  if ($("#tune").hidden) return;
   tune.open(alone() ?? [...tiles.keys()][0], whyNot);
 }
 

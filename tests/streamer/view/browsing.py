@@ -6,6 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+try:
+    from axe_playwright_python.sync_playwright import Axe
+except ImportError:
+    Axe = None
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
@@ -28,3 +33,13 @@ def expect(condition: Callable[[], Any], tab: Page) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         tab.wait_for_timeout(50)
+
+
+def serious_faults(tab: Page) -> list[str]:
+    """What axe says that some people cannot use; nothing where it is not installed, for which one test is skipped."""
+    found = Axe().run(tab).response["violations"] if Axe else []
+    return [
+        f"{one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]

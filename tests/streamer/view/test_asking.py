@@ -22,7 +22,7 @@ from streamer.view.auth import is_ours
 from streamer.view.clips import open_clip, wanted
 
 from ..commands.test_cli import SCRIPTED, start
-from .browsing import expect, tile
+from .browsing import expect, serious_faults, tile
 from .conftest import Serve
 from .peers import PATIENCE_S, Speaker, Viewer, dial
 from .test_process import Address, page_of
@@ -63,6 +63,7 @@ def test_thresholds_are_tried_on_the_page_and_obeyed_only_when_one_says_so(start
     expect(lambda: tile(tab, "swipe").locator(".span").count() >= 1, tab)
     tab.keyboard.press("e")
     expect(lambda: "0 events" not in tab.locator("#tune-would output").inner_text(), tab)
+    assert serious_faults(tab) == []
     move = "value => { const knob = document.querySelector('#tune-enter'); knob.value = value; "
     tab.evaluate(move + "knob.dispatchEvent(new Event('input')); }", 1)
     expect(lambda: tab.locator("#tune-would output").inner_text() == "0 events", tab)
@@ -87,6 +88,7 @@ def test_another_model_takes_over_from_the_page(start: Start, visit: Visit) -> N
     tab.locator("#model-name").select_option("default")
     tab.locator("#model-go").click()
     tab.locator("#model-said", has_text="has taken over").wait_for()
+    assert serious_faults(tab) == []
     tab.keyboard.press("Escape")
     tile(tab, "swipe").locator(".events li").first.wait_for()
     expect(lambda: tile(tab, "swipe").locator('[data-fact="epoch"]').inner_text() == "1", tab)
@@ -99,6 +101,7 @@ def test_an_event_plays_its_clip_and_is_answered_with_keys(filmed: tuple[Address
     swipe.locator(".events li button").last.click()  # the first event
     playing = "() => document.querySelector('video').readyState >= 2"
     tab.wait_for_function(playing)
+    assert serious_faults(tab) == []
     name = tab.evaluate("document.querySelector('video').dataset.name")
     label = json.loads((folder / f"{name}.json").read_text())["label"]
     tab.keyboard.press("y")

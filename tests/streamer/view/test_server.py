@@ -195,8 +195,12 @@ def test_a_picture_is_encoded_once_for_all_viewers(serve: Serve, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "said", ["garbage", "[]", '{"look": "cam"}', '{"seen": 1}', '{"run": "rm"}', b"\xff\x00", "[" * 9999]
-)
+    "said",
+    [
+        "garbage", "[]", '{"look": "cam"}', '{"seen": 1}', '{"run": "rm"}', b"\xff\x00", "[" * 9999,
+        '{"ask": []}', '{"id": 1e99}', '{"ask": {"a": ' + "[" * 9999,
+    ],
+)  # fmt: skip
 def test_garbage_ends_that_viewer_and_no_other(serve: Serve, said: str | bytes) -> None:
     page = serve(newest=lambda _: None)
     speaker = Speaker(page)
