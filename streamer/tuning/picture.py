@@ -44,7 +44,7 @@ def curve(title: str, total: Sequence[Point], chosen: Point, labels: Mapping[str
     x, y = place(chosen)
     parts += [
         _line([place(point) for point in total], 'stroke="black" stroke-width="3"'),
-        _legend(0, "all labels; the dot is chosen", 'stroke="black" stroke-width="3"'),
+        _legend(0, "all; dot: what was chosen", 'stroke="black" stroke-width="3"'),
         f'<circle cx="{x}" cy="{y}" r="6" fill="black"/>',
         "</svg>",
     ]

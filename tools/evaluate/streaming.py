@@ -92,7 +92,7 @@ class Scenes(Source):
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
         share = self._fps / self._rate_hz
-        for number, (video, labels) in enumerate(self._draw()):
+        for number, (video, labels) in enumerate(self.draw()):
             first = number * self._frames
             times_us = [round((first + index) * 1e6 / self._rate_hz) for index in range(self._frames + 1)]
             self.truth.segments += [
@@ -106,7 +106,7 @@ class Scenes(Source):
                     continue  # the camera had no other frame since the last one
                 yield Frame(time_us, index, connection + number, lambda image=image: image)  # type: ignore[misc]
 
-    def _draw(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    def draw(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         """Frames [T, H, W, 3] BGR and labels [T] of each scene."""
         shown = 0
         for attempt in count():
