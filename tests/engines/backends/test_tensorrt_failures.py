@@ -21,7 +21,7 @@ from .fake_tensorrt import FakeTensorRT
 
 def test_tensorrt_that_is_not_installed(cuda: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(EngineError, match=r"TensorRT is not installed; pip install '\.\[tensorrt\]' in a checkout"):
+    with pytest.raises(EngineError, match=r"TensorRT is not installed; pip install 'action-streamer\[tensorrt\]'"):
         build(tmp_path)
     assert str(why_not()).startswith("TensorRT is not installed")
 

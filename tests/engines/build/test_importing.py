@@ -140,5 +140,7 @@ def test_what_cannot_be_a_model_is_told_before_it_is_built(files: Path, built: B
 
 def test_without_torch_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(EngineError, match=r"imported with torch, onnx, onnxscript; pip install '\.\[train\]'"):
+    with pytest.raises(
+        EngineError, match=r"imported with torch, onnx, onnxscript; pip install 'action-streamer\[train\]'"
+    ):
         import_model(Path("x.pth"), Path("x"))
