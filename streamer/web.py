@@ -155,7 +155,7 @@ class Listener:
             if self._make_room():
                 self._visitors[visitor] = None
                 await self._attend(visitor)
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             log.debug("a connection was given up: %s", error)
         except asyncio.CancelledError:  # asyncio of Python 3.11 logs an error if a handler stays cancelled
             log.debug("a connection took too long, had to go for another, or was closed with the listener")

@@ -8,8 +8,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from socket import create_connection
 from typing import TYPE_CHECKING, Any
@@ -149,6 +150,30 @@ def test_a_clip_is_read_in_parts_by_those_who_are_let_in_and_nothing_else_of_the
         assert get(page, f"/clips/{'x' * 22}/{name}.mp4")[0] == 404
         assert get(page, f"{place}{name}.mp4", Host="evil.example")[0] == 403
     wait_for(lambda: get(page, f"{place}{name}.mp4")[0] == 404)  # the browser has left
+
+
+def test_a_browser_that_leaves_a_clip_in_the_middle_or_reads_no_further_is_let_go(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("streamer.view.clips.PATIENCE_S", 0.3)
+    (tmp_path / "long.mp4").write_bytes(bytes(50_000_000))
+    (tmp_path / "long.json").write_text("{}")
+    page = serve(run=Run(f"ipc://{tmp_path}/nobody", changes=True, clips=tmp_path))
+    host, port = urlsplit(page.url).netloc.split(":")
+    with Viewer(page) as viewer:
+        path = f"{viewer.hello()['clips']}long.mp4"
+        for leaves in (False, True):
+            with create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
+                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                assert connection.recv(100).startswith(b"HTTP/1.1 200 OK")
+                if leaves:
+                    continue
+                time.sleep(1)
+                with suppress(ConnectionError):
+                    count = sum(len(piece) for piece in iter(lambda: connection.recv(1 << 16), b""))
+                    assert count < 50_000_000
+        assert get(Address(page.url), path, Range="bytes=0-9")[2] == bytes(10)
+    assert not caplog.records
 
 
 def test_what_a_page_cannot_ask_is_told_in_a_sentence(start: Start) -> None:
