@@ -26,7 +26,7 @@ class GoneError(Exception):
 
 
 class WebSocket:
-    """One conversation. One task may receive while another sends."""
+    """One conversation. One task may receive while others send."""
 
     def __init__(self, visitor: Visitor) -> None:
         self._reader, self._writer = visitor.reader, visitor.writer
