@@ -1,4 +1,4 @@
-"""Short films around events, with the seconds before them, and what people say of them. Off, nothing of it is loaded.
+"""Short films around events, with the seconds before them, and what people say of them. Off, nothing of it runs.
 
     Source.on_packet ──> Preroll.put ──> Take ──┐                       FOLDER/NAME.mp4, NAME.json
     (capture threads)    the last seconds       ├──> Clips._run ──────> FOLDER/answers/LABEL/NAME.mp4, NAME.json

@@ -23,7 +23,6 @@ from typing import Any, Literal
 import msgspec
 
 from engines.files import write_whole
-from streamer.clips import mp4
 from streamer.errors import ConfigError
 from streamer.labels.commands import ClipReport
 from streamer.sources.packets import Packet
@@ -112,6 +111,8 @@ class Folder:
         others = self._of_part(note, part_us) if part_us else []
         if any(other.answer or (other.lead or 0) <= (note.lead or 0) for other in others):
             return False
+        from streamer.clips import mp4
+
         path = self._video(note.name)
         try:
             note.start_us, note.end_us = mp4.write(path, packets, note.label)

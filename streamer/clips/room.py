@@ -52,7 +52,7 @@ class Clips:
     """The clips of a run, in the folder that the configuration names, until `close`. ConfigError if it cannot be
     written, or the model has no such label as the configuration names.
 
-    `of` and `forget` belong to the engine's thread; counts may be read, and `reports` and `answer` called, from any.
+    `close` and the counts are for any thread, all else is for the engine's.
 
     written, deleted  clips so far; deleted: by the limits
     dropped           events and moments without a clip, by reason: `failed` (the disk), `busy` (too many wait for it),
@@ -73,8 +73,10 @@ class Clips:
         self._prerolls: dict[Source, Preroll] = {}
         self._streams: dict[str, tuple[Source, StreamClips]] = {}
         self._inbox: queue.SimpleQueue[Job | _Ask | None] = queue.SimpleQueue()
-        self._asked = 0
-        self._waiting_bytes = self._left_out = 0
+        self._asked: list[Future[Any]] = []
+        self._lock = threading.Lock()  # of what follows
+        self._jobs: list[Job] = []  # that are not written yet
+        self._left_out = 0
         self._thread = threading.Thread(target=self._run, name="clips", daemon=True)
         self._thread.start()
 
@@ -134,23 +136,27 @@ class Clips:
             log.warning("clips.folder %s: does not answer; the last clips may be missing", self._folder.path)
 
     def _ask(self, do: Callable[[], T]) -> Future[T]:
-        if self._asked >= MOST_ASKED or not self._thread.is_alive():
+        self._asked = [one for one in self._asked if not one.done()]
+        if len(self._asked) >= MOST_ASKED or not self._thread.is_alive():
             raise ConfigError(f"clips.folder {self._folder.path}: does not answer; try again later")
         done: Future[T] = Future()
-        self._asked += 1
+        self._asked.append(done)
         self._inbox.put(_Ask(do, done))
         return done
 
     def _write_later(self, job: Job) -> None:
-        if self._waiting_bytes > MOST_BYTES:
+        with self._lock:
+            fits = sum(one.take.bytes for one in self._jobs) <= MOST_BYTES
+            self._jobs += [job] * fits
+        if fits:
+            self._inbox.put(job)
+        else:
             job.preroll.drop(job.take)
             self._lost("busy")
-            return
-        self._waiting_bytes += job.take.bytes
-        self._inbox.put(job)
 
     def _lost(self, reason: str) -> None:
-        self.dropped[reason] += 1
+        with self._lock:
+            self.dropped[reason] += 1
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
@@ -189,11 +195,8 @@ class Clips:
             asked.done.set_exception(ConfigError(told))
         except Exception as error:  # whoever asked gets it
             asked.done.set_exception(error)
-        finally:
-            self._asked -= 1
 
     def _write(self, job: Job) -> None:
-        size = job.take.bytes
         job.preroll.drop(job.take)
         try:
             written = self._folder.save(job.note, job.take.packets, job.part_us)
@@ -212,8 +215,8 @@ class Clips:
             self.trouble = ""
             self.written += written
             self._tidy()
-        finally:
-            self._waiting_bytes -= size
+        with self._lock:
+            self._jobs.remove(job)
 
     def _tidy(self) -> None:
         try:

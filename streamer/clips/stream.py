@@ -21,7 +21,7 @@ from streamer.types import Probabilities
 _SCORES = 5  # labels in a note
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """A clip that has an end: to be written when its last packets are there. part_us: as in `Folder.save`."""
 
