@@ -22,7 +22,14 @@ from pydantic import (
     model_validator,
 )
 
+from streamer.region import Corners, corners
+
+LONGEST_NAME = 64  # characters
 StreamName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
+ViewName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
+Region = Annotated[Corners, BeforeValidator(corners)]
+"""A part of the picture."""
+MOST_VIEWS = 16  # of a source
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,10 @@ class SourceConfig(Section):
     """Webcams: what to ask for. Single pictures over HTTP: how often to ask; null: as often as the model wants one.
     Raw video files, which have no timestamps: the rate by which their times are counted."""
 
+    views: Annotated[dict[ViewName, Region], Field(max_length=MOST_VIEWS), Since("0.2.0")] = {}
+    """Parts of the picture, each a stream of its own, NAME-VIEW, such as `{bed: [0, 0.2, 0.5, 1]}`: left, top, right
+    and bottom, as fractions of the picture; or the corners of a polygon, `[[0.1, 0.2], [0.9, 0.2], [0.5, 1]]`."""
+
     @model_validator(mode="before")
     @classmethod
     def _address_alone(cls, value: Any) -> Any:
@@ -136,6 +147,17 @@ class SourceConfig(Section):
         """What is played again and again has no end, so it cannot go as fast as it can."""
         if self.loop and self.pace == "fast":
             raise ValueError("loop plays in real time; leave out pace: fast")
+        return self
+
+    @model_validator(mode="after")
+    def _names_of_views(self) -> SourceConfig:
+        """The streams of views can be called what they will be."""
+        for view in self.views:
+            if self.name and len(name := f"{self.name}-{view}") > LONGEST_NAME:
+                raise ValueError(
+                    f"the stream of the view {view} would be called {name}, which has {len(name)} characters; "
+                    f"{LONGEST_NAME} are allowed"
+                )
         return self
 
     @model_validator(mode="after")

@@ -79,7 +79,7 @@ def make_settings(file: Path | None, sets: Sequence[str] | None, **options: Any)
 
 def make_engine(config: Config) -> Engine:
     """The model on its backend."""
-    return exchange.make_engine(config, config.model, len(config.sources))
+    return exchange.make_engine(config, config.model, sum(max(1, len(source.views)) for source in config.sources))
 
 
 def make_sources(config: Config) -> list[Source]:
@@ -88,7 +88,7 @@ def make_sources(config: Config) -> list[Source]:
         raise ConfigError("no source is given; name one, such as `streamer run 0` for a webcam or pattern://swipe")
     sources: list[Source] = []
     for source in config.sources:
-        sources.append(open_source(source, {other.name for other in sources}, config.capture))
+        sources.append(open_source(source, {name for other in sources for name in other.streams}, config.capture))
     return sources
 
 

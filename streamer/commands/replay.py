@@ -87,11 +87,12 @@ def replay(
                 video(message)
 
         for source in sources:
-            stream = replay_source(source, engine, settings, send, *([video.frame] if video else []))
-            told = [f"{counted(stream.inferred, 'frame')} inferred", counted(stream.started, "event")]
+            streams = replay_source(source, engine, settings, send, *([video.frame] if video else []))
+            inferred, started = sum(stream.inferred for stream in streams), sum(stream.started for stream in streams)
+            told = [f"{counted(inferred, 'frame')} inferred", counted(started, "event")]
             told += [f"{source.corrupt} damaged"] * bool(source.corrupt)
             typer.echo(f"{source.uri}: {', '.join(told)}", err=True)
-            for spell in stream.slowness.spells.values():
+            for spell in streams[0].slowness.spells.values():  # the same for all of its views
                 typer.echo(spell, err=True)
 
 

@@ -139,9 +139,9 @@ def run_pipeline(
         if monitor:
             monitor.watch(pipeline, publisher)
         if page and control:
-            names = [source.name for source in sources]
+            names = [name for source in sources for name in source.streams]
             changes, folder = settings.control is not None, settings.clips.folder
-            page.start(pipeline.picture, names, control, changes=changes, clips=folder)
+            page.start(pipeline.picture, pipeline.corners, names, control, changes=changes, clips=folder)
         summary = desk.run(pipeline.run, stop, pipeline.picture) if desk else pipeline.run(stop)
         logs.log.info("stopped: %s", "; ".join(" ".join(line.split()) for line in summary.lines()))
     for line in summary.lines():

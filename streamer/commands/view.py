@@ -83,9 +83,10 @@ def open_window(sources: Sequence[Source]) -> Window:
     """The window for the only source. Raises ConfigError if there are more, or where no window can be shown."""
     from streamer.view.window import Window
 
-    if len(sources) > 1:
-        raise ConfigError(f"--window shows one stream, not {len(sources)}; use --view, a page in the browser")
-    return Window(sources[0].name)
+    streams = {name: corners for source in sources for name, corners in source.streams.items()}
+    if len(streams) > 1:
+        raise ConfigError(f"--window shows one stream, not {len(streams)}; use --view, a page in the browser")
+    return Window(*next(iter(streams.items())))
 
 
 def with_view_address(arguments: Sequence[str]) -> list[str]:

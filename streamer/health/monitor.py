@@ -52,7 +52,7 @@ class Monitor:
         """Whether the run does what it shall, and why: the loop goes round and every required source is online."""
         turned = self._pipeline.turned if self._pipeline else None
         if self._pipeline is None or turned is None:
-            streams = {s.name: _stream("connecting", "", s.config.required) for s in self._sources}
+            streams = {n: _stream("connecting", "", s.config.required) for s in self._sources for n in s.streams}
             return False, {"healthy": False, "engine": "starting", "streams": streams}
         conditions = self._pipeline.conditions()
         hangs = time.monotonic() - turned > HUNG_S

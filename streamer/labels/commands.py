@@ -6,7 +6,8 @@
     status             the run and its streams
     snapshot           the last `state` and `status` message of every stream
     reset    stream    its temporal state starts anew: open event ends, epoch + 1, a `gap` message; all with `reset`
-    add      source    one more stream; the source is written as in the configuration, as an address or with its fields
+    add      source    one more stream; the source is written as in the configuration, as an address or with its fields.
+                       One with views gives several, which the reply has as `streams`
     remove   stream    it ends: open event with `shutdown`, status `stopped`, and new subscribers hear nothing of it
     set      set       settings of events, {"events.enter": 0.7}, are obeyed from the next step on; null takes one back
     model    model     another model, by name or file, takes over: events end, epoch + 1, a `gap`; all with `model`
@@ -113,8 +114,10 @@ class Controlled(Protocol):
     def open(self, config: SourceConfig) -> Source:
         """The source of one more stream. Any thread may ask, since it may take its time."""
 
-    def add(self, config: SourceConfig, source: Source | None = None) -> str:
-        """Begin one more stream; returns its name. source: what `open` made of it, or else it is opened now."""
+    def add(self, config: SourceConfig, source: Source | None = None) -> list[str]:
+        """Begin the streams of one more source; returns their names. source: what `open` made of it, or else it is
+        opened now.
+        """
 
     def remove(self, name: str) -> None:
         """End a stream."""
@@ -227,7 +230,8 @@ def act(request: Request, on: Controlled, config: SourceConfig | None = None, ma
             told = {"stream": name, "epoch": on.reset(name)}
         case Add():
             assert config
-            told = {"stream": on.add(config, made)}
+            names = on.add(config, made)
+            told = {"stream": names[0]} | ({"streams": names} if config.views else {})
         case Remove(name):
             on.remove(name)
             told = {"stream": name}

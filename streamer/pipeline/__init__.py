@@ -4,6 +4,7 @@ capture.py   `Capture`: a thread for each source reads it, by `Reader.run` of so
 intake.py    `Intake.offer`: in the capture thread; does the network want this frame? If so it is scaled for it
 pace.py      `Pace.see`: how far apart the source gives its frames by habit
 sampler.py   `Sampler.offer`: takes frames at the rate that the network was trained at, and notices lost time
+sight.py     `Sight.see`: all of the picture, or the part that is a stream's view
 ring.py      `Ring.push`: the newest frames of a stream, in memory that is taken once; the oldest goes when it is full
 pipeline.py  `Pipeline.run`: the engine's thread; turns the loop, answers requests
 rows.py      `Rows.step`: which stream has which row of the engine's state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from streamer.pipeline.stream import Stream
@@ -20,13 +20,15 @@ class Capture:
     """One source's thread. A thread that hangs in a driver or a library is abandoned, counted and replaced, until three
     hang at a time.
 
-    added: the stream came while the pipeline ran. If its source cannot be read it leaves, and the others go on
+    streams  that are made of it
+    added    they came while the pipeline ran. If their source cannot be read they leave, and the others go on
     """
 
-    def __init__(self, stream: Stream, wake: Callable[[], None], *, added: bool = False) -> None:
-        self.stream = stream
+    def __init__(self, streams: Sequence[Stream], wake: Callable[[], None], *, added: bool = False) -> None:
+        self.streams = [*streams]
         self.added = added
-        self.source = stream.source
+        self.intake = streams[0].intake
+        self.source = self.intake.source
         self.error: BaseException | None = None
         self._wake = wake
         self._done_captured = self._done_reconnects = 0  # by readers that were replaced
@@ -36,7 +38,7 @@ class Capture:
 
     def _begin(self, connection: int) -> None:
         """Start a reader whose connections are numbered from `connection`."""
-        stop, intake = threading.Event(), self.stream.intake
+        stop, intake = threading.Event(), self.intake
         wait = stop if not self.source.live and self.source.config.pace == "fast" else None
 
         def push(frame: Frame) -> None:  # knows nothing of `self`: whole rings would wait for the garbage collector
@@ -53,7 +55,7 @@ class Capture:
 
         self._stop = stop
         self.reader = reader = Reader(self.source, push, stop, connection)
-        self.thread = threading.Thread(target=run, name=f"capture {self.stream.name}", daemon=True)
+        self.thread = threading.Thread(target=run, name=f"capture {self.source.name}", daemon=True)
         self.thread.start()
 
     def replace_if_hung(self, now: float) -> None:
@@ -63,8 +65,8 @@ class Capture:
         health = self.reader.health(now)
         self._stop.set()
         self.abandoned += 1
-        told = {"stream": self.stream.name}
-        log.warning("%s: the capture thread hangs in %s; replaced it", self.stream.name, self.source.uri, extra=told)
+        told = {"stream": self.source.name}
+        log.warning("%s: the capture thread hangs in %s; replaced it", self.source.name, self.source.uri, extra=told)
         self._hung = [*self._hung, self.thread]
         self._done_captured += health.captured
         self._done_reconnects += health.reconnects
@@ -81,12 +83,12 @@ class Capture:
         """How many of its threads have not ended."""
         return sum(thread.is_alive() for thread in (self.thread, *self._hung))
 
-    def health(self, now: float) -> Health:
-        """The source's condition over all of its readers, at `now` by the monotonic clock."""
+    def health(self, stream: Stream, now: float) -> Health:
+        """The source's condition over all of its readers, at `now` by the monotonic clock, for one of its streams."""
         health = self.reader.health(now)
-        if health.state == "online" and (frozen := self.stream.intake.frozen):
+        if health.state == "online" and (frozen := self.intake.frozen):
             health = replace(health, state="stalled", detail=frozen)
-        elif health.state == "online" and (slowness := self.stream.slowness.sentence):
+        elif health.state == "online" and (slowness := stream.slowness.sentence):
             health = replace(health, detail=slowness)
         if self.reader.hangs(now) and self.stuck:
             detail = f"{self.source.uri}: {MOST_HUNG} threads hang in it, so no other is started until one returns"

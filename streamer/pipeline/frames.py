@@ -74,12 +74,12 @@ def open_frames(
 
 def _frames(source: Source, spec: EngineSpec) -> Iterator[ModelFrame]:
     from streamer.labels.messages import MessageBuilder  # with OpenCV, which importing this package shall not
-    from streamer.pipeline.intake import Intake, Lens
+    from streamer.pipeline.intake import Intake
     from streamer.pipeline.stream import Stream
 
     config = Config()
-    intake = Intake(source, Lens(spec, config), config)
-    stream = Stream(intake, config, MessageBuilder(spec.version, spec.mode), lambda _: None)
+    intake = Intake(source, spec, config)
+    stream = Stream(source.name, intake, config, MessageBuilder(spec.version, spec.mode), lambda _: None)
     row, told = np.empty((spec.height, spec.width, 3), np.uint8), 0
     with closing(source.frames(0, threading.Event())) as frames:
         for frame in frames:

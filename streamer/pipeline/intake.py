@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from engines import EngineSpec
 from streamer.config import Config
 from streamer.errors import SourceError
 from streamer.pipeline.meters import Probe
 from streamer.pipeline.pace import Pace
-from streamer.pipeline.ring import Origin, Ring, fit
+from streamer.pipeline.ring import Origin, Ring
 from streamer.pipeline.sampler import Sampler
+from streamer.pipeline.sight import Sight
+from streamer.region import Corners
 from streamer.sources import Source
 from streamer.sources.frozen import Frozen
 from streamer.types import Frame, Image
@@ -22,46 +24,65 @@ _LATE = 0.25  # sample periods: a frame that is later than this is not waited fo
 class Lens:
     """What one network sees of a source: frames at its rate, in its size.
 
-    pace  how far apart the source gives its frames
-    ring  those that it has not seen yet
+    pace    how far apart the source gives its frames
+    rings   of each stream of the source: frames that the network has not seen yet
+    sights  what each stream sees of a frame
     """
 
-    def __init__(self, spec: EngineSpec, config: Config, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, spec: EngineSpec, config: Config, streams: Mapping[str, Corners | None]) -> None:
         self.spec = spec
         self.sampler = Sampler(spec.rate_hz, config.max_gap)
         self.pace = Pace(spec.rate_hz)
-        self.ring = Ring(config.buffer, spec.height, spec.width, wake)
+        self.rings = {name: Ring(config.buffer, spec.height, spec.width) for name in streams}
+        self.sights = {name: Sight(corners, spec) for name, corners in streams.items()}
         self.pass_over = 0  # so many frames more, because of the step
 
 
 class Intake:
     """Takes the frames of one source. `offer` is for its capture thread; all else may be asked from any.
 
+    streams   that are made of it, by name, each with its part of the picture
     realtime  its frames come when they come; otherwise they wait for the engine
     step      take one of so many of the frames that the network should see: load is shed
     picture   the frame that was converted last, in full size, [H, W, 3]; nobody writes into it
     lens      of the network that sees the source
     """
 
-    def __init__(self, source: Source, lens: Lens, config: Config, probe: Probe | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        spec: EngineSpec,
+        config: Config,
+        wake: Callable[[], None] = lambda: None,
+        probe: Probe | None = None,
+    ) -> None:
         self.source = source
+        self.streams = source.streams
+        self._config, self._wake = config, wake
         self.realtime = source.config.pace == "realtime"
         self.step = 1
         self.picture: Image | None = None
-        self.see_through(lens)
+        self.see_for(spec)
         self._probe = probe or Probe()
         self._above_rate = self._shed = self._frozen_frames = 0
         self._frozen = Frozen(config.frozen_s) if config.frozen_s and source.noisy else None
         self._key = False  # a key frame has come since the last picture that was converted
         self._due_s: float | None = None  # when the next frame should arrive
 
-    def see_through(self, lens: Lens) -> None:
+    def see_for(self, spec: EngineSpec) -> None:
         """Take frames for a network from now on."""
-        self.lens = lens
-        self.source.rate_hz = lens.spec.rate_hz
+        self.lens = Lens(spec, self._config, self.streams)
+        self.source.rate_hz = spec.rate_hz
+
+    def leave(self, name: str) -> None:
+        """A stream is no more; the others of this source go on."""
+        self.streams = {other: corners for other, corners in self.streams.items() if other != name}
+        lens = self.lens
+        lens.sights = {other: sight for other, sight in lens.sights.items() if other != name}
+        lens.rings.pop(name).close()
 
     def offer(self, frame: Frame, wait: threading.Event | None = None) -> None:
-        """Convert a frame that the sampler wants and put it into the ring; `wait` as in `Ring.push`."""
+        """Convert a frame that the sampler wants and put it into the rings; `wait` as in `Ring.push`."""
         self._key |= frame.key
         lens = None
         while lens is not self.lens:  # or another network took over meanwhile, which shall see this frame
@@ -84,11 +105,14 @@ class Intake:
             self.picture = frame.bgr()
             if self._is_frozen(self.picture, frame):
                 return
-            image = fit(self.picture, lens.spec.height, lens.spec.width, lens.spec.fit)
+            images = {name: sight.see(self.picture) for name, sight in lens.sights.items()}
         if frame.arrived_s is not None:
             self._due_s = frame.arrived_s + step / lens.spec.rate_hz
         origin = Origin(frame.time_us, frame.index, frame.connection, frame.arrived_s, step, frame.timeline, distance)
-        lens.ring.push(origin, image, wait)
+        for name, image in images.items():
+            if (ring := lens.rings.get(name)) is not None:  # or the stream has just gone
+                ring.push(origin, image, wait)
+        self._wake()
 
     def _is_frozen(self, picture: Image, frame: Frame) -> bool:
         """Whether the camera hangs and repeats itself; SourceError from time to time, so that it is connected again."""

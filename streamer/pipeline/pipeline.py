@@ -21,13 +21,14 @@ from streamer.labels.events import Decider, resolved, suited
 from streamer.labels.messages import Kind, Message, MessageBuilder, stream_prefix
 from streamer.labels.publisher import RETAINED, Publisher, wall_us
 from streamer.pipeline.exchange import Loaded, Loader
-from streamer.pipeline.intake import Intake, Lens
+from streamer.pipeline.intake import Intake
 from streamer.pipeline.meters import Meter, Probe
 from streamer.pipeline.rows import Rows
 from streamer.pipeline.shedding import Load
 from streamer.pipeline.stream import Stream
 from streamer.pipeline.summary import Summary
 from streamer.pipeline.watch import Watch, log
+from streamer.region import Corners
 from streamer.settings import changed
 from streamer.sources import Source, distinguish, open_source
 from streamer.sources.reader import Health
@@ -98,7 +99,7 @@ class Pipeline:
         self._load = Load(1 / spec.rate_hz)
         self._watch = Watch(self._load, self._step_ms, self._wake.set, self._forget)
         self.streams = self._watch.streams
-        self.streams += [self._stream(source) for source in sources]
+        self.streams += [stream for source in sources for stream in self._streams(source)]
         self.draining = False
         self._rows = Rows(engine, self.streams, self._in_thread, self._probe)
         self._last: dict[tuple[str, Kind], Message] = {}
@@ -184,16 +185,17 @@ class Pipeline:
         if self._owns_engine:
             self.engine.close()
 
-    def _stream(self, source: Source) -> Stream:
-        epoch = self._watch.epochs.pop(source.name, -1) + 1
-        intake = Intake(source, self._lens(), self._config, self._probe)
-        clips = self.keeper.of(source.name, source) if self.keeper else None
-        stream = Stream(intake, self._config, self._build, self._send, epoch, self._probe, clips)
+    def _streams(self, source: Source) -> list[Stream]:
+        """Those of one source: one, or one for each of its views."""
+        intake = Intake(source, self.engine.spec, self._config, self._wake.set, self._probe)
+        return [self._stream(name, intake) for name in intake.streams]
+
+    def _stream(self, name: str, intake: Intake) -> Stream:
+        epoch = self._watch.epochs.pop(name, -1) + 1
+        clips = self.keeper.of(name, intake.source) if self.keeper else None
+        stream = Stream(name, intake, self._config, self._build, self._send, epoch, self._probe, clips)
         self._load.widen(stream)
         return stream
-
-    def _lens(self) -> Lens:
-        return Lens(self.engine.spec, self._config, self._wake.set)
 
     def _forget(self, name: str) -> None:
         """A stream is no more."""
@@ -272,8 +274,10 @@ class Pipeline:
         self.engine, self._owns_engine = engine, True
         self._build.become(engine.spec.version, engine.spec.mode)
         self._load.begin(1 / engine.spec.rate_hz)
+        for intake in {stream.intake for stream in self.streams}:
+            intake.see_for(engine.spec)
         for stream in self.streams:
-            stream.exchange(self._lens(), self._config.events)
+            stream.exchange(self._config.events)
             self._load.widen(stream)
         self._rows.exchange(engine, loaded.state, self.streams)
         self._watch.repeat()
@@ -296,22 +300,24 @@ class Pipeline:
         """A source for `add`. Any thread may ask, since a file system may hang. SourceError if there is none."""
         return open_source(config, (), self._config.capture)
 
-    def add(self, config: SourceConfig, source: Source | None = None) -> str:
-        """Begin one more stream; returns its name. ConfigError or SourceError if that cannot be.
+    def add(self, config: SourceConfig, source: Source | None = None) -> list[str]:
+        """Begin the streams of one more source; returns their names. ConfigError or SourceError if that cannot be.
 
-        It is captured at once, and seen by the engine when it has a row. source: what `open` made of the configuration.
+        They are captured at once, and seen by the engine when they have rows. source: what `open` made of the
+        configuration.
         """
         if self.draining:
             raise ConfigError("the run is ending; no stream can be added any more")
-        if len(self.streams) + (leaving := self._watch.leaving) >= MAX_STREAMS:
+        if len(self.streams) + max(1, len(config.views)) + (leaving := self._watch.leaving) > MAX_STREAMS:
             hang = f", and {leaving} threads of streams that were removed still hang" if leaving else ""
             raise ConfigError(f"there are {len(self.streams)} streams already{hang}; remove one first")
         source = source or self.open(config)
         distinguish(source, [stream.name for stream in self.streams])
-        stream_prefix(source.name)  # a name that is none is the request's error, not the run's
-        stream = self._stream(source)
-        self._watch.add(stream)
-        return stream.name
+        for name in source.streams:
+            stream_prefix(name)  # a name that is none is the request's error, not the run's
+        streams = self._streams(source)
+        self._watch.add(streams)
+        return [stream.name for stream in streams]
 
     def remove(self, name: str) -> None:
         """End a stream. ConfigError if there is no such stream."""
@@ -351,6 +357,10 @@ class Pipeline:
     def picture(self, name: str) -> Image | None:
         """The newest frame of a stream that was converted for the network; None if there is none."""
         return next((stream.intake.picture for stream in self.streams if stream.name == name), None)
+
+    def corners(self, name: str) -> Corners | None:
+        """Of the part of its source's pictures that a stream sees; None: all."""
+        return next((stream.intake.streams.get(name) for stream in self.streams if stream.name == name), None)
 
     def _step_ms(self, percent: float) -> float | None:
         """A percentile of how long steps of the engine took."""

@@ -13,7 +13,7 @@ from engines import Engine
 from streamer.config import Config
 from streamer.labels.messages import Message, MessageBuilder
 from streamer.pipeline.batcher import Batcher
-from streamer.pipeline.intake import Intake, Lens
+from streamer.pipeline.intake import Intake
 from streamer.pipeline.stream import Stream, advance
 from streamer.sources import Source
 from streamer.types import Frame
@@ -25,23 +25,26 @@ def replay(
     config: Config,
     send: Callable[[Message], None],
     seen: Callable[[Frame], None] = lambda _: None,
-) -> Stream:
+) -> list[Stream]:
     """Run a source from its first frame to its end; `send` gets every message, `seen` every frame after its messages.
+    Returns its streams: one, or one for each of its views.
 
     Times are microseconds since the first frame. The session is derived from the model and the stream's
     name. Raises SourceError as the source does.
     """
     session = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{engine.spec.version}/{source.name}"))
-    intake = Intake(source, Lens(engine.spec, config), config)
-    stream = Stream(intake, config, MessageBuilder(engine.spec.version, engine.spec.mode, session), send)
-    batcher = Batcher(engine, rows=1)
+    build = MessageBuilder(engine.spec.version, engine.spec.mode, session)
+    intake = Intake(source, engine.spec, config)
+    streams = [Stream(name, intake, config, build, send) for name in intake.streams]
+    batcher = Batcher(engine, rows=len(streams))
     captured = 0
     for frame in source.frames(0, threading.Event()):
         captured += 1
         intake.offer(frame)
-        while advance(batcher, [stream]):
+        while advance(batcher, streams):
             pass
         seen(frame)
-    stream.interrupt("shutdown")
-    stream.status("ended", "; ".join(stream.slowness.spells.values()), captured=captured)
-    return stream
+    for stream in streams:
+        stream.interrupt("shutdown")
+        stream.status("ended", "; ".join(stream.slowness.spells.values()), captured=captured)
+    return streams

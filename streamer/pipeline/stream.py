@@ -15,7 +15,7 @@ from streamer.labels.events import CloseReason, Decider, Event, suited
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, topk
 from streamer.pipeline.batcher import Batcher
 from streamer.pipeline.between import Coming
-from streamer.pipeline.intake import Intake, Lens
+from streamer.pipeline.intake import Intake
 from streamer.pipeline.meters import Probe
 from streamer.pipeline.pace import Slowness
 from streamer.pipeline.sampler import Sampler
@@ -28,9 +28,9 @@ EpochReason = Literal["gap", "reconnect", "clock", "reset", "model"]
 
 
 class Stream:
-    """What the pipeline keeps of one source behind its ring, in the engine's thread.
+    """What the pipeline keeps of one source, or of one view of it, behind the ring, in the engine's thread.
 
-    intake    before the ring
+    intake    before the ring; several streams may have the same
     epoch     how often the temporal state has been reset
     inferred  frames that the network has seen; pictures between them do not count
     frame_us  time of the last of them, microseconds UTC
@@ -41,6 +41,7 @@ class Stream:
 
     def __init__(
         self,
+        name: str,
         intake: Intake,
         config: Config,
         build: MessageBuilder,
@@ -51,7 +52,7 @@ class Stream:
     ) -> None:
         self.intake = intake
         self.source = intake.source
-        self.name = intake.source.name
+        self.name = name
         self.epoch = epoch
         self.inferred = self.started = 0
         self.gaps: dict[EpochReason, int] = dict.fromkeys(get_args(EpochReason), 0)
@@ -68,13 +69,13 @@ class Stream:
         self._infer_us: int | None = None
         self._told_label: str | None = None
         self._told_us: int | None = None  # the frame time of the last `state`
-        self._begin(intake.lens, config.events)
+        self._begin(config.events)
 
-    def _begin(self, lens: Lens, events: EventConfig) -> None:
-        """Begin with a network."""
-        spec = lens.spec
+    def _begin(self, events: EventConfig) -> None:
+        """Begin with the network that the source is taken for."""
+        lens, spec = self.intake.lens, self.intake.lens.spec
         self._spec = spec
-        self.ring = lens.ring
+        self.ring = lens.rings[self.name]
         self.slowness = Slowness(self.source.uri, lens.pace, self._max_gap)
         self._sampler = Sampler(spec.rate_hz, self._max_gap)  # what the network is told
         self._events = suited(events, spec.events, spec.name)
@@ -199,15 +200,14 @@ class Stream:
         if self.frame_us is not None:
             self._begin_epoch("reset", self.frame_us, self.frame_us, "reset")
 
-    def exchange(self, lens: Lens, events: EventConfig) -> None:
-        """Begin with another network; the event of the one before was ended by `interrupt`.
+    def exchange(self, events: EventConfig) -> None:
+        """Begin with another network, which the source is taken for by now. `interrupt` ended the event of the old one.
 
         Frames that wait were scaled and chosen for the one before, and are dropped.
         """
-        self.intake.see_through(lens)
         self._left += self.ring.close() + bool(self._coming)
         dropped = self.ring.dropped
-        self._begin(lens, events)
+        self._begin(events)
         self.ring.dropped = dropped
         if self.frame_us is not None:
             self._begin_epoch("model", self.frame_us, self.frame_us, "model")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engines.errors import did_you_mean
@@ -68,12 +68,13 @@ class Watch:
 
     def begin(self) -> None:
         """Read all sources from now on."""
-        self._captures = [Capture(stream, self._wake) for stream in self.streams]
+        for intake in dict.fromkeys(stream.intake for stream in self.streams):
+            self._captures.append(Capture([one for one in self.streams if one.intake is intake], self._wake))
 
-    def add(self, stream: Stream) -> None:
-        """One more stream, whose source is read from now on; should that fail, it leaves and the others go on."""
-        self.streams.append(stream)
-        self._captures.append(Capture(stream, self._wake, added=True))
+    def add(self, streams: Sequence[Stream]) -> None:
+        """The streams of one more source, read from now on; should that fail, they leave and the others go on."""
+        self.streams += streams
+        self._captures.append(Capture(streams, self._wake, added=True))
 
     def look(self, now: float) -> bool:
         """Look at the sources, tell what changed; True when all have ended. `now`: by the monotonic clock."""
@@ -83,25 +84,28 @@ class Watch:
             if capture.added and isinstance(capture.error, Exception):  # at worst it is removed again
                 unexpected = not isinstance(capture.error, SourceError)
                 kind = f"{type(capture.error).__name__}: " * unexpected
-                self.end(capture.stream, kind + redact(str(capture.error)))
+                detail = kind + redact(str(capture.error))
+                for stream in list(capture.streams):
+                    self.end(stream, detail)
                 continue
             if capture.error:
                 raise capture.error
             capture.replace_if_hung(now)
-            health = capture.health(now)
-            if health.state != "ended" or not capture.stream.waiting:  # its last frame has been seen
-                self._tell(capture.stream, health, now)
+            for stream in capture.streams:
+                health = capture.health(stream, now)
+                if health.state != "ended" or not stream.waiting:  # its last frame has been seen
+                    self._tell(stream, health, now)
         ended = [health.state == "ended" for health in self._health.values()]
-        return bool(ended) and len(ended) == len(self._captures) and all(ended)
+        return bool(ended) and len(ended) == len(self.streams) and all(ended)
 
     def repeat(self) -> None:
         """Tell how every stream is that was told of, whatever was told: by another model now."""
         self._told.clear()
         self._warned.clear()
         now = time.monotonic()
-        for capture in self._captures:
-            if capture.stream.name in self._health:
-                self._tell(capture.stream, capture.health(now), now)
+        for stream, health in self.conditions():
+            if stream.name in self._health:
+                self._tell(stream, health, now)
 
     def _look_at_clock(self) -> None:
         self._clock.now_us()
@@ -160,16 +164,19 @@ class Watch:
         """A stream leaves while the others go on; `detail` says why if nobody asked for it."""
         if detail:
             log.warning("%s: removed: %s", stream.name, detail)
-        capture = next(capture for capture in self._captures if capture.stream is stream)
+        capture = next(capture for capture in self._captures if stream in capture.streams)
         name = stream.name
-        capture.stop()
-        capture.error = None  # its traceback would keep the stream until the garbage collector comes
+        capture.streams.remove(stream)
+        if not capture.streams:
+            capture.stop()
+            capture.error = None  # its traceback would keep the stream until the garbage collector comes
+            self._captures.remove(capture)
+            self._leaving.append(capture)
+        stream.intake.leave(name)
         stream.interrupt("shutdown")
-        health = capture.health(time.monotonic())
+        health = capture.health(stream, time.monotonic())
         stream.status("stopped", detail, **self._counts(health))
         self.past.add(stream, health)
-        self._captures.remove(capture)
-        self._leaving.append(capture)
         self.streams.remove(stream)
         self.epochs[name] = stream.epoch
         for known in (self._health, self._told, self._warned, self._status_due, self._state_due):
@@ -188,18 +195,19 @@ class Watch:
         for capture in (*self._captures, *self._leaving):
             capture.thread.join(max(0.0, deadline - time.monotonic()))
             if capture.thread.is_alive():
-                name, uri = capture.stream.name, capture.source.uri
+                name, uri = capture.source.name, capture.source.uri
                 hangs = capture.reader.hangs(time.monotonic())  # or only waits for a camera, within its time limit
                 level, what = (logging.WARNING, "still hangs in") if hangs else (logging.INFO, "is still connecting to")
                 log.log(level, "%s: the capture thread %s %s", name, what, uri, extra={"stream": name})
-        for capture in self._captures:
-            capture.stream.interrupt("shutdown")
-            capture.stream.status("stopped", **self._counts(capture.health(time.monotonic())))
+        for stream, health in self.conditions():
+            stream.interrupt("shutdown")
+            stream.status("stopped", **self._counts(health))
 
     def conditions(self) -> list[tuple[Stream, Health]]:
         """Every stream with its source's condition now."""
         now = time.monotonic()
-        return [(capture.stream, capture.health(now)) for capture in tuple(self._captures)]
+        captures = [(capture, stream) for capture in tuple(self._captures) for stream in tuple(capture.streams)]
+        return [(stream, capture.health(stream, now)) for capture, stream in captures]
 
     def reports(self) -> list[StreamReport]:
         """Every stream, for the reply to `status`."""

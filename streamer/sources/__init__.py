@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from engines.errors import did_you_mean
-from streamer.config import Capture, SourceConfig
+from streamer.config import LONGEST_NAME, Capture, SourceConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.sources.base import Source
 from streamer.text import shown_address
@@ -98,11 +98,17 @@ def open_source(config: SourceConfig, taken: Collection[str] = (), capture: Capt
 
 def distinguish(source: Source, taken: Collection[str]) -> None:
     """Give a source another name if its own is taken. ConfigError if it was given in the configuration."""
-    if source.name in taken:
-        if source.config.name:
-            raise ConfigError(f"two sources are called {source.name}; give each another name")
-        numbers = (f"{source.name[:60]}-{number}" for number in range(2, len(taken) + 3))
-        source.name = next(name for name in numbers if name not in taken)
+    if not (clash := [name for name in source.streams if name in taken]):
+        return
+    if source.config.name:
+        what = "streams" if source.config.views else "sources"
+        raise ConfigError(f"two {what} are called {clash[0]}; give each another name")
+    longest = max(len(name) for name in source.streams) - len(source.name)
+    made = source.name[: LONGEST_NAME - len("-999") - longest]
+    for number in range(2, len(taken) + 3):
+        source.name = f"{made}-{number}"
+        if not any(name in taken for name in source.streams):
+            return
 
 
 def _kind(uri: str) -> str:

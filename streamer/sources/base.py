@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from streamer.config import SourceConfig
+from streamer.config import LONGEST_NAME, SourceConfig
+from streamer.region import Corners
 from streamer.sources.packets import Packet, Recorder
 from streamer.text import shown_address
 from streamer.types import Frame
@@ -39,7 +40,7 @@ class Source(ABC):
     """A place that frames come from; it can be read again and again, each time as a new connection.
 
     uri      where it is, safe to show
-    name     of its stream, [a-z0-9_-]{1,64}
+    name     of its stream, or what the names of its streams begin with, [a-z0-9_-]{1,64}
     live     a camera: when it ends it is read again. Otherwise an end is the end, and an error is final
     noisy    it sees the world: no two pictures are the very same, however still the scene, unless it is frozen
     path     of a file; None for all others
@@ -60,7 +61,8 @@ class Source(ABC):
     def __init__(self, config: SourceConfig) -> None:
         self.config = config
         self.uri = shown_address(config.uri)
-        self.name = config.name or stream_name(config.uri)
+        longest = max((len(view) + 1 for view in config.views), default=0)
+        self.name = config.name or stream_name(config.uri)[: LONGEST_NAME - longest]
         self.corrupt = self.crashes = 0
         self.patience_s = 2 * (config.open_s + config.read_s)
         self.note, self.heard_s = "", -math.inf
@@ -69,6 +71,13 @@ class Source(ABC):
         self.on_packet: Callable[[Packet], None] | None = None
         self.recorder = Recorder()
         self._noted: set[str] = set()
+
+    @property
+    def streams(self) -> dict[str, Corners | None]:
+        """The streams that are made of it, by name: one of its whole pictures, or one for each view, of its part."""
+        if not self.config.views:
+            return {self.name: None}
+        return {f"{self.name}-{view}": corners for view, corners in self.config.views.items()}
 
     def damaged(self) -> None:
         """Count a damaged packet or frame."""

@@ -82,8 +82,8 @@ def listen(recording: Recording, engine: Engine, config: Config) -> Heard:
 
     source = open_source(SourceConfig(uri=f"file:{recording.path.absolute()}", name="recording", pace="fast"))
     publish = config.publish.model_copy(update={"scores": True, "topk": 1})
-    last_us = replay(source, overheard, config.model_copy(update={"publish": publish}), keep).frame_us or 0
-    end_s = last_us / 1e6 + 1 / engine.spec.rate_hz
+    (stream,) = replay(source, overheard, config.model_copy(update={"publish": publish}), keep)
+    end_s = (stream.frame_us or 0) / 1e6 + 1 / engine.spec.rate_hz
     for segment in recording.segments:
         if recording.judged is None and math.isfinite(segment.end_s) and segment.end_s > end_s + _BEYOND_S:
             raise ConfigError(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from engines.opencv import cv2
 from streamer.labels.messages import EventMessage, Message, ScoreMessage, StateMessage, StatusMessage
+from streamer.region import Corners
 from streamer.types import Image
 from streamer.view.colours import colour
 
 SECONDS = 60
 _DARK = 0.3  # what is left of the picture's brightness behind the text
+_OUTSIDE = 0.5  # and of what a view does not see
 _WHITE, _GREY = (245, 245, 245), (150, 150, 150)
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _FONT_PX = 22  # height of its capitals at scale 1
@@ -45,6 +49,18 @@ class Overlay:
         self._draw_strip(drawn, height - 8 * unit, height - 3 * unit, unit, now_us)
         return drawn
 
+    def draw_view(self, image: Image, corners: Corners | None, now_us: int) -> Image:
+        """As `draw`, into the part of the picture that the stream sees, with an outline; None: all."""
+        if not corners:
+            return self.draw(image, now_us)
+        drawn = image.copy()
+        points = np.round(np.array(corners) * (image.shape[1], image.shape[0])).astype(np.int32)
+        (left, top), (right, bottom) = points.min(0), points.max(0)
+        if right > left and bottom > top:
+            drawn[top:bottom, left:right] = self.draw(drawn[top:bottom, left:right], now_us)
+        cv2.polylines(drawn, [points], True, _WHITE, 1, cv2.LINE_AA)
+        return drawn
+
     def _draw_label(self, drawn: Image, base: int, unit: int) -> None:
         """The label in force at the left, its score and the frame rate at the right, above the line `base`."""
         label = self._state.label if self._state else None
@@ -75,6 +91,19 @@ class Overlay:
                 for time_us in (event.t_start_us, end_us)
             )
             cv2.rectangle(drawn, (min(x0, right), top), (min(x1, right), bottom), _bgr(event.label), cv2.FILLED)
+
+
+def outlined(image: Image, corners: Corners | None) -> Image:
+    """A copy of the picture [H, W, 3] with a view drawn in: its outline, and all else darkened; None: as it is."""
+    if not corners:
+        return image
+    height, width = image.shape[:2]
+    points = [np.round(np.array(corners) * (width - 1, height - 1)).astype(np.int32)]
+    drawn = cv2.convertScaleAbs(image, alpha=_OUTSIDE)
+    inside = cv2.fillPoly(np.zeros((height, width), np.uint8), points, (255,))
+    cv2.copyTo(image, inside, drawn)
+    cv2.polylines(drawn, points, True, _WHITE, max(1, round(min(height, width) / 200)), cv2.LINE_AA)
+    return np.asarray(drawn, np.uint8)
 
 
 def _write(

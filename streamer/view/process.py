@@ -37,8 +37,10 @@ from streamer.labels.commands import answer
 from streamer.labels.control import Control
 from streamer.labels.messages import Message, decode, encode, topic
 from streamer.labels.publisher import end_context
+from streamer.region import Corners
 from streamer.types import Image
 from streamer.view.auth import Guard, Place
+from streamer.view.overlay import outlined
 
 NICENESS = 10
 _QUEUE = 4096  # labels that wait for the page
@@ -72,6 +74,7 @@ class PageProcess:
     def start(
         self,
         newest: Callable[[str], Image | None],
+        corners: Callable[[str], Corners | None],
         order: Sequence[str],
         control: Control,
         *,
@@ -81,6 +84,7 @@ class PageProcess:
         """Serve.
 
         newest   gives a stream's last frame
+        corners  of the part of it that the stream sees; None: all
         order    of the streams on the page
         control  takes what a browser asks for; changes: also what changes something
         clips    the folder of the run's clips, if it keeps them
@@ -89,7 +93,11 @@ class PageProcess:
         for end, name in ((frames, "frames"), (requests, "requests")):
             end.setsockopt(zmq.LINGER, 0)
             end.bind(f"ipc://{self._folder}/{name}")
-        threading.Thread(target=_attend, args=(frames, newest, requests, control), name="view", daemon=True).start()
+
+        def give(given: dict[str, Image]) -> None:
+            _give_frame(frames, newest, corners, given)
+
+        threading.Thread(target=_attend, args=(frames, give, requests, control), name="view", daemon=True).start()
         place, descriptor = self._place, self._place.socket.fileno()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "streamer.view.process"],
@@ -136,9 +144,12 @@ class PageProcess:
 
 
 def _attend(
-    frames: zmq.Socket[bytes], newest: Callable[[str], Image | None], requests: zmq.Socket[bytes], control: Control
+    frames: zmq.Socket[bytes],
+    give: Callable[[dict[str, Image]], None],
+    requests: zmq.Socket[bytes],
+    control: Control,
 ) -> None:
-    """The view thread: gives frames to the page, and what it asks of the run to `control`."""
+    """The view thread: lets frames be given to the page, and what it asks of the run to `control`."""
     given: dict[str, Image] = {}
     asked: list[tuple[bytes, Future[Any]]] = []
     poller = zmq.Poller()
@@ -148,7 +159,7 @@ def _attend(
         while True:
             ready = dict(poller.poll(_ANSWER_MS if asked else None))
             if frames in ready:
-                _give_frame(frames, newest, given)
+                give(given)
             if requests in ready:
                 who, request = requests.recv_multipart()
                 asked.append((who, control.ask(request)))
@@ -157,7 +168,12 @@ def _attend(
                 asked.remove(one)
 
 
-def _give_frame(socket: zmq.Socket[bytes], newest: Callable[[str], Image | None], given: dict[str, Image]) -> None:
+def _give_frame(
+    socket: zmq.Socket[bytes],
+    newest: Callable[[str], Image | None],
+    corners: Callable[[str], Corners | None],
+    given: dict[str, Image],
+) -> None:
     """A request is a stream's name, the reply its newest frame, empty if it was given before."""
     name = socket.recv().decode()
     image = newest(name)
@@ -165,8 +181,8 @@ def _give_frame(socket: zmq.Socket[bytes], newest: Callable[[str], Image | None]
         socket.send(b"")
     else:
         given[name] = image
-        shape = json.dumps(image.shape).encode()
-        socket.send_multipart((shape, np.ascontiguousarray(image).data), copy=False)
+        head = json.dumps((image.shape, corners(name))).encode()
+        socket.send_multipart((head, np.ascontiguousarray(image).data), copy=False)
 
 
 class Frames:
@@ -192,9 +208,10 @@ class Frames:
                 continue
             self._socket.send(stream.encode())
             with suppress(zmq.Again):
-                shape, *data = self._socket.recv_multipart()
+                head, *data = self._socket.recv_multipart()
                 if data:
-                    self._frames[stream] = np.frombuffer(data[0], np.uint8).reshape(json.loads(shape))
+                    shape, corners = json.loads(head)
+                    self._frames[stream] = outlined(np.frombuffer(data[0], np.uint8).reshape(shape), corners)
         return bool(self._asked)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from engines.files import replacing, same_file
 from streamer.errors import ConfigError
 from streamer.labels.messages import Message
+from streamer.region import Corners
 from streamer.sources import Source
 from streamer.types import Frame
 from streamer.view.overlay import Overlay
@@ -29,16 +30,17 @@ def open_render(path: Path, sources: Sequence[Source]) -> Renderer:
     replayed = sources[0].path
     if replayed and same_file(path, replayed):
         raise ConfigError(f"--render {path}: this is the file that is replayed; give another name")
-    return Renderer(path)
+    return Renderer(path, sources[0].streams)
 
 
 class Renderer:
-    """Writes an annotated video. Call it with every message; `frame` with every frame, after its messages.
+    """Writes an annotated video of the streams of one source. Call it with every message; `frame` with every frame,
+    after its messages.
 
     Raises ConfigError when the file cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, streams: Mapping[str, Corners | None]) -> None:
         form = _FORMATS.get(path.suffix.lower())
         if form is None:
             raise ConfigError(f"--render {path}: a video's name ends with {', '.join(_FORMATS)}; use {path.stem}.mp4")
@@ -52,15 +54,17 @@ class Renderer:
                 f"--render {path}: cannot be written: {error.strerror}; does the folder exist?"
             ) from error
         self._stream: VideoStream | None = None
-        self._overlay = Overlay()
+        self._overlays = {name: (Overlay(), corners) for name, corners in streams.items()}
 
     def __call__(self, message: Message) -> None:
         """Take a message that the frame to come shows."""
-        self._overlay(message)
+        self._overlays[message.stream][0](message)
 
     def frame(self, frame: Frame) -> None:
         """Draw one frame and write it, at its own time."""
-        image = self._overlay.draw(frame.bgr(), frame.time_us)
+        image = frame.bgr()
+        for overlay, corners in self._overlays.values():
+            image = overlay.draw_view(image, corners, frame.time_us)
         image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]  # H.264's colours are in pairs of pixels
         if self._stream is None:
             self._stream = self._open(image.shape[1], image.shape[0])

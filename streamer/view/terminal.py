@@ -25,7 +25,7 @@ class TerminalView:
     def __init__(self, console: Console, sources: Sequence[Source], *, verbose: bool = False) -> None:
         self._console = console
         self._verbose = verbose
-        self._sources = {source.name: source for source in sources}
+        self._sources = {name: source for source in sources for name in source.streams}
         self._names = [*self._sources]  # and those that are added later
         self._truth = any(hasattr(source, "truth") for source in sources)
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None

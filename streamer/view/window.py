@@ -17,8 +17,9 @@ from typing import TypeVar
 from engines.opencv import cv2
 from streamer.errors import ConfigError
 from streamer.labels.messages import Message
+from streamer.region import Corners
 from streamer.types import Image
-from streamer.view.overlay import Overlay
+from streamer.view.overlay import Overlay, outlined
 
 _WAIT_MS = 30
 _KEYS = (27, ord("q"))  # Esc
@@ -30,14 +31,14 @@ Result = TypeVar("Result")
 
 
 class Window:
-    """A window for one stream, whose name is its title; call it with every message.
+    """A window for one stream, whose name is its title; call it with every message. corners: of its view, if it is one.
 
     Raises ConfigError where no window can be shown.
     """
 
-    def __init__(self, stream: str) -> None:
+    def __init__(self, stream: str, corners: Corners | None = None) -> None:
         check_window()
-        self._stream = stream
+        self._stream, self._corners = stream, corners
         self._overlay = Overlay()
         self._lock = threading.Lock()  # messages come from the engine's thread
         self._frame_us = 0
@@ -77,7 +78,7 @@ class Window:
                 cv2.resizeWindow(self._stream, image.shape[1], image.shape[0])
                 self._sized = True
             with self._lock:
-                drawn = self._overlay.draw(image, self._frame_us)
+                drawn = self._overlay.draw(outlined(image, self._corners), self._frame_us)
             cv2.imshow(self._stream, drawn)
         return cv2.waitKey(_WAIT_MS) not in _KEYS and cv2.getWindowProperty(self._stream, cv2.WND_PROP_VISIBLE) > 0
 

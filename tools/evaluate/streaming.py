@@ -183,7 +183,8 @@ def measure_stream(engine: Engine, config: Config, recordings: Iterable[tuple[So
     report = StreamReport(Ages(), np.zeros((len(labels), len(labels)), np.int64), Matching(), 0.0)
     for source, truth in recordings:
         messages: list[Message] = []
-        last_us = replay(source, engine, config, messages.append).frame_us or 0
+        (stream,) = replay(source, engine, config, messages.append)
+        last_us = stream.frame_us or 0
         report.minutes += (last_us / 1e6 + period_s) / 60
         events = []
         for message in messages:

@@ -59,10 +59,10 @@ class Nobody:
     def open(self, config: SourceConfig) -> Source:
         return open_source(config)
 
-    def add(self, config: SourceConfig, source: Source | None = None) -> str:
+    def add(self, config: SourceConfig, source: Source | None = None) -> list[str]:
         assert source
         self.done.append(("add", config))
-        return source.name
+        return [*source.streams]
 
     def remove(self, name: str) -> None:
         self.done.append(("remove", name))
@@ -146,6 +146,10 @@ def error_of(request: Any) -> str:
         ({"command": "model", "model": "mobile"}, "no model is called 'mobile'"),
         ({"command": "reset", "stream": ["x"] * 9}, "Expected `str`, got `array`"),
         ({"command": "add", "source": {"uri": "0", "name": "Door 1"}}, "sources.0.name (from the request): string"),
+        (
+            {"command": "add", "source": {"uri": "0", "views": {"bed": [0, 0, 1, 1.5]}}},
+            "sources.0.views.bed (from the request): 1.5 is outside the picture",
+        ),
         ({"command": "add", "source": {"uri": "rtsp://u:secret@h/1", "name": "A"}}, "sources.0.name"),
     ],
 )
@@ -175,6 +179,10 @@ def test_every_command_does_its_work() -> None:
     assert reply({"command": "reset", "stream": "a"}, nobody) == {"ok": {"stream": "a", "epoch": 1}}
     assert reply({"command": "add", "source": SWIPE}, nobody) == {"ok": {"stream": "swipe"}}
     assert reply({"command": "add", "source": {"uri": SWIPE, "name": "b"}}, nobody) == {"ok": {"stream": "b"}}
+    views = {"bed": [0, 0.2, 0.5, 1], "door": [0.5, 0, 1, 1]}
+    with_views = {"uri": SWIPE, "name": "c", "views": views}
+    told = {"stream": "c-bed", "streams": ["c-bed", "c-door"]}
+    assert reply({"command": "add", "source": with_views}, nobody) == {"ok": told}
     assert reply({"command": "remove", "stream": "a"}, nobody) == {"ok": {"stream": "a"}}
     assert reply({"command": "set", "set": {"events.enter": 0.7}}, nobody) == {"ok": {"set": {"events.enter": 0.7}}}
     assert reply({"command": "clips"}, nobody) == {"ok": []}
@@ -182,7 +190,7 @@ def test_every_command_does_its_work() -> None:
     assert answered == {"ok": {"clip": "c", "label": "wave", "before": ""}}
     assert act(Model("other"), nobody, None, "loaded") == {"model": "other@2"}
     assert reply({"command": "drain"}, nobody) == {"ok": {}}
-    sources = [SourceConfig(uri=SWIPE), SourceConfig(uri=SWIPE, name="b")]
+    sources = [SourceConfig.model_validate(one) for one in (SWIPE, {"uri": SWIPE, "name": "b"}, with_views)]
     assert nobody.done == [
         ("reset", "a"),
         *(("add", one) for one in sources),

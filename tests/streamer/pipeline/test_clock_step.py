@@ -14,7 +14,7 @@ from streamer.labels.messages import EventMessage, GapMessage, Message, MessageB
 from streamer.labels.publisher import Publisher
 from streamer.labels.subscriber import Subscriber
 from streamer.pipeline.batcher import Batcher
-from streamer.pipeline.intake import Intake, Lens
+from streamer.pipeline.intake import Intake
 from streamer.pipeline.stream import Stream, advance
 from streamer.sources import open_source
 from streamer.types import Frame, Timeline
@@ -70,8 +70,8 @@ def test_a_slew_changes_nothing(wait_for: WaitFor, monkeypatch: pytest.MonkeyPat
 def test_what_the_sidecar_says_of_events_holds_after_the_clock_was_set() -> None:
     spec = msgspec.structs.replace(SPEC, events={"background": ["dark"]})
     messages: list[Message] = []
-    intake = Intake(Film(lambda _: 0, []), Lens(spec, Config()), Config())
-    stream = Stream(intake, Config(), MessageBuilder(spec.version, spec.mode), messages.append)
+    intake = Intake(Film(lambda _: 0, []), spec, Config())
+    stream = Stream("film", intake, Config(), MessageBuilder(spec.version, spec.mode), messages.append)
     batcher = Batcher(SeeingEngine(), rows=1)
     for set_us in (0, 5_000_000):
         for number in range(20):

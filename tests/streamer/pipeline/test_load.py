@@ -19,7 +19,7 @@ from streamer.labels.messages import GapMessage, Message, MessageBuilder, ScoreM
 from streamer.labels.publisher import wall_us
 from streamer.pipeline import shedding
 from streamer.pipeline.batcher import Batcher
-from streamer.pipeline.intake import Intake, Lens
+from streamer.pipeline.intake import Intake
 from streamer.pipeline.meters import Probe
 from streamer.pipeline.pipeline import Pipeline
 from streamer.pipeline.stream import Stream, advance
@@ -170,8 +170,8 @@ def test_no_frame_that_is_too_old_enters_a_slow_engine() -> None:
 def stream(source: Source, config: Config | None = None) -> tuple[Stream, list[Message]]:
     messages: list[Message] = []
     build = MessageBuilder(SPEC.version, SPEC.mode, now_us=lambda: 0)
-    intake = Intake(source, Lens(SPEC, config or Config()), config or Config())
-    return Stream(intake, config or Config(), build, messages.append), messages
+    intake = Intake(source, SPEC, config or Config())
+    return Stream(source.name, intake, config or Config(), build, messages.append), messages
 
 
 def test_frames_of_a_file_that_is_read_fast_are_never_too_old() -> None:

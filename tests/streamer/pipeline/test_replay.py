@@ -53,7 +53,7 @@ def test_the_same_clip_gives_the_same_labels_at_any_frame_rate(fps: float, jitte
 def test_the_network_sees_its_own_rate_whatever_the_camera_does() -> None:
     for fps in (24, 30, 60):
         engine = SeeingEngine()
-        stream = replay(Film(scene, steady(fps, 0.01)), engine, Config(), lambda _: None)
+        (stream,) = replay(Film(scene, steady(fps, 0.01)), engine, Config(), lambda _: None)
         assert abs(stream.inferred - 10 * LENGTH_S) <= 1
         assert stream.dropped["above_rate"] == int(LENGTH_S * fps) - stream.inferred
 

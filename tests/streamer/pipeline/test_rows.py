@@ -12,7 +12,7 @@ from engines.backends.scripted import ScriptedState
 from streamer.config import Config
 from streamer.labels.messages import Message, MessageBuilder
 from streamer.pipeline.batcher import Batcher
-from streamer.pipeline.intake import Intake, Lens
+from streamer.pipeline.intake import Intake
 from streamer.pipeline.rows import Rows
 from streamer.pipeline.stream import Stream
 from streamer.types import Frame, Probabilities
@@ -51,8 +51,8 @@ class Scene:
         self.time_us = 0
 
     def stream(self, name: str) -> Stream:
-        intake = Intake(Film(lambda _: 0, [], name), Lens(SPEC, Config()), Config())
-        return Stream(intake, Config(), self.build, self.messages.append)
+        intake = Intake(Film(lambda _: 0, [], name), SPEC, Config())
+        return Stream(name, intake, Config(), self.build, self.messages.append)
 
     def steps(self, count: int) -> None:
         """Every stream shows its grey: that of its place in the alphabet."""

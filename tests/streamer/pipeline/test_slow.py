@@ -24,7 +24,7 @@ from streamer.labels.messages import (
 )
 from streamer.labels.publisher import wall_us
 from streamer.pipeline.batcher import Batcher
-from streamer.pipeline.intake import Intake, Lens
+from streamer.pipeline.intake import Intake
 from streamer.pipeline.replay import replay
 from streamer.pipeline.stream import Stream, advance
 from streamer.sources import open_source
@@ -186,8 +186,8 @@ def test_the_last_pictures_of_a_slow_file_are_seen_before_its_end_is_told() -> N
 def test_in_a_slow_source_under_load_frames_are_left_out_and_nothing_is_put_between() -> None:
     messages: list[Message] = []
     source, engine = Film(lambda _: 1, [n / 5 for n in range(100)]), SeeingEngine()
-    intake = Intake(source, Lens(engine.spec, Config()), Config())
-    stream = Stream(intake, Config(), MessageBuilder("m", "stream", "s"), messages.append)
+    intake = Intake(source, engine.spec, Config())
+    stream = Stream(source.name, intake, Config(), MessageBuilder("m", "stream", "s"), messages.append)
     intake.step = 2
     batcher = Batcher(engine, 1)
     for frame in source.frames(0, threading.Event()):

@@ -24,9 +24,9 @@ from streamer.labels.publisher import Publisher
 from streamer.labels.requests import ask, make_request
 from streamer.labels.subscriber import Subscriber
 from streamer.pipeline import pipeline as pipeline_module
+from streamer.pipeline.intake import Intake
 from streamer.pipeline.pipeline import Pipeline
 from streamer.pipeline.stream import Stream
-from streamer.sources import Source
 from streamer.types import Frame
 
 from .seeing import SPEC, Film, SeeingEngine
@@ -253,8 +253,8 @@ def test_a_stream_that_has_left_takes_no_memory_even_before_the_garbage_collecto
     made: list[weakref.ref[Stream]] = []
     make = Pipeline._stream
 
-    def remember(pipeline: Pipeline, source: Source) -> Stream:
-        stream = make(pipeline, source)
+    def remember(pipeline: Pipeline, name: str, intake: Intake) -> Stream:
+        stream = make(pipeline, name, intake)
         made.append(weakref.ref(stream))
         return stream
 

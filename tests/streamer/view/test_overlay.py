@@ -8,7 +8,7 @@ from engines import find_models, load_engine
 from streamer.labels.events import Event, State
 from streamer.labels.messages import MessageBuilder
 from streamer.view.colours import COLOURS, colour
-from streamer.view.overlay import Overlay
+from streamer.view.overlay import Overlay, outlined
 
 from ..labels.peers import STAMP
 from .peers import picture
@@ -65,3 +65,26 @@ def test_any_picture_and_any_label_can_be_drawn(width: int, height: int, label: 
     overlay(build.state("cam", STAMP, State(label, 1, 0.75, NOW_US)))
     overlay(build.status("cam", STAMP, "online", fps_in=29.97))
     assert overlay.draw(picture(120, width, height), NOW_US).shape == (height, width, 3)
+
+
+def test_a_view_is_outlined_and_what_it_does_not_see_is_dark() -> None:
+    image = picture(120)
+    height, width = image.shape[:2]
+    drawn = outlined(image, ((0, 0), (0.5, 0), (0.5, 1), (0, 1)))
+    assert (drawn[5:-5, 5 : width // 2 - 5] == image[5:-5, 5 : width // 2 - 5]).all()
+    assert drawn[height // 2, -5].max() <= 0.6 * image[height // 2, -5].max()
+    assert drawn[height // 2, round(0.5 * (width - 1))].min() > 200
+    assert (image == picture(120)).all()
+    assert outlined(image, None) is image
+
+
+def test_labels_of_a_view_are_drawn_into_it_alone() -> None:
+    overlay, image = Overlay(), picture(120)
+    overlay(MessageBuilder("test@0", "stream").state("cam", STAMP, State("wave", 0, 0.9)))
+    height, width = image.shape[:2]
+    drawn = overlay.draw_view(image, ((0.5, 0), (1, 0), (1, 1), (0.5, 1)), NOW_US)
+    assert (drawn[:, : width // 2 - 2] == image[:, : width // 2 - 2]).all()
+    assert (drawn[-height // 5 :, width // 2 + 2 :] != image[-height // 5 :, width // 2 + 2 :]).any()
+    narrow = overlay.draw_view(image, ((0, 0), (0.001, 0), (0.001, 0.001)), NOW_US)
+    assert narrow.shape == image.shape
+    assert (overlay.draw_view(image, None, NOW_US) == overlay.draw(image, NOW_US)).all()

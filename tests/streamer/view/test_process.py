@@ -59,6 +59,23 @@ def no_page_stays(wait_for: WaitFor) -> Iterator[list[int]]:
     wait_for(lambda: not any(map(alive, pages)))
 
 
+def test_a_view_is_shown_in_the_picture_of_its_camera(start: Start, no_page_stays: list[int]) -> None:
+    views = "sources.0.views={half: [0, 0, 0.5, 1]}"
+    source = "pattern://still?fps=10&size=320x240"
+    page = page_of(process := start("run", source, *SCRIPTED, *ANY_PORT, "--view", "127.0.0.1:0", "--set", views))
+    line_with(process, "source  online")
+    no_page_stays += children(process)
+    with Viewer(page) as viewer:
+        viewer.say(look={"still-half": 320})
+        stream, jpeg = viewer.picture()
+        shown = opened(jpeg).astype(float)
+        assert (stream, shown.shape) == ("still-half", (240, 320, 3))
+        assert shown[20:-20, 200:300].mean() < 0.7 * shown[20:-20, 20:120].mean()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+
+
 def test_a_run_shows_its_pictures_and_the_labels_it_publishes(start: Start, no_page_stays: list[int]) -> None:
     process = start("run", "pattern://swipe?fps=10", *SCRIPTED, *ANY_PORT, "--view", "127.0.0.1:0")
     page = page_of(process)

@@ -33,6 +33,19 @@ def test_an_annotated_video_has_every_frame_at_its_time_and_the_labels_colours(
     assert last[-8:-3].std() > first[-8:-3].std()  # the strip has an event now
 
 
+def test_each_view_has_its_labels_drawn_into_its_part(write_video: Callable[..., Path], tmp_path: Path) -> None:
+    views = {"top": [0, 0, 1, 0.5], "bottom": [0, 0.5, 1, 1]}
+    settings = {"uri": str(write_video(count=60)), "pace": "fast", "views": views}
+    source = open_source(SourceConfig.model_validate(settings))
+    with open_render(tmp_path / "out.mp4", [source]) as video:
+        replay(source, SeeingEngine(), Config(), video, video.frame)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    assert len(frames) == 60
+    for bottom in (64, 128):  # of each view: the strip has an event now
+        assert frames[-1][bottom - 6 : bottom - 2].std() > frames[0][bottom - 6 : bottom - 2].std()
+
+
 def test_odd_sizes_are_cropped_to_even_ones(tmp_path: Path) -> None:
     source = open_source(SourceConfig(uri="pattern://swipe?duration=0.5&size=161x121", pace="fast"))
     with open_render(tmp_path / "out.mp4", [source]) as video:
