@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from engines.errors import did_you_mean
+from engines.spec import is_file
 from streamer.clips.folder import ANSWERS
 from streamer.errors import ConfigError
 from streamer.teaching.folder import labels_in
@@ -22,6 +23,7 @@ COLUMNS = ("file", "label", "start_s", "end_s")
 MOST_BYTES = 1 << 24  # of a CSV file
 EARLY_S = 1.0  # by how much an event may begin before the one that a clip was kept for
 _LATEST_S = 1e7
+_LONGEST_TOLD = 300  # characters of a path
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,18 @@ def read_truth(path: Path, labels: Sequence[str]) -> list[Recording]:
     A line of the file alone, without a label, names a recording in which nothing happens. Raises ConfigError, naming
     the line, for what cannot be read or cannot be.
     """
-    found = _of_folder(path, labels) if path.is_dir() else _of_table(path, labels)
+    found = _of_folder(path, labels) if _is_folder(path) else _of_table(path, labels)
     if not found:
-        what = "a folder of clips for each label" if path.is_dir() else f"lines of {','.join(COLUMNS)}"
+        what = "a folder of clips for each label" if _is_folder(path) else f"lines of {','.join(COLUMNS)}"
         raise ConfigError(f"{path}: has nothing in it; it must hold {what}")
     return found
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # too long
+        return False
 
 
 # ------------------------------------------------------------------------------------------------------- a CSV file
@@ -61,8 +70,9 @@ def _of_table(path: Path, labels: Sequence[str]) -> list[Recording]:
     for name in dict.fromkeys(row["file"] for _, row in rows):
         video = path.parent / name
         lines = [(where, row) for where, row in rows if row["file"] == name]
-        if not video.is_file():
-            raise ConfigError(f"{lines[0][0]}: there is no file {video}; files are looked for beside the CSV file")
+        if not is_file(video):
+            told = printable(str(video)[:_LONGEST_TOLD])
+            raise ConfigError(f"{lines[0][0]}: there is no file {told}; files are looked for beside the CSV file")
         found = sorted(
             ((_segment(row, labels, where), where) for where, row in lines if row["label"] or row["start_s"]),
             key=lambda one: one[0].start_s,

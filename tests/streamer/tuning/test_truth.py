@@ -53,6 +53,8 @@ def test_segments_are_read_by_file_in_the_order_of_time(tmp_path: Path) -> None:
             "file,label,start_s,end_s\nx.mp4,wave,1,2\n",
             r"line 2: there is no file .*x\.mp4; files are looked for beside",
         ),
+        (f"file,label,start_s,end_s\n{'x' * 5000},wave,1,2\n", r"line 2: there is no file .{300}; files are"),
+        ("file,label,start_s,end_s\n\x1b[2J.mp4,wave,1,2\n", r"line 2: there is no file .*\\u001b\[2J\.mp4; files are"),
         ("file,label,start_s,end_s\na.mp4,wafe,1,2\n", r"line 2: the model has no label 'wafe'; did you mean 'wave'\?"),
         ("file,label,start_s,end_s\na.mp4,,1,2\n", r"line 2: the model has no label ''; it has nothing, wave, nod"),
         ("file,label,start_s,end_s\na.mp4,wave,one,2\n", r"line 2: start_s and end_s must be seconds .*'one' and '2'"),
@@ -75,6 +77,8 @@ def test_what_cannot_be_is_told_with_its_line(tmp_path: Path, text: str, message
 def test_a_file_that_is_no_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.csv: cannot be read: No such file"):
         read_truth(tmp_path / "missing.csv", LABELS)
+    with pytest.raises(ConfigError, match="cannot be read: File name too long"):
+        read_truth(tmp_path / ("x" * 5000), LABELS)
     binary = tmp_path / "video.mp4"
     binary.write_bytes(bytes(range(256)))
     with pytest.raises(ConfigError, match=r"video\.mp4: is not a CSV file"):
