@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from engines.errors import did_you_mean
-from engines.spec import is_file
+from engines.errors import EngineError, did_you_mean
+from engines.spec import is_file, read_json
 from streamer.clips.folder import ANSWERS
 from streamer.errors import ConfigError
 from streamer.teaching.folder import labels_in
@@ -165,11 +165,11 @@ def _of_clip(path: Path, label: str, labels: Sequence[str]) -> Recording:
     """A clip that shows its folder's label: where its note says, else from begin to end."""
     judged = None
     try:
-        note = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=_Note)
+        note = read_json(path.with_suffix(".json"), _Note, "a clip's note")
         at_s = (note.at_us - note.start_us) / 1e6
         until_s = at_s if note.until_us is None else (note.until_us - note.start_us) / 1e6
         judged = max(0.0, at_s - EARLY_S), max(0.0, at_s, until_s) + EARLY_S
-    except (OSError, msgspec.DecodeError):
+    except EngineError:
         pass  # a clip that somebody put there has none
     begin_s, end_s = judged or (0.0, math.inf)
     segments = (Segment(label, begin_s, end_s),) if label in labels else ()
