@@ -6,7 +6,8 @@ parameters.
 network.py      what all share: stem, stages with memory, head; temporal.py: the state, and one frame back
 resnet.py, inverted.py    the backbones: ResNets; MobileNetV2 and EfficientNet-Lite0
 tsm.py, tcm.py, stm.py, tanet.py, gtdnet.py   one paper each; TSN is in tsm.py
-statistics.py   statistics pooling: a head that reads what the last frames' maps were and how they varied
+statistics.py   statistics pooling: a head that reads what the last frames' maps were and how they varied;
+                matching.py: and how the picture moved
 registry.py     all of them by name, and `build_network`
 stepper.py      one step of many streams, as it is exported
 checkpoints.py  published files -> these networks; tensors.py reads them without running code

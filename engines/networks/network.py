@@ -37,10 +37,13 @@ class Network(nn.Module):
     The clip's score is the mean of its frames' logits (TSN's average consensus, Wang et al., ECCV 2016). In the
     causal form frame t sees frames up to t only, so that its logits are what a stream gets at that moment.
 
-    frames   T, the length of a clip; a stream's answers count from its T-th frame on
+    frames    T, the length of a clip; a stream's answers count from its T-th frame on
+    emphasis  [D] or one number: how much an entry of `vectors` shall count beside others of the same deviation, where
+             the last layer alone is learned
     """
 
     fc: nn.Linear
+    emphasis: Tensor | float = 1.0
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()

@@ -11,6 +11,10 @@ For each depth with maps x[t], [C, H, W]:
 
 The means over places are those over all of them, or over the cells of a grid, so that y tells where.
 
+With motion, h[t], the histograms of how the picture moved (see `matching`), stands beside p and d, and the trend of p
+and h does beside mean and deviation: the mean of p times a ramp from -1 at the oldest frame to 1 at the newest, by
+which what comes first and what comes later differ (sitting down, standing up).
+
 Nothing here is learned, so that a linear layer behind it can be, in a closed form's time, from features that are
 computed once. Clip form: mean and deviation over the whole clip, alike for each of its frames.
 """
@@ -24,8 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import unknown
+from .matching import MotionHistograms
 from .network import Plan
-from .temporal import Reach, Stage, State, delay, newest, per_frame, started_after, windows
+from .temporal import Reach, Stage, State, delay, named, newest, part, per_frame, started_after, windows
+
+MOTION = 3.0  # choice, on held-out clips of J-HMDB's training halves: what an entry that tells of motion counts
 
 
 def cells(x: Tensor, grid: int) -> Tensor:
@@ -49,35 +56,52 @@ def _shares(size: int, grid: int) -> Tensor:
 
 
 class StatisticsPooling(nn.Module):
-    """Maps of one depth or of several -> [B, T, D]; D is 4 * grid^2 times the sum of their channels.
+    """Maps of one depth or of several -> [B, T, D]. D is 4 * grid^2 times the sum C of their channels; with motion 5 C,
+    and three times the size of the histograms.
 
     State of the causal form: `last.I` [B, C, H, W], the newest map of depth I; `started` [B], 1 once a frame has come;
-    `ring` [B, T - 1, D / 2 + 1], the last p and d, each with a one behind it that tells how many are there.
+    `ring` [B, T - 1, ...], the last p, h and d, each with a one behind it that tells how many are there; with motion
+    `motion.*`, that of `MotionHistograms`.
     """
 
-    def __init__(self, *, frames: int, causal: bool, grid: int = 1) -> None:
+    def __init__(self, *, frames: int, causal: bool, grid: int = 1, motion: bool = False) -> None:
         super().__init__()
         self.frames = frames
         self.grid = grid
         self.causal = causal
+        self.motion = MotionHistograms(causal=causal) if motion else None
         self.reach = Reach(frames, 0) if causal else Reach(frames - 1, frames - 1)
 
-    def forward(self, maps: list[Tensor], state: State) -> tuple[Tensor, State]:
-        """Each [B, T, C, H, W], state -> [B, T, D], state."""
+    def emphasis(self, channels: int) -> Tensor:
+        """For maps of so many channels [D]: what an entry of y shall count, see `Network`."""
+        seen = [torch.ones(channels)]
+        if self.motion is None:
+            return torch.cat(4 * seen)
+        histograms = [torch.full((self.motion.size,), MOTION)]
+        return torch.cat([*seen, *histograms, *seen, *seen, *histograms, *seen, *seen, *histograms])
+
+    def forward(self, maps: list[Tensor], state: State, grey: Tensor | None = None) -> tuple[Tensor, State]:
+        """Maps, each [B, T, C, H, W], with motion also grey pictures [B, T, 1, H, W], state -> [B, T, D], state."""
         after: dict[str, Tensor] = {}
-        seen: list[Tensor] = []
+        seen, changes = [], []
         for depth, x in enumerate(maps):
             before = delay(x, state.get(f"last.{depth}"))
             change = per_frame(lambda z, last: cells((z - last).abs(), self.grid), x, before)
-            seen += [per_frame(lambda z: cells(z, self.grid), x), self._without_the_first(change, state)]
+            seen.append(per_frame(lambda z: cells(z, self.grid), x))
+            changes.append(self._without_the_first(change, state))
             after[f"last.{depth}"] = newest(x)
-        vectors = torch.cat(seen, 2)  # [B, T, D / 2]
+        if self.motion is not None and grey is not None:
+            moved, moved_after = self.motion(grey, part(state, "motion"))
+            seen.append(moved)
+            after |= named(moved_after, "motion")
+        vectors = torch.cat([*seen, *changes], 2)
+        ramped = sum(x.shape[2] for x in seen) if self.motion is not None else 0
         if not self.causal:
-            mean, deviation = _moments(vectors.unsqueeze(1), torch.ones_like(vectors[:, None, :, :1]))
-            return torch.cat([mean, deviation], 2).expand(-1, vectors.shape[1], -1), {}
+            y = _moments(vectors.unsqueeze(1), torch.ones_like(vectors[:, None, :, :1]), ramped)
+            return y.expand(-1, vectors.shape[1], -1), {}
         window, ring = windows(F.pad(vectors, (0, 1), value=1.0), state.get("ring"), self.frames)
-        mean, deviation = _moments(window[..., :-1], window[..., -1:])
-        return torch.cat([mean, deviation], 2), after | {"started": started_after(vectors[:, 0], state), "ring": ring}
+        y = _moments(window[..., :-1], window[..., -1:], ramped)
+        return y, after | {"started": started_after(vectors[:, 0], state), "ring": ring}
 
     @staticmethod
     def _without_the_first(change: Tensor, state: State) -> Tensor:
@@ -87,25 +111,41 @@ class StatisticsPooling(nn.Module):
         return first if change.shape[1] == 1 else torch.cat([first, change[:, 1:]], 1)
 
 
-def make_pooling(name: str, plan: Plan, grid: int = 1) -> StatisticsPooling | None:
-    """The statistics of a plan's T frames; None for the mean over places of the newest. EngineError for others."""
-    if name not in ("mean", "statistics"):
-        raise unknown("pooling", name, ("mean", "statistics"))
-    return StatisticsPooling(frames=plan.frames, causal=plan.causal, grid=grid) if name == "statistics" else None
+def make_pooling(
+    name: str, plan: Plan, grid: int = 1, known: tuple[str, ...] = ("mean", "statistics")
+) -> StatisticsPooling | None:
+    """The statistics of a plan's T frames; None for the mean over places of the newest. EngineError for one that is not
+    `known`.
+    """
+    if name not in known:
+        raise unknown("pooling", name, known)
+    if name == "mean":
+        return None
+    return StatisticsPooling(frames=plan.frames, causal=plan.causal, grid=grid, motion=name == "motion")
 
 
-def _moments(window: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows [B, T, L, D] and which of their entries are there [B, T, L, 1] -> mean and deviation, each [B, T, D]."""
+def _moments(window: Tensor, there: Tensor, ramped: int) -> Tensor:
+    """Windows [B, T, L, D] and which of their entries are there, the last ones, [B, T, L, 1] -> mean, deviation, and
+    the trend of the first `ramped`, [B, T, 2 * D + ramped].
+    """
     count = there.sum(2)
     mean = (window * there).sum(2) / count
     variance = ((window - mean.unsqueeze(2)).square() * there).sum(2) / count
-    return mean, torch.sqrt(variance + 1e-6)
+    found = [mean, torch.sqrt(variance + 1e-6)]
+    if ramped:
+        length = window.shape[2]
+        steps = torch.arange(length, device=window.device, dtype=window.dtype).view(1, 1, -1, 1)
+        ago = length - 1 - steps  # frames
+        ramp = there * (1 - 2 * ago / (count.unsqueeze(2) - 1).clamp(min=1))
+        ramp = ramp * (count.unsqueeze(2) > 1)  # of one frame there is none
+        found.append((window[..., :ramped] * ramp).sum(2) / count)
+    return torch.cat(found, 2)
 
 
 @dataclass(frozen=True)
 class Pooled:
     """Stages without memory, one after the other, as one stage with memory: the statistics of what leaves each group of
-    them, as a map of one place.
+    them, as a map of one place. With motion the last channel of what comes in is the grey picture.
     """
 
     groups: tuple[tuple[Stage, ...], ...]
@@ -118,12 +158,14 @@ class Pooled:
 
     def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> [B, T, D, 1, 1], state."""
-        maps = []
+        maps, grey = [], None
+        if self.pooling.motion is not None:
+            x, grey = per_frame(lambda z: z[:, :-1], x), per_frame(lambda z: F.avg_pool2d(z[:, -1:], 2), x)
         for group in self.groups:
             for stage in group:
                 x, _ = stage(x, {})
             maps.append(x)
-        y, after = self.pooling(maps, state)
+        y, after = self.pooling(maps, state, grey)
         return y[..., None, None], after
 
 

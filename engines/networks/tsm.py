@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .inverted import InvertedNet
-from .network import Plan
+from .network import STD, Plan
 from .resnet import BACKBONES, BasicBlock, ResNet, ShiftBottleneck
 from .statistics import Pooled, make_pooling
 from .temporal import NoShift, Stage, TemporalShift
@@ -22,6 +24,8 @@ from .temporal import NoShift, Stage, TemporalShift
 FIRST_READ = (
     4  # of a light backbone's rows of blocks, the first whose maps statistics are made of: a sixteenth of the picture
 )
+POOLINGS = ("mean", "statistics", "motion")
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, how bright each looks (ITU-R BT.601)
 
 
 class ShiftResNet(ResNet):
@@ -54,27 +58,45 @@ class TSM(ShiftResNet):
 
 
 class LightTSN(InvertedNet):
-    """No block shifts. `pooling` is mean, or statistics: the head reads what the maps of the last rows of blocks and of
-    the last convolution were and how they changed over the last T frames, see `StatisticsPooling`.
+    """No block shifts. `pooling` is mean, or what the head reads of the last T frames, see `StatisticsPooling`:
+    statistics of the maps of the last rows of blocks and of the last convolution; or motion, those and how the picture
+    moved.
     """
+
+    luma: Tensor
 
     def __init__(self, plan: Plan, pooling: str = "mean") -> None:
         super().__init__(plan)
-        self.pooling = make_pooling(pooling, plan)
+        self.pooling = make_pooling(pooling, plan, known=POOLINGS)
         if self.pooling is not None:
             channels = self.fc.in_features + sum(channels for _, channels in self.rows[FIRST_READ:])
-            self.fc = nn.Linear(4 * channels, plan.classes)
+            self.emphasis = self.pooling.emphasis(channels)
+            self.fc = nn.Linear(len(self.emphasis), plan.classes)
+            shares = torch.tensor(LUMA).view(3, 1, 1) * torch.tensor(STD).view(3, 1, 1)
+            self.register_buffer("luma", shares, persistent=False)
+
+    def stem(self, frames: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, 32 * width, H / 2, W / 2]; with motion one channel more, how bright the picture is."""
+        x = super().stem(frames)
+        if self.pooling is None or self.pooling.motion is None:
+            return x
+        grey = (frames * self.luma).sum(1, keepdim=True)
+        return torch.cat([x, F.avg_pool2d(grey, 2, ceil_mode=True)], 1)
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
-        """The blocks and the last convolution; with statistics, those of the rows that are read are one stage."""
+        """The blocks and the last convolution; with statistics, those of the rows that are read are one stage, and
+        with motion all are.
+        """
         stages = list(super().stages())
         if self.pooling is None:
             yield from stages
             return
         ends = [last for last, _ in self.rows[FIRST_READ - 1 :]]  # stage N is features.N, from 1 on
-        yield from stages[: ends[0]]
+        begin = 0 if self.pooling.motion is not None else ends[0]
+        yield from stages[:begin]
         alone = [stage for _, stage in stages]
-        groups = (*(tuple(alone[a:b]) for a, b in pairwise(ends)), tuple(alone[ends[-1] :]))
+        first, *others = pairwise(ends)
+        groups = (tuple(alone[begin : first[1]]), *(tuple(alone[a:b]) for a, b in others), tuple(alone[ends[-1] :]))
         yield "pooling", Pooled(groups, self.pooling)
 
 

@@ -7,7 +7,7 @@ decay, and how sure the answers are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,8 @@ from ..networks import Network, build_network, inverted
 from ..networks.checkpoints import read_checkpoint
 from .feed import normalise
 
-DECAYS = (0.03, 0.1, 0.3)
+DECAYS = (0.1, 0.3, 1.0)
+SMOOTHING = 0.1  # of the labels
 SHARPNESSES = tuple(2 ** (step / 2) for step in range(-4, 11))  # a quarter to 32
 MOMENTS = 2  # of a clip, at which its vectors are learned from: after a half and all of it
 
@@ -36,11 +37,18 @@ class Look:
 
 @dataclass(frozen=True)
 class Vectors:
-    """What the last layer reads of clips: `values` [N, M, D] at M moments, `labels` [N]; `faults` of those left out."""
+    """What the last layer reads of clips.
+
+    values    [N, M, D] at M moments
+    labels    [N]
+    faults    of those left out
+    emphasis  [D] or one number: how much an entry counts, see `solve`
+    """
 
     values: Tensor
     labels: Tensor
     faults: tuple[str, ...] = ()
+    emphasis: Tensor | float = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,13 +86,23 @@ def at_moments(vectors: Tensor) -> Tensor:
     return vectors[[max(0, round(len(vectors) * (m + 1) / MOMENTS) - 1) for m in range(MOMENTS)]]
 
 
-def solve(values: Tensor, labels: Tensor, classes: int, decay: float, weights: Tensor | None = None) -> Layer:
-    """The layer with the least cross entropy on vectors [N, D], weighted [N] or the mean, plus decay / 2 times its
-    squared length, measured on vectors of deviation 1; the problem is convex, and L-BFGS solves it.
+def solve(
+    values: Tensor,
+    labels: Tensor,
+    classes: int,
+    decay: float,
+    weights: Tensor | None = None,
+    emphasis: Tensor | float = 1.0,
+    smoothing: float = 0.0,
+) -> Layer:
+    """The layer with the least cross entropy on vectors [N, D] and smoothed labels, weighted [N] or the mean, plus
+    decay / 2 times its squared length, measured on vectors of deviation `emphasis`; the problem is convex, and L-BFGS
+    solves it.
     """
     mean = values.mean(0)
     deviation = values.std(0, unbiased=False)
     deviation = deviation + 1e-3 * deviation.mean() + 1e-12
+    deviation = deviation / emphasis
     scaled = (values - mean) / deviation
     weight = torch.zeros(classes, values.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
@@ -95,7 +113,9 @@ def solve(values: Tensor, labels: Tensor, classes: int, decay: float, weights: T
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        errors = F.cross_entropy(F.linear(scaled, weight, bias), labels, reduction="none")
+        errors = F.cross_entropy(
+            F.linear(scaled, weight, bias), labels, reduction="none", label_smoothing=smoothing
+        )
         value = (errors * shares).sum() + decay / 2 * weight.square().sum()
         value.backward()
         return value
@@ -133,13 +153,18 @@ def choose(views: Sequence[Vectors], rows: Tensor, held: Tensor, classes: int) -
 
 
 def layer_of(views: Sequence[Vectors], rows: Tensor, classes: int, decay: float) -> Layer:
-    """The layer for the clips `rows`, learned from all moments of all views of them that could be read."""
-    values, labels = [], []
+    """The layer for the clips `rows`, learned from all moments of all views of them that could be read.
+
+    How many clips a label has says nothing of a stream: the bias that tells it is left out.
+    """
+    found, told = [], []
     for view in views:
         usable = rows[view.labels[rows] >= 0]
-        values.append(view.values[usable].float().flatten(0, 1))
-        labels.append(view.labels[usable].repeat_interleave(view.values.shape[1]))
-    return solve(torch.cat(values), torch.cat(labels), classes, decay)
+        found.append(view.values[usable].float().flatten(0, 1))
+        told.append(view.labels[usable].repeat_interleave(view.values.shape[1]))
+    values, labels = torch.cat(found), torch.cat(told)
+    weight = solve(values, labels, classes, decay, emphasis=views[0].emphasis, smoothing=SMOOTHING).weight
+    return Layer(weight, -weight @ values.mean(0))
 
 
 def top1(layer: Layer, view: Vectors, rows: Tensor) -> float:
@@ -152,4 +177,4 @@ def top1(layer: Layer, view: Vectors, rows: Tensor) -> float:
 def joined(view: Vectors, more: Vectors) -> Vectors:
     """The clips of both."""
     values, labels = torch.cat([view.values, more.values]), torch.cat([view.labels, more.labels])
-    return Vectors(values, labels, view.faults + more.faults)
+    return replace(view, values=values, labels=labels, faults=view.faults + more.faults)

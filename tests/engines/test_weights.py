@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import engines.loading
@@ -35,3 +36,14 @@ def test_the_model_of_actions_knows_what_is_nothing_and_tells_whose_data_it_lear
     notice = (engines.loading.WEIGHTS / "NOTICE.txt").read_text()
     assert "HMDB51" in notice
     assert "CC BY 4.0" in notice
+
+
+def test_a_picture_that_stands_still_is_nothing_to_the_model_of_actions() -> None:
+    engine = load_engine("actions", threads=1, precision="fp32")
+    generator = np.random.default_rng(0)
+    picture = np.repeat(np.repeat(generator.integers(0, 256, (12, 12, 3), np.uint8), 16, 0), 16, 1)
+    state, yes, no = engine.new_state(1), np.ones(1, np.bool_), np.zeros(1, np.bool_)
+    for _ in range(engine.spec.frames + 5):
+        logits, ready = engine.step(picture[None], yes, no, state)
+    assert ready.all()
+    assert engine.spec.labels[int(logits[0].argmax())] == "nothing"

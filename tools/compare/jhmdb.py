@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,10 @@ from engines import EngineError
 from engines.networks import Network, build_network
 from engines.networks.checkpoints import read_checkpoint
 from engines.networks.measure import describe
+from engines.networks.tsm import POOLINGS
 from engines.spec import sha256
 from engines.training.head import Look, Vectors, at_moments, choose, imagenet, layer_of, top1
+from engines.training.loop import keep_memory
 from engines.training.progress import writing
 from tools.compare.steps import step_ms
 from tools.data.datasets import VideoSet, read_dataset
@@ -33,7 +35,6 @@ from tools.train.head import fold_of, read_vectors, source_of, varied, whole
 
 SPLITS = (1, 2, 3)
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
-POOLINGS = ("mean", "statistics")
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def features(
                 part.replace(file)
             print(f"{file.name}: {len(vectors.labels)} clips", flush=True)
         content = torch.load(file, weights_only=True)
-        found.append(Vectors(content["values"], content["labels"]))
+        found.append(Vectors(content["values"], content["labels"], emphasis=net.emphasis))
     return found
 
 
@@ -113,7 +114,7 @@ def measure(
 ) -> tuple[list[list[float]], list[float]]:
     """Top-1 on the test half of each split after each share, and the decay chosen on its training half."""
     classes, learned = len(videos.labels), at_moments(torch.zeros(1, 1)).shape[0]
-    moments = [Vectors(view.values[:, :learned], view.labels) for view in views]
+    moments = [replace(view, values=view.values[:, :learned]) for view in views]
     accuracies, decays = [], []
     for split in SPLITS:
         train, test = rows["train"][split], rows["validation"][split]
@@ -121,7 +122,7 @@ def measure(
         decay = choose(moments, train, held, classes).decay
         layer = layer_of(moments, train, classes, decay)
         shares = [
-            Vectors(views[0].values[:, learned + n : learned + n + 1], views[0].labels) for n in range(len(SHARES))
+            replace(views[0], values=views[0].values[:, learned + n : learned + n + 1]) for n in range(len(SHARES))
         ]
         accuracies.append([top1(layer, share, test) for share in shares])
         decays.append(decay)
@@ -150,7 +151,7 @@ def compare(options: argparse.Namespace) -> list[Row]:
                 net = imagenet(file, classes, look.frames, pooling=pooling)
             figures = describe("tsn", backbone, frames=look.frames, classes=classes, size=look.size, pooling=pooling)
             assert figures.stream is not None
-            time_ms = step_ms(net, videos.labels, look)
+            time_ms = step_ms(net, videos.labels, look, pooling)
             for seed in range(options.seeds):
                 views = features(net, videos, look, options.views, seed, options.out, name)
                 accuracies, decays = measure(views, videos, rows)
@@ -196,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--init", nargs="+", required=True, metavar="FILE", help="ImageNet weights: docs/tasks/checkpoints.md"
     )
-    parser.add_argument("--pooling", nargs="+", choices=POOLINGS, default=POOLINGS, help="default: both")
+    parser.add_argument("--pooling", nargs="+", choices=POOLINGS, default=POOLINGS, help="default: all")
     parser.add_argument("--untrained", action="store_true", help="the first file's backbone with random weights, too")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/jhmdb"), help="keeps the features (default: %(default)s)"
@@ -208,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.views < 0 or options.seeds < 1 or options.size < 32 or not 0 < options.rate <= 240:
         parser.error("--views are 0 or more, --seeds 1 or more, --size 32 or more, --rate above 0 and at most 240")
+    keep_memory()
     try:
         rows = compare(options)
     except EngineError as error:

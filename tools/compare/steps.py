@@ -17,13 +17,12 @@ from engines.training.head import Look
 STEPS = 60
 
 
-def step_ms(network: Network, labels: Sequence[str], look: Look) -> float:
+def step_ms(network: Network, labels: Sequence[str], look: Look, pooling: str) -> float:
     """The median step of one stream, milliseconds; of a TSN on a light backbone in causal form."""
-    options: dict[str, int | str] = {} if network.pooling is None else {"pooling": "statistics"}
     spec = EngineSpec(
         name="step", labels=tuple(labels), height=look.size, width=look.size, rate_hz=look.rate_hz, frames=look.frames,
-        mode="stream", fit="stretch", network="tsn", backbone=network.backbone, channel_width=1.0, options=options,
-        states=(), files={},
+        mode="stream", fit="stretch", network="tsn", backbone=network.backbone, channel_width=1.0,
+        options={"pooling": pooling}, states=(), files={},
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         build_model(network, spec, Path(folder), steps=look.frames)  # it is timed, not installed

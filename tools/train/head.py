@@ -2,7 +2,7 @@
 
     python -m tools.train.head --data clips --init efficientnet-lite0-57934424.pth --out runs/mine
 
-The network is TSN with statistics pooling on the light backbone whose ImageNet file is given; nothing but the last
+The network is TSN with motion pooling on the light backbone whose ImageNet file is given; nothing but the last
 layer is new. --data is a folder of clips for each label (or LAYOUT:FOLDER, see tools/data/datasets.py, with --split).
 The weight decay is the one that does best on a fifth of the clips, chosen by the video that they were cut from. In the
 output folder: the model, called as the folder, as from `python -m tools.train`.
@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from engines.networks import Network
 from engines.spec import NAME, EngineSpec
 from engines.training.augment import Augment
 from engines.training.head import Layer, Look, Vectors, at_moments, choose, imagenet, joined, layer_of, vectors_of
+from engines.training.loop import keep_memory
 from engines.training.progress import writing
 from tools.data.clips import Clip, TestClips, TrainClips, View
 from tools.data.datasets import VideoSet, read_dataset
@@ -61,24 +63,35 @@ def varied(videos: VideoSet, look: Look, frames: int, seed: int) -> Callable[[in
 
 
 def nothing(videos: VideoSet, look: Look, seed: int) -> Callable[[int], Clip]:
-    """Clips in which nobody acts, by number: of a clip one frame, held still with a camera's noise or panned over as by
-    a camera that moves, one and the other in turn. Their label is the one after the last.
+    """Clips in which nobody acts, by number: of a clip one frame, in turn held still with a camera's noise, panned over
+    as by a camera that moves, and held until the picture changes to one of the next clip. Their label is the one after
+    the last.
     """
     frame = whole(videos, replace(look, size=look.size * 5 // 4))
 
-    def get(index: int) -> Clip:
-        rng = np.random.default_rng((seed, index))
-        clip = frame(index)
-        if clip.pictures is None:
-            return clip
-        picture = clip.pictures[rng.integers(len(clip.pictures))]
+    def held(index: int, kind: int, rng: np.random.Generator) -> Tensor | None:
+        """uint8 [T + 2, 3, size, size]."""
+        pictures = frame(index).pictures
+        if pictures is None:
+            return None
+        picture = pictures[rng.integers(len(pictures))]
         room, count = picture.shape[-1] - look.size, look.frames + 2
         start = rng.integers(room + 1, size=2)
-        end = start if index % 2 == 0 else rng.integers(room + 1, size=2)
+        end = rng.integers(room + 1, size=2) if kind == 1 else start
         places = np.rint(np.linspace(start, end, count)).astype(int)
-        pictures = torch.stack([picture[:, y : y + look.size, x : x + look.size] for y, x in places]).float()
+        return torch.stack([picture[:, y : y + look.size, x : x + look.size] for y, x in places])
+
+    def get(index: int) -> Clip:
+        rng, kind = np.random.default_rng((seed, index)), index % 3
+        pictures = held(index, kind, rng)
+        if pictures is None:
+            return frame(index)
+        after = held((index + 1) % len(videos.videos), 0, rng) if kind == 2 else None
+        if after is not None:
+            change = rng.integers(1, len(pictures))
+            pictures = torch.cat([pictures[:change], after[change:]])
         noise = torch.from_numpy(rng.uniform(0, 4) * rng.standard_normal(pictures.shape, np.float32))
-        pictures = (pictures + noise).round().clamp(0, 255).to(torch.uint8)
+        pictures = (pictures.float() + noise).round().clamp(0, 255).to(torch.uint8)
         return Clip(pictures, len(videos.labels), index)
 
     return get
@@ -105,7 +118,17 @@ def read_vectors(
         )
     nothing = torch.zeros_like(good[0])
     values = torch.stack([values if len(values) else nothing for values in found])
-    return Vectors(values, torch.tensor(labels), tuple(faults))
+    return Vectors(values, torch.tensor(labels), tuple(faults), net.emphasis)
+
+
+def check_labels(videos: VideoSet, what: str) -> None:
+    """Raises ToolError where a label has a single clip, so that none could be held out."""
+    counts = Counter(video.label for video in videos.videos)
+    single = [repr(label) for number, label in enumerate(videos.labels) if counts[number] < 2]
+    if single:
+        raise ToolError(
+            f"{what}: a label needs 2 clips or more, not one as {', '.join(single)}: add some, or leave it out"
+        )
 
 
 def source_of(path: Path) -> str:
@@ -140,7 +163,7 @@ def model_of(net: Network, layer: Layer, labels: Sequence[str], look: Look, out:
     spec = EngineSpec(
         name=out.resolve().name, labels=tuple(labels), height=look.size, width=look.size, rate_hz=look.rate_hz,
         frames=look.frames, mode="stream", fit="stretch", network="tsn", backbone=net.backbone, channel_width=1.0,
-        options={"pooling": "statistics"}, states=(), files={},
+        options={"pooling": "motion"}, states=(), files={},
         events={"background": (NOTHING,)} if NOTHING in labels else {},
     )  # fmt: skip
     with writing(out):
@@ -157,12 +180,13 @@ def train(options: argparse.Namespace, say: Callable[[str], None] = print) -> En
     if out.exists() and any(out.iterdir()):
         raise ToolError(f"{out} is not empty: give another --out, or remove it")
     videos = read_dataset(layout or "folders", Path(folder), options.split)
+    check_labels(videos, folder)
     labels = videos.labels + ((NOTHING,) if options.nothing else ())
     if options.nothing and NOTHING in videos.labels:
         raise ToolError(f"{folder} has clips of {NOTHING!r}: leave out --nothing, which would make some")
     classes, look = len(labels), Look(options.rate, options.size, options.frames)
     torch.manual_seed(options.seed)
-    net = imagenet(options.init, classes, look.frames, pooling="statistics")
+    net = imagenet(options.init, classes, look.frames, pooling="motion")
     views = list(read_views(net, videos, look, options.views, options.seed, say))
     sources = [source_of(video.path) for video in videos.videos]
     if options.nothing:
@@ -170,7 +194,7 @@ def train(options: argparse.Namespace, say: Callable[[str], None] = print) -> En
         order = np.random.default_rng(options.seed).permutation(len(videos.videos))[:count].tolist()
         made = nothing(videos, look, options.seed)
         empty = read_vectors(net, lambda index: made(order[index]), count)
-        say(f"{NOTHING}: {count} clips of frames that are held still or panned over")
+        say(f"{NOTHING}: {count} clips of frames that are held still, panned over, or change")
         views = [joined(view, empty) for view in views]
         sources += [sources[index] for index in order]
     for fault in sorted({fault for view in views for fault in view.faults}):
@@ -198,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--views", type=int, default=0, help="varied looks at each clip, too (default: none)")
     parser.add_argument(
         "--nothing", type=int, default=0, metavar="N",
-        help="make N clips of a further label `nothing`: frames of the clips, held still or panned over",
+        help="make N clips of a further label `nothing`: frames of the clips, held still, panned over, or changing",
     )  # fmt: skip
     parser.add_argument("--rate", type=float, default=Look.rate_hz, help="frames a second")
     parser.add_argument("--size", type=int, default=Look.size, help="pixels")
@@ -215,6 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(
             "--views and --nothing are 0 or more, --frames 2 or more, --size 32 or more, --rate above 0 and at most 240"
         )
+    keep_memory()
     try:
         train(options)
     except EngineError as error:

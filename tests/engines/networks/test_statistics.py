@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from engines.networks import build_network
+from engines.networks.matching import MotionHistograms
 from engines.networks.statistics import StatisticsPooling
 
 from .contract import check_streaming_law
@@ -18,6 +19,19 @@ def test_the_statistics_are_those_of_the_last_frames_that_are_there() -> None:
         window = torch.cat([seen, change], 2)[:, max(0, t - 3) : t + 1]
         expected = torch.cat([window.mean(1), (window.var(1, unbiased=False) + 1e-6).sqrt()], 1)
         torch.testing.assert_close(y[:, t], expected)
+
+
+def test_with_motion_the_trend_tells_what_comes_first_and_what_later() -> None:
+    x, grey = torch.randn(2, 6, 3, 4, 5), torch.rand(2, 6, 1, 16, 16)
+    pooling = StatisticsPooling(frames=4, causal=True, motion=True)
+    y, _ = pooling([x], {}, grey)
+    moved, _ = MotionHistograms(causal=True)(grey, {})
+    seen = torch.cat([x.mean((3, 4)), moved], 2)
+    for t in (1, 3, 5):
+        window = seen[:, max(0, t - 3) : t + 1]
+        ramp = torch.linspace(-1, 1, window.shape[1]).view(1, -1, 1)
+        torch.testing.assert_close(y[:, t, -seen.shape[2] :], (window * ramp).mean(1))
+    assert not y[:, 0, -seen.shape[2] :].any()
 
 
 def test_a_clip_has_the_statistics_of_all_its_frames_at_each_of_them() -> None:

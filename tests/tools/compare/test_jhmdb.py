@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def test_every_clip_is_read_once_and_no_split_asks_about_what_it_learned(clips: 
         assert not train & test
 
 
+def test_a_split_that_has_nothing_to_learn_a_label_from_is_told(clips: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(clips, tmp_path / "set")
+    for file in root.rglob("*_test_split2.txt"):
+        file.write_text("".join(f"{line.split()[0]} 2\n" for line in file.read_text().splitlines()))
+        break
+    with pytest.raises(ToolError, match="add clips, or remove the label"):
+        jhmdb.everything(root)
+
+
 def test_the_answer_after_a_share_is_the_newest_frames() -> None:
     vectors = torch.arange(10.0)[:, None]
     assert jhmdb.at_shares(vectors).flatten().tolist() == [4, 9, 1, 3, 5, 7, 9]
@@ -54,13 +64,13 @@ def test_one_command_measures_all_splits_and_goes_on_from_the_features_that_it_k
 ) -> None:
     monkeypatch.setattr(jhmdb, "step_ms", lambda *_: 1.25)
     command = ["jhmdb", "--data", str(clips), "--init", str(backbone), "--out", str(tmp_path / "out")]
-    command += ["--size", "32", "--views", "1", "--untrained", "--pooling", "statistics"]
+    command += ["--size", "32", "--views", "1", "--untrained", "--pooling", "motion"]
     assert main(command) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert said.count(": 12 clips") == 4  # two starts, whole clips and varied ones
     *_, of_imagenet, of_nothing = said.splitlines()
-    assert of_imagenet.startswith("| mobilenet_v2 | ImageNet | statistics |")
-    assert of_nothing.startswith("| mobilenet_v2 | nothing | statistics |")
+    assert of_imagenet.startswith("| mobilenet_v2 | ImageNet | motion |")
+    assert of_nothing.startswith("| mobilenet_v2 | nothing | motion |")
     assert of_imagenet.endswith("| 1.2 ms |")
     assert main(command) == 0
     again = capsys.readouterr().out
@@ -93,6 +103,15 @@ def test_labels_that_are_told_apart_are_right_in_every_draw() -> None:
     found, seconds = few.measure([vectors], train, test, draws=2)
     assert found == {5: (1.0, 1.0), 10: (1.0, 1.0)}
     assert few.line(few.Result("it", found, seconds)).startswith("| it | 100.0 ± 0.0 % | 100.0 ± 0.0 % |")
+
+
+def test_other_labels_teach_in_which_directions_clips_of_one_label_differ() -> None:
+    vectors, train, test = few_vectors()
+    noisy = 6 * torch.randn(*vectors.values.shape[:2], 2) @ torch.randn(2, 8) + vectors.values
+    vectors = Vectors(noisy, vectors.labels)
+    alone, _ = few.measure([vectors], train, test, draws=4)
+    taught, _ = few.measure([vectors], train, test, draws=4, others=True)
+    assert sum(taught[5]) > sum(alone[5]) + 0.2
 
 
 def test_a_set_that_is_too_small_for_few_clips_is_told(

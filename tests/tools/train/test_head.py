@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ import torch
 
 from engines import load_engine
 from engines.networks import build_network
-from engines.training.head import Look
+from engines.training.head import Look, imagenet
 from tests.tools.sets import write_video
 from tools.data.datasets import read_dataset
 from tools.evaluate.scoring import score_clips
-from tools.train.head import fold_of, main, nothing, source_of, whole
+from tools.train.head import fold_of, main, nothing, read_vectors, source_of, whole
 
 torch.set_num_threads(1)
 LOOK = Look(rate_hz=15.0, size=32, frames=4)
@@ -27,7 +28,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(6):
         stripes = np.zeros((48, 64, 3), np.uint8)
         stripes[:, number::8] = 200
-        for label, changes in (("rest", 0), ("flicker", 120)):
+        for label, changes in (("rest", 0), ("flicker", 250)):
             images = [np.where(frame // 2 % 2, stripes, np.maximum(stripes, changes)) for frame in range(12)]
             write_video(root / label / f"film{number}_{label}_0.mp4", [image.astype(np.uint8) for image in images])
     return root
@@ -40,7 +41,7 @@ def test_clips_of_one_source_are_held_out_together() -> None:
     assert len({fold_of(str(number)) for number in range(50)}) == 5
 
 
-def test_nothing_is_a_frame_that_is_held_still_or_panned_over(films: Path) -> None:
+def test_nothing_is_a_frame_that_is_held_still_or_panned_over_or_changes(films: Path) -> None:
     videos = read_dataset("folders", films)
     made = nothing(videos, LOOK, seed=1)
     still, panned = made(0), made(1)
@@ -50,6 +51,10 @@ def test_nothing_is_a_frame_that_is_held_still_or_panned_over(films: Path) -> No
     assert still.pictures.shape == (6, 3, 32, 32)
     changes = [clip.float().diff(dim=0).abs().mean() for clip in (still.pictures, panned.pictures)]
     assert changes[0] < 6 < changes[1]
+    changed = made(2).pictures
+    assert changed is not None
+    steps = changed.float().diff(dim=0).abs().mean((1, 2, 3))
+    assert steps.max() > 3 * steps.median()
     again = made(1).pictures
     assert again is not None
     assert torch.equal(again, panned.pictures)
@@ -61,9 +66,9 @@ def test_one_command_makes_a_model_that_tells_what_it_was_shown(
 ) -> None:
     monkeypatch.setattr("engines.build.model.STEPS", 8)
     out = tmp_path / "mine"
-    options = ["--init", str(backbone), "--size", "32", "--frames", "4", "--views", "1", "--nothing", "4"]
+    options = ["--init", str(backbone), "--size", "32", "--frames", "4", "--views", "1", "--nothing", "2"]
     assert main(["--data", str(films), *options, "--out", str(out)]) == 0, capsys.readouterr().err
-    assert "nothing: 4 clips of frames that are held still or panned over" in capsys.readouterr().out
+    assert "nothing: 2 clips of frames that are held still, panned over, or change" in capsys.readouterr().out
     engine = load_engine(out / "mine.onnx")
     spec = engine.spec
     assert (spec.labels, spec.rate_hz, spec.events) == (
@@ -103,3 +108,25 @@ def test_weights_of_another_backbone_are_refused(
     torch.save(build_network("tsn", "resnet18", 8, 10, causal=True).state_dict(), path)
     assert main(["--data", str(films), "--init", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "resnet.pth holds resnet18; take a file of mobilenet_v2 or efficientnet_lite0" in capsys.readouterr().err
+
+
+def test_a_label_of_a_single_clip_is_told(
+    backbone: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(films, tmp_path / "films")
+    (data / "wave").mkdir()
+    shutil.copy(next(films.glob("*/*.*")), data / "wave")
+    assert main(["--data", str(data), "--init", str(backbone), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f"{data}: a label needs 2 clips or more, not one as 'wave': add some, or leave it out" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_clip_of_two_frames_is_read_like_others(backbone: Path, tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        write_video(tmp_path / label / "short.mp4", 2)
+    net = imagenet(str(backbone), 2, 4, pooling="motion")
+    vectors = read_vectors(net, whole(read_dataset("folders", tmp_path), LOOK), 2)
+    assert vectors.values.shape[:2] == (2, 2)
+    assert vectors.values.isfinite().all()
+    assert not vectors.faults
