@@ -113,9 +113,7 @@ def solve(
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        errors = F.cross_entropy(
-            F.linear(scaled, weight, bias), labels, reduction="none", label_smoothing=smoothing
-        )
+        errors = F.cross_entropy(F.linear(scaled, weight, bias), labels, reduction="none", label_smoothing=smoothing)
         value = (errors * shares).sum() + decay / 2 * weight.square().sum()
         value.backward()
         return value
