@@ -152,13 +152,18 @@ def answering() -> Iterator[Callable[..., Answering]]:
 
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MobileNetV2's file, without a head, with random weights."""
+    """MobileNetV2's file, without a head, with random weights, whose batch norms have seen pictures."""
     import torch
 
     from engines.networks import build_network
 
     torch.manual_seed(0)
-    state = build_network("tsn", "mobilenet_v2", 8, 2, causal=True).state_dict()
+    network = build_network("tsn", "mobilenet_v2", 8, 2, causal=True)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    network.frame_logits(torch.randn(4, 1, 3, 64, 64))
+    state = network.state_dict()
     path = tmp_path_factory.mktemp("backbone") / "mobilenet_v2.pt"
     torch.save({key: value for key, value in state.items() if not key.startswith("fc.")}, path)
     return path

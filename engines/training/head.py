@@ -101,7 +101,7 @@ def solve(
     """
     mean = values.mean(0)
     deviation = values.std(0, unbiased=False)
-    deviation = deviation + 1e-3 * deviation.mean() + 1e-12
+    deviation = deviation + 1e-3 * deviation.mean() + 1e-4 * values.abs().mean(0) + 1e-12  # of what is constant
     deviation = deviation / emphasis
     scaled = (values - mean) / deviation
     weight = torch.zeros(classes, values.shape[1], requires_grad=True)
@@ -161,7 +161,10 @@ def layer_of(views: Sequence[Vectors], rows: Tensor, classes: int, decay: float)
         found.append(view.values[usable].float().flatten(0, 1))
         told.append(view.labels[usable].repeat_interleave(view.values.shape[1]))
     values, labels = torch.cat(found), torch.cat(told)
-    weight = solve(values, labels, classes, decay, emphasis=views[0].emphasis, smoothing=SMOOTHING).weight
+    emphasis = views[0].emphasis * torch.ones(values.shape[1])
+    length = emphasis.norm()  # of a vector, as a rule: the solver begins well at vectors of length 1
+    layer = solve(values, labels, classes, decay / float(length) ** 2, emphasis=emphasis / length, smoothing=SMOOTHING)
+    weight = layer.weight
     return Layer(weight, -weight @ values.mean(0))
 
 

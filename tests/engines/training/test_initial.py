@@ -102,7 +102,9 @@ def test_a_model_with_another_number_of_frames_is_refused_where_its_weights_depe
 
 @pytest.mark.parametrize("name", ["none.pth", "none.pt", "", ".", "defualt", "/"])
 def test_what_does_not_exist_is_refused_with_the_models_that_do(name: str) -> None:
-    with pytest.raises(EngineError, match=r"cannot begin with .*no such file, and no such model among default"):
+    with pytest.raises(
+        EngineError, match=r"cannot begin with .*no such file, and no such model among actions, default"
+    ):
         build(recipe_of(init=name), LABELS)
 
 

@@ -83,7 +83,7 @@ def test_one_command_makes_a_model_that_tells_what_it_was_shown(
         pictures = clips(index).pictures
         assert pictures is not None
         right.append(score_clips(engine, pictures[None])[0, :2].argmax() == video.label)
-    assert np.mean(right) >= 0.8  # the backbone is one of random weights
+    assert all(right)
     assert main(["--data", str(films), *options, "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
 
