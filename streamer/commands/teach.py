@@ -17,7 +17,7 @@ import typer
 from engines import EngineError, EngineSpec
 from engines.errors import install
 from engines.loading import find_models
-from engines.spec import NAME
+from engines.spec import NAME, read_spec
 from streamer.commands.record import INTERRUPTED, SourceOption, record_clips
 from streamer.errors import ConfigError, SourceError
 
@@ -97,10 +97,10 @@ def check_out(out: Path, *, replace: bool) -> None:
 
 
 def default_starts() -> list[str]:
-    """The shipped models that can be begun with: those that run as a stream."""
-    from engines.spec import read_spec
-
-    return [name for name, sidecar in find_models().items() if read_spec(sidecar).mode == "stream"]
+    """The shipped models that can be begun with, those that run as a stream; the quickest first."""
+    specs = {name: read_spec(sidecar) for name, sidecar in find_models().items()}
+    streams = [name for name, spec in specs.items() if spec.mode == "stream"]
+    return sorted(streams, key=lambda name: specs[name].step_macs or 0)
 
 
 def _teach(folders: Sequence[Path], out: Path, starts: Sequence[str]) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines import load_engine
+from engines import find_models, load_engine
+from engines.spec import read_spec
 from streamer.commands import app
+from streamer.commands.teach import default_starts
 from streamer.errors import ConfigError
 from streamer.types import Image
 from tests.conftest import needs_torch
@@ -186,6 +188,13 @@ def test_whatever_ends_it_there_is_no_half_model(few: Path, tmp_path: Path, numb
         process.communicate()
     assert process.returncode == (-9 if number == signal.SIGKILL else 130)
     assert [path for path in (tmp_path / "mine").glob("*") if not path.name.startswith(".")] == []
+
+
+def test_it_begins_with_every_shipped_model_that_streams_the_quickest_first() -> None:
+    starts = default_starts()
+    macs = [read_spec(find_models()[name]).step_macs or 0 for name in starts]
+    assert starts[0] == "default"
+    assert macs == sorted(macs)
 
 
 def test_what_is_missing_is_told_before_the_clips_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
