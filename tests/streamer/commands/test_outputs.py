@@ -121,7 +121,7 @@ def test_a_full_disk_ends_a_replay_in_one_sentence(name: str, tmp_path: Path) ->
 def test_a_device_that_is_full_is_told(arguments: tuple[str, str]) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            command("replay", "pattern://swipe?duration=2", *arguments, *SCRIPTED), stdout=full,
+            command("replay", "pattern://swipe?duration=4", *arguments, *SCRIPTED), stdout=full,
             stderr=subprocess.PIPE, env=environment(), text=True, timeout=240, check=False,
         )  # fmt: skip
     assert done.returncode == 2
