@@ -103,10 +103,12 @@ def look(number: int, seed: Seed, what: str, folder: Path, peer: Peer) -> Seen:
     else:
         config = SourceConfig(uri=peer.url(seed))
     Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew
-    started, check, source = time.process_time(), Check(), open_source(config)
+    started, check = time.process_time(), Check()
     detail = ""
     outcome: Outcome = "read"
+    source: Source | None = None
     try:
+        source = open_source(config)
         check.read(source, connection=number)
         if not check.frames:
             check.problem = "the end came without a frame and without an error"
@@ -114,17 +116,18 @@ def look(number: int, seed: Seed, what: str, folder: Path, peer: Peer) -> Seen:
         outcome, detail = "refused", str(error)
     except Exception:
         outcome, detail = "error", traceback.format_exc()
+    corrupt = source.corrupt if source else 0
     expected = seed.frames if seed.via == "file" else min(check.frames, seed.frames) or 1  # a connection costs some
-    if what == "nothing" and (check.frames, source.corrupt) != (expected, 0):
+    if what == "nothing" and (check.frames, corrupt) != (expected, 0):
         check.problem = (
-            f"a whole medium of {seed.frames} frames gave {check.frames}, {source.corrupt} damaged: {detail}"
+            f"a whole medium of {seed.frames} frames gave {check.frames}, {corrupt} damaged: {detail}"
         )
     if check.problem and outcome != "error":
         outcome, detail = "counters", check.problem
     cpu_s, peak = round(time.process_time() - started, 3), peak_mb()
     if peak > MEMORY_MB and outcome != "error":
         outcome, detail = "memory", f"{peak:.0f} MB; {detail}"
-    return Seen(number, seed.name, what, outcome, detail, check.frames, source.corrupt, cpu_s, peak)
+    return Seen(number, seed.name, what, outcome, detail, check.frames, corrupt, cpu_s, peak)
 
 
 def peak_mb() -> float:

@@ -6,6 +6,7 @@ import pytest
 
 from engines import load_engine
 from streamer.commands import options
+from streamer.pipeline import exchange
 from streamer.settings import load_settings
 
 
@@ -17,7 +18,7 @@ def test_cuda_graphs_can_be_left_out_by_the_configuration(wanted: bool, monkeypa
         asked.append(graphs)
         return load_engine(*model, graphs=graphs, **how)
 
-    monkeypatch.setattr(options, "load_engine", load)
+    monkeypatch.setattr(exchange, "load_engine", load)
     sets = ["backend=scripted", f"engine.cuda_graphs={str(wanted).lower()}"]
     options.make_engine(load_settings(None, {}, sets, {}).config)
     assert asked == [wanted]

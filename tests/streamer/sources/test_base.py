@@ -78,7 +78,7 @@ def test_a_stream_is_named_after_its_uri(uri: str, name: str) -> None:
         ("RTSPS://cam/a", "RtspSource"),
         ("http://cam/a", "WebSource"),
         ("https://cam/a", "WebSource"),
-        ("file:nowhere.mp4", "FileSource"),
+        (f"file:{__file__}", "FileSource"),
         (__file__, "FileSource"),
         ("pattern://swipe", "PatternSource"),
     ],

@@ -64,14 +64,14 @@ from streamer.sources import video
 
 decode = video.decode
 
-def faulty(container, *rest):
+def faulty(container, *rest, **more):
     if container.name.endswith("h264.mp4"):
         ctypes.string_at(0)
     if container.name.endswith("h264.mkv"):
         time.sleep(600)
     if container.name.endswith("h264.ts"):
         raise KeyError("nothing")
-    yield from decode(container, *rest)
+    yield from decode(container, *rest, **more)
 
 video.decode = faulty
 """
