@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +30,9 @@ from streamer.labels.messages import KINDS, Message, encode
 from streamer.labels.news import news
 from streamer.sources import Source
 from streamer.text import counted, printable
+
+if TYPE_CHECKING:
+    from streamer.pipeline.stream import Stream
 
 _TERMINAL = Path("-")
 
@@ -88,12 +91,17 @@ def replay(
 
         for source in sources:
             streams = replay_source(source, engine, settings, send, *([video.frame] if video else []))
-            inferred, started = sum(stream.inferred for stream in streams), sum(stream.started for stream in streams)
-            told = [f"{counted(inferred, 'frame')} inferred", counted(started, "event")]
-            told += [f"{source.corrupt} damaged"] * bool(source.corrupt)
-            typer.echo(f"{source.uri}: {', '.join(told)}", err=True)
-            for spell in streams[0].slowness.spells.values():  # the same for all of its views
-                typer.echo(spell, err=True)
+            sum_up(source, streams)
+
+
+def sum_up(source: Source, streams: Sequence[Stream]) -> None:
+    """Say on standard error what came of a file."""
+    inferred, started = sum(stream.inferred for stream in streams), sum(stream.started for stream in streams)
+    told = [f"{counted(inferred, 'frame')} inferred", counted(started, "event")]
+    told += [f"{source.corrupt} damaged"] * bool(source.corrupt)
+    typer.echo(f"{source.uri}: {', '.join(told)}", err=True)
+    for spell in streams[0].slowness.spells.values():  # the same for all of its views
+        typer.echo(spell, err=True)
 
 
 def check_sources(sources: Sequence[Source]) -> None:

@@ -91,23 +91,7 @@ def tune(
     if curve:
         with writing("--curve", curve):
             write_whole(curve, picture(truths, choice, engine.spec.version).encode())
-    content = as_yaml(settings.events, choice.config, f"{engine.spec.version}: {summary}")
-    if sidecar:
-        try:
-            write_into(sidecar, choice.config)
-        except ConfigError:
-            typer.echo(content, nl=False)  # so that the work is not lost
-            raise
-        typer.echo(
-            f"wrote {sidecar}: every run of the model obeys it, where the configuration says nothing else", err=True
-        )
-    if out or not sidecar:
-        if out:
-            with writing("--out", out):
-                write_whole(out, content.encode())
-            typer.echo(f"wrote {out}: try `streamer run 0 -c {out}`", err=True)
-        else:
-            typer.echo(content, nl=False)
+    write(as_yaml(settings.events, choice.config, f"{engine.spec.version}: {summary}"), choice.config, sidecar, out)
 
 
 # ------------------------------------------------------------------------------------------------------------ inputs
@@ -207,6 +191,25 @@ def as_yaml(mine: EventConfig, config: EventConfig, summary: str) -> str:
     events = {**mine.model_dump(mode="json", exclude_unset=True), **as_values(config)}
     text = yaml.safe_dump({"events": events}, sort_keys=False, allow_unicode=True)
     return f"# by streamer tune for {printable(summary)}\n{text}"
+
+
+def write(content: str, config: EventConfig, sidecar: Path | None, out: Path | None) -> None:
+    """Put what was chosen into the sidecar, into a file, or on the terminal. Raises ConfigError."""
+    if sidecar:
+        try:
+            write_into(sidecar, config)
+        except ConfigError:
+            typer.echo(content, nl=False)  # so that the work is not lost
+            raise
+        typer.echo(
+            f"wrote {sidecar}: every run of the model obeys it, where the configuration says nothing else", err=True
+        )
+    if out:
+        with writing("--out", out):
+            write_whole(out, content.encode())
+        typer.echo(f"wrote {out}: try `streamer run 0 -c {out}`", err=True)
+    elif not sidecar:
+        typer.echo(content, nl=False)
 
 
 def write_into(sidecar: Path, config: EventConfig) -> None:

@@ -119,9 +119,7 @@ def look(number: int, seed: Seed, what: str, folder: Path, peer: Peer) -> Seen:
     corrupt = source.corrupt if source else 0
     expected = seed.frames if seed.via == "file" else min(check.frames, seed.frames) or 1  # a connection costs some
     if what == "nothing" and (check.frames, corrupt) != (expected, 0):
-        check.problem = (
-            f"a whole medium of {seed.frames} frames gave {check.frames}, {corrupt} damaged: {detail}"
-        )
+        check.problem = f"a whole medium of {seed.frames} frames gave {check.frames}, {corrupt} damaged: {detail}"
     if check.problem and outcome != "error":
         outcome, detail = "counters", check.problem
     cpu_s, peak = round(time.process_time() - started, 3), peak_mb()
