@@ -125,9 +125,7 @@ def solve(
 
 @dataclass(frozen=True)
 class Choice:
-    """What held-out clips say: the decay that does best, its top-1 on them, and the factor of the logits with which the
-    probabilities are as sure as they are right (temperature scaling, Guo et al., ICML 2017).
-    """
+    """What held-out clips say: the decay that does best, its top-1 on them, and `sharpness_of` their logits."""
 
     decay: float = DECAYS[len(DECAYS) // 2]
     accuracy: float = float("nan")
@@ -146,8 +144,15 @@ def choose(views: Sequence[Vectors], rows: Tensor, held: Tensor, classes: int) -
     best = max(reversed(DECAYS), key=lambda decay: scores[decay])
     usable = test[views[0].labels[test] >= 0]
     logits, labels = layers[best](views[0].values[usable, -1].float()), views[0].labels[usable]
-    sharpness = min(SHARPNESSES, key=lambda factor: float(F.cross_entropy(factor * logits, labels)))
+    sharpness = sharpness_of(logits, labels, SHARPNESSES)
     return Choice(best, scores[best], sharpness)
+
+
+def sharpness_of(logits: Tensor, labels: Tensor, factors: Sequence[float]) -> float:
+    """The factor of held-out logits [N, K] with which the probabilities are as sure as they are right (temperature
+    scaling, Guo et al., ICML 2017).
+    """
+    return min(factors, key=lambda factor: float(F.cross_entropy(factor * logits, labels)))
 
 
 def layer_of(views: Sequence[Vectors], rows: Tensor, classes: int, decay: float) -> Layer:

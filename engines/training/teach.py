@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,7 +25,7 @@ from ..loading import find_model
 from ..networks import Network, build_network
 from ..networks.checkpoints import read_state_dict
 from ..spec import EngineSpec, check_file, read_spec
-from .head import Layer, solve, vectors_of
+from .head import Layer, sharpness_of, solve, vectors_of
 from .mirror import mirror_labels
 
 NOTHING = "nothing"
@@ -188,7 +187,7 @@ def try_out(features: Features, examples: Sequence[Example], classes: int, show:
         trials.append(((right, mirror, decay), logits, given))
     (right, mirror, decay), logits, given = max(trials, key=lambda trial: trial[0])
     rows, labels = logits[plain], features.labels[plain]
-    sharpness = min(SHARPNESSES, key=lambda factor: float(F.cross_entropy(factor * rows, labels)))
+    sharpness = sharpness_of(rows, labels, SHARPNESSES)
     scores = torch.zeros(len(examples), classes)
     for owner, row in zip(features.owner[plain].tolist(), (sharpness * rows).softmax(1), strict=True):
         scores[owner] = torch.maximum(scores[owner], row)
