@@ -20,7 +20,7 @@ from streamer.pipeline import exchange
 from streamer.sources import Source
 
 from .seeing import SPEC, SeeingEngine
-from .test_pipeline import Run
+from .test_pipeline import Run, begun
 
 ANY = "tcp://127.0.0.1:*"
 
@@ -62,11 +62,8 @@ class Exchanged(Run):
         engine: SeeingEngine | None = None,
         keeper: Clips | None = None,
     ) -> None:
-        self.other, self.control, self.publisher = (
-            other or Other(),
-            Control("auto"),
-            Publisher(ANY, SPEC.version, "stream"),
-        )
+        self.other = other or Other()
+        self.control, self.publisher = Control("auto"), Publisher(ANY, SPEC.version, "stream")
         config = config or Config(max_gap=600)  # pauses make no gap
         super().__init__(sources, config, self.publisher, self.control, engine, keeper=keeper)
 
@@ -78,28 +75,20 @@ class Exchanged(Run):
     def ask(self, command: str, *what: str) -> Any:
         return ask(self.control.address, make_request(command, what), timeout_s=30)
 
-    def close(self) -> None:
-        self.stop.set()
-        self.thread.join(15)
-        self.control.close()
-
 
 Start = Callable[..., Exchanged]
 
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    runs: list[Exchanged] = []
-
-    def make(*asked: Any) -> Any:
-        return runs[-1].make(*asked)
-
-    monkeypatch.setattr(exchange, "make_engine", make)
+    last: list[Exchanged] = []
 
     def begin(*sources: Source, **options: Any) -> Exchanged:
-        runs.append(Exchanged(*sources, **options))
-        return runs[-1]
+        last[:] = [Exchanged(*sources, **options)]
+        return last[0]
 
-    yield begin
-    for run in runs:
-        run.close()
+    def make(*asked: Any) -> Any:
+        return last[0].make(*asked)
+
+    monkeypatch.setattr(exchange, "make_engine", make)
+    yield from begun(begin)

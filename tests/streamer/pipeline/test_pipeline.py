@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, TypeVar
 
 import pytest
 
@@ -62,6 +62,7 @@ class Run:
         listeners: Sequence[Callable[[Message], None]] = (),
         keeper: Clips | None = None,
     ) -> None:
+        self._control = control
         self.messages: list[Message] = []
         self.engine = engine or SeeingEngine()
         self.stop = threading.Event()
@@ -86,12 +87,33 @@ class Run:
         assert self.summary
         return self.summary
 
+    def close(self) -> None:
+        """End it, if it goes on; and the socket of its control."""
+        self.stop.set()
+        self.thread.join(15)
+        if self._control:
+            self._control.close()
+
     def said(self, kind: type[Any], **fields: Any) -> list[Any]:
         found = [message for message in list(self.messages) if isinstance(message, kind)]
         return [m for m in found if all(getattr(m, name) == value for name, value in fields.items())]
 
 
 WaitFor = Callable[[Callable[[], Any]], None]
+R = TypeVar("R", bound=Run)
+
+
+def begun(kind: Callable[..., R]) -> Iterator[Callable[..., R]]:
+    """For fixtures: begins runs of a kind, which end with the test."""
+    runs: list[R] = []
+
+    def begin(*what: Any, **options: Any) -> R:
+        runs.append(kind(*what, **options))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.close()
 
 
 @pytest.fixture

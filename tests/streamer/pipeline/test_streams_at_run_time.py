@@ -30,7 +30,7 @@ from streamer.pipeline.stream import Stream
 from streamer.types import Frame
 
 from .seeing import SPEC, Film, SeeingEngine
-from .test_pipeline import Camera, Run, WaitFor
+from .test_pipeline import Camera, Run, WaitFor, begun
 
 ANY = "tcp://127.0.0.1:*"
 SWIPE = "pattern://swipe?size=64x48"
@@ -52,17 +52,7 @@ class Directed(Run):
 
 @pytest.fixture
 def direct() -> Iterator[Callable[..., Directed]]:
-    runs = []
-
-    def start(*names: str, **options: Any) -> Directed:
-        runs.append(Directed(*names, **options))
-        return runs[-1]
-
-    yield start
-    for run in runs:
-        run.stop.set()
-        run.thread.join(10)
-        run.control.close()
+    yield from begun(Directed)
 
 
 Direct = Callable[..., Directed]

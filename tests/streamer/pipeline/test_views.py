@@ -27,7 +27,7 @@ from streamer.sources import Source, distinguish, open_source
 from streamer.types import Frame, Image
 
 from .seeing import SPEC, SeeingEngine, picture
-from .test_pipeline import Run, WaitFor
+from .test_pipeline import Run, WaitFor, begun
 
 LEFT, RIGHT = [0, 0, 0.5, 1], [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]
 VIEWS: dict[str, Any] = {"left": LEFT, "right": RIGHT}
@@ -94,17 +94,7 @@ class Seen(Run):
 
 @pytest.fixture
 def see() -> Iterator[Callable[..., Seen]]:
-    runs: list[Seen] = []
-
-    def start(*sources: Source, **options: Any) -> Seen:
-        runs.append(Seen(*sources, **options))
-        return runs[-1]
-
-    yield start
-    for run in runs:
-        run.stop.set()
-        run.thread.join(10)
-        run.control.close()
+    yield from begun(Seen)
 
 
 See = Callable[..., Seen]
