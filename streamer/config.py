@@ -136,6 +136,11 @@ class SourceConfig(Section):
     """Parts of the picture, each a stream of its own, NAME-VIEW, such as `{bed: [0, 0.2, 0.5, 1]}`: left, top, right
     and bottom, as fractions of the picture; or the corners of a polygon, `[[0.1, 0.2], [0.9, 0.2], [0.5, 1]]`."""
 
+    @property
+    def rows(self) -> int:
+        """How many streams are made of it: one, or one for each of its views."""
+        return max(1, len(self.views))
+
     @model_validator(mode="before")
     @classmethod
     def _address_alone(cls, value: Any) -> Any:

@@ -79,7 +79,7 @@ def make_settings(file: Path | None, sets: Sequence[str] | None, **options: Any)
 
 def make_engine(config: Config) -> Engine:
     """The model on its backend."""
-    return exchange.make_engine(config, config.model, sum(max(1, len(source.views)) for source in config.sources))
+    return exchange.make_engine(config, config.model, sum(source.rows for source in config.sources))
 
 
 def make_sources(config: Config) -> list[Source]:

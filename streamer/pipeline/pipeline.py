@@ -308,7 +308,7 @@ class Pipeline:
         """
         if self.draining:
             raise ConfigError("the run is ending; no stream can be added any more")
-        if len(self.streams) + max(1, len(config.views)) + (leaving := self._watch.leaving) > MAX_STREAMS:
+        if len(self.streams) + config.rows + (leaving := self._watch.leaving) > MAX_STREAMS:
             hang = f", and {leaving} threads of streams that were removed still hang" if leaving else ""
             raise ConfigError(f"there are {len(self.streams)} streams already{hang}; remove one first")
         source = source or self.open(config)
