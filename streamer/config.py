@@ -342,6 +342,8 @@ class Config(Section):
     events: EventConfig = EventConfig()
     clips: Annotated[ClipsConfig, Since("0.2.0")] = ClipsConfig()
     publish: PublishConfig = PublishConfig()
+    node: Annotated[StreamName | None, Since("0.2.0")] = None
+    """This machine's name in a fleet, which its messages have as `node`; null: it is in none."""
     control: str | None = "auto"
     """Where `streamer ctl` sends commands. `auto`: a socket for this user only; null: take none."""
     control_curve: Annotated[CurveConfig | None, Since("0.2.0")] = None

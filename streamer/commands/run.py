@@ -203,7 +203,10 @@ def open_sockets(settings: Config, spec: EngineSpec, stack: ExitStack) -> tuple[
         control = Control(None)  # the page asks for what it shows
     if not publish.address:
         return control, None
-    return control, Publisher(publish.address, spec.version, spec.mode, curve=publish.curve, access=publish.ipc_access)
+    publisher = Publisher(
+        publish.address, spec.version, spec.mode, curve=publish.curve, access=publish.ipc_access, node=settings.node
+    )
+    return control, publisher
 
 
 def tell_start(

@@ -7,8 +7,9 @@
     snapshot           the last `state` and `status` message of every stream
     reset    stream    its temporal state starts anew: open event ends, epoch + 1, a `gap` message; all with `reset`
     add      source    one more stream; the source is written as in the configuration, as an address or with its fields.
-                       One with views gives several, which the reply has as `streams`
-    remove   stream    it ends: open event with `shutdown`, status `stopped`, and new subscribers hear nothing of it
+                       One with views gives several, which the reply has as `streams`. A `term` is told in its messages
+    remove   stream    it ends: open event with `shutdown`, status `stopped`, and new subscribers hear nothing of it.
+                       With a `term` only if its own is not later
     set      set       settings of events, {"events.enter": 0.7}, are obeyed from the next step on; null takes one back
     model    model     another model, by name or file, takes over: events end, epoch + 1, a `gap`; all with `model`
     clips              the clips of the run's folder, the newest first, 1000 at most
@@ -16,7 +17,7 @@
              label     answer `before`, which another may have given
     drain              take no more frames, tell what those that were taken say, end the run with exit code 0
 
-A request without a field that is named here is an error.
+A request without a field that has a column here is an error.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ MOST_FIELDS, MOST_NAME, MOST_LENGTH, MOST_NUMBER = 32, 64, 2048, 10**9  # of a s
 MOST_PATH = 256  # characters of a setting's path
 MOST_MODEL = 1024  # characters of a model's name or file
 MOST_TOLD = 2000  # characters of an error
+Term = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 _log = logging.getLogger(__name__)
 
 
 class StreamReport(msgspec.Struct, frozen=True):
-    """One stream in the reply to `status`; `uri` without passwords, the other fields as in its messages."""
+    """One stream in the reply to `status`; `uri` without passwords, the others as in its messages (0: no term)."""
 
     stream: str
     uri: str
@@ -56,6 +58,7 @@ class StreamReport(msgspec.Struct, frozen=True):
     epoch: int
     captured: int
     inferred: int
+    term: int = 0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -114,13 +117,13 @@ class Controlled(Protocol):
     def open(self, config: SourceConfig) -> Source:
         """The source of one more stream. Any thread may ask, since it may take its time."""
 
-    def add(self, config: SourceConfig, source: Source | None = None) -> list[str]:
+    def add(self, config: SourceConfig, source: Source | None = None, term: int = 0) -> list[str]:
         """Begin the streams of one more source; returns their names. source: what `open` made of it, or else it is
-        opened now.
+        opened now. term: that a fleet gave them.
         """
 
-    def remove(self, name: str) -> None:
-        """End a stream."""
+    def remove(self, name: str, term: int | None = None) -> None:
+        """End a stream; term: only if its own is not later."""
 
     def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Change settings, by path; returns all that were changed since the run began."""
@@ -163,12 +166,14 @@ class Add(_Request, frozen=True):
     """Begin one more stream."""
 
     source: int | str | dict[str, Any]
+    term: Term = 0
 
 
 class Remove(_Request, frozen=True):
     """End a stream."""
 
     stream: str
+    term: Term | None = None
 
 
 class Set(_Request, frozen=True):
@@ -199,7 +204,10 @@ class Drain(_Request, frozen=True):
 
 
 Request = Status | Snapshot | Reset | Add | Remove | Set | Model | Clips | Answer | Drain
-COMMANDS: dict[str, tuple[str, ...]] = {kind.__name__.lower(): kind.__struct_fields__ for kind in get_args(Request)}
+COMMANDS: dict[str, tuple[str, ...]] = {
+    kind.__name__.lower(): tuple(field.name for field in msgspec.structs.fields(kind) if field.required)
+    for kind in get_args(Request)
+}
 """The commands, each with the fields that it needs."""
 _decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
@@ -228,12 +236,12 @@ def act(request: Request, on: Controlled, config: SourceConfig | None = None, ma
             told = on.snapshot()
         case Reset(name):
             told = {"stream": name, "epoch": on.reset(name)}
-        case Add():
+        case Add(_, term):
             assert config
-            names = on.add(config, made)
+            names = on.add(config, made, term)
             told = {"stream": names[0]} | ({"streams": names} if config.views else {})
-        case Remove(name):
-            on.remove(name)
+        case Remove(name, term):
+            on.remove(name, term)
             told = {"stream": name}
         case Set(values):
             told = {"set": on.set(values)}

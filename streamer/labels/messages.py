@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from streamer.errors import ConfigError, StreamerError
 from streamer.labels.events import EndReason, Event, EventType, State
@@ -64,6 +64,11 @@ class Common(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
         int,
         Meta(description="Per stream and kind, from 0, without holes at the publisher; a hole is a message you lost."),
     ]
+    node: Annotated[str | UnsetType, Meta(description="The machine that it comes from; only in a fleet.")] = UNSET
+    term: Annotated[
+        int | UnsetType,
+        Meta(description="Grows each time that the stream is given to a machine; only in a fleet."),
+    ] = UNSET
     model: Annotated[str, Meta(description="name@hash.")]
     mode: Annotated[Mode, Meta(description="`stream`: one frame a step; `window`: the last frames, anew each time.")]
     ready: Annotated[bool, Meta(description="The model has seen as many frames as it needs.")]
@@ -224,12 +229,16 @@ def topk(labels: Sequence[str], probabilities: Probabilities, k: int) -> list[tu
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Where a stream stands, for the common part of its messages; the fields are those of Common and Times."""
+    """Where a stream stands, for the common part of its messages; the fields are those of Common and Times.
+
+    term: 0 for none
+    """
 
     epoch: int = 0
     ready: bool = False
     frame_us: int | None = None
     infer_us: int | None = None
+    term: int = 0
 
 
 class MessageBuilder:
@@ -239,13 +248,20 @@ class MessageBuilder:
     session  default: a new uuid
     now_us   the clock of `pub_us`, microseconds UTC; default: the frame's time, so that a recording replayed with a
              fixed session gives the same bytes each time
+    node     this machine's name in a fleet
     """
 
     def __init__(
-        self, model: str, mode: Mode, session: str | None = None, now_us: Callable[[], int] | None = None
+        self,
+        model: str,
+        mode: Mode,
+        session: str | None = None,
+        now_us: Callable[[], int] | None = None,
+        node: str | None = None,
     ) -> None:
         self.session = session or str(uuid.uuid4())
         self._model, self._mode, self._now_us = model, mode, now_us
+        self._node = node or UNSET
         self._next_seq: dict[tuple[str, Kind], int] = {}
         self._event_ids: dict[str, str] = {}
 
@@ -333,6 +349,8 @@ class MessageBuilder:
             "session": self.session,
             "epoch": stamp.epoch,
             "seq": seq,
+            "node": self._node,
+            "term": stamp.term or UNSET,
             "model": self._model,
             "mode": self._mode,
             "ready": stamp.ready,

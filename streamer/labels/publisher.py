@@ -64,8 +64,9 @@ class Publisher:
         now_us: Callable[[], int] = wall_us,
         curve: CurveConfig | None = None,
         access: Access = "user",
+        node: str | None = None,
     ) -> None:
-        self.build = MessageBuilder(model, mode, session, now_us)
+        self.build = MessageBuilder(model, mode, session, now_us, node)
         self._more = False  # the frame received last was not the last one of its message
         self._last: dict[str, Message] = {}  # the last message of each stream
         self._retained: dict[bytes, bytes] = {}  # topic -> payload, for late joiners
@@ -147,7 +148,7 @@ class Publisher:
         end_context(self._context)
 
     def _stopped(self, last: Message) -> StatusMessage:
-        stamp = Stamp(last.epoch, last.ready, last.ts.frame_us, last.ts.infer_us)
+        stamp = Stamp(last.epoch, last.ready, last.ts.frame_us, last.ts.infer_us, last.term or 0)
         status = self._last_status.get(last.stream)
         counts = {name: getattr(status, name) for name in _COUNTS} if status else {}
         return self.build.status(last.stream, stamp, "stopped", **counts)

@@ -95,7 +95,9 @@ class Pipeline:
         self.turned: float | None = None
         self._wake = threading.Event()
         spec = engine.spec
-        self._build = publisher.build if publisher else MessageBuilder(spec.version, spec.mode, now_us=wall_us)
+        self._build = (
+            publisher.build if publisher else MessageBuilder(spec.version, spec.mode, now_us=wall_us, node=config.node)
+        )
         self._load = Load(1 / spec.rate_hz)
         self._watch = Watch(self._load, self._step_ms, self._wake.set, self._forget)
         self.streams = self._watch.streams
@@ -300,11 +302,11 @@ class Pipeline:
         """A source for `add`. Any thread may ask, since a file system may hang. SourceError if there is none."""
         return open_source(config, (), self._config.capture)
 
-    def add(self, config: SourceConfig, source: Source | None = None) -> list[str]:
+    def add(self, config: SourceConfig, source: Source | None = None, term: int = 0) -> list[str]:
         """Begin the streams of one more source; returns their names. ConfigError or SourceError if that cannot be.
 
         They are captured at once, and seen by the engine when they have rows. source: what `open` made of the
-        configuration.
+        configuration. term: that a fleet gave them.
         """
         if self.draining:
             raise ConfigError("the run is ending; no stream can be added any more")
@@ -316,12 +318,17 @@ class Pipeline:
         for name in source.streams:
             stream_prefix(name)  # a name that is none is the request's error, not the run's
         streams = self._streams(source)
+        for stream in streams:
+            stream.term = term
         self._watch.add(streams)
         return [stream.name for stream in streams]
 
-    def remove(self, name: str) -> None:
-        """End a stream. ConfigError if there is no such stream."""
-        self._watch.end(self._watch.find(name))
+    def remove(self, name: str, term: int | None = None) -> None:
+        """End a stream. ConfigError if there is no such stream, or it has a later term."""
+        stream = self._watch.find(name)
+        if term is not None and stream.term > term:
+            raise ConfigError(f"{name} has term {stream.term} by now, which is later than {term}; it goes on")
+        self._watch.end(stream)
 
     def clips(self) -> Future[list[ClipReport]]:
         """The clips of the run's folder. ConfigError if none are kept."""

@@ -34,6 +34,7 @@ class Stream:
     epoch     how often the temporal state has been reset
     inferred  frames that the network has seen; pictures between them do not count
     frame_us  time of the last of them, microseconds UTC
+    term      that a fleet gave it; 0: none
     started   events that have begun
     gaps      how often time was lost, by reason; lost_us: how much, microseconds
     slowness  whether its source gives too few frames
@@ -58,6 +59,7 @@ class Stream:
         self.gaps: dict[EpochReason, int] = dict.fromkeys(get_args(EpochReason), 0)
         self.lost_us = self.gaps.copy()
         self.frame_us: int | None = None
+        self.term = 0
         self._publish = config.publish
         self._max_gap = config.max_gap
         self._build = build
@@ -237,7 +239,7 @@ class Stream:
             self._send(self._build.state(self.name, self._stamp(), state))
 
     def _stamp(self) -> Stamp:
-        return Stamp(self.epoch, self._ready, self.frame_us, self._infer_us)
+        return Stamp(self.epoch, self._ready, self.frame_us, self._infer_us, self.term)
 
 
 def advance(

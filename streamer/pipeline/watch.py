@@ -215,7 +215,7 @@ class Watch:
         return [
             StreamReport(
                 stream=stream.name, uri=stream.source.uri, source=state, detail=detail,
-                epoch=stream.epoch, captured=health.captured, inferred=stream.inferred,
+                epoch=stream.epoch, captured=health.captured, inferred=stream.inferred, term=stream.term,
             )
             for stream, health, state, detail in told
         ]  # fmt: skip

@@ -59,13 +59,13 @@ class Nobody:
     def open(self, config: SourceConfig) -> Source:
         return open_source(config)
 
-    def add(self, config: SourceConfig, source: Source | None = None) -> list[str]:
+    def add(self, config: SourceConfig, source: Source | None = None, term: int = 0) -> list[str]:
         assert source
-        self.done.append(("add", config))
+        self.done.append(("add", config) if not term else ("add", config, term))
         return [*source.streams]
 
-    def remove(self, name: str) -> None:
-        self.done.append(("remove", name))
+    def remove(self, name: str, term: int | None = None) -> None:
+        self.done.append(("remove", name) if term is None else ("remove", name, term))
 
     def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
         self.done.append(("set", values))

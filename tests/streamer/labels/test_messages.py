@@ -52,6 +52,15 @@ def test_the_common_part_tells_where_the_stream_stands() -> None:
     assert builder().status("cam1", Stamp(), "connecting").age_ms is None
 
 
+def test_only_in_a_fleet_messages_tell_the_machine_and_the_term() -> None:
+    build = MessageBuilder("net@1234", "stream", node="north")
+    message = build.gap("cam1", Stamp(term=2**33), 1, 2, "gap")
+    fields = json.loads(encode(message))
+    assert set(fields) == COMMON | EXTRA["gap"] | {"node", "term"}
+    assert (fields["node"], fields["term"]) == ("north", 2**33)
+    assert decode(b"act/1/cam1/gap/", encode(message)) == message
+
+
 def test_every_message_survives_the_wire() -> None:
     for message in one_of_each(builder()):
         name = topic("cam1", message.kind)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from engines import EngineError
 from engines.backends.scripted import ScriptedState
@@ -109,6 +110,22 @@ def test_settings_of_events_change_in_all_streams_and_status_tells_them(direct: 
     assert run.ask("set", "events.background=") == {"set": {}}
     wait_for(lambda: len(run.said(EventMessage, type="start")) >= 4)
     run.finish()
+
+
+def test_the_term_of_a_stream_is_in_its_messages_and_an_older_one_cannot_remove_it(
+    direct: Direct, wait_for: WaitFor
+) -> None:
+    run = direct("one")
+    request = {"command": "add", "source": {"uri": SWIPE, "name": "two"}, "term": 7}
+    assert ask(run.control.address, request, timeout_s=30) == {"stream": "two"}
+    wait_for(lambda: run.said(ScoreMessage, stream="two"))
+    with pytest.raises(ConfigError, match="two has term 7 by now, which is later than 6; it goes on"):
+        ask(run.control.address, {"command": "remove", "stream": "two", "term": 6}, timeout_s=30)
+    assert [one["term"] for one in run.ask("status")["streams"]] == [0, 7]
+    ask(run.control.address, {"command": "remove", "stream": "two", "term": 7}, timeout_s=30)
+    run.finish()
+    assert {message.term for message in run.messages if message.stream == "two"} == {7}
+    assert {message.term for message in run.messages if message.stream == "one"} == {UNSET}
 
 
 def test_a_name_that_is_taken_is_refused_and_one_that_was_made_up_is_changed(direct: Direct) -> None:
