@@ -45,7 +45,8 @@ def build_network(
     causal    the streaming form (True) or the papers' clip form (False); the parameters are the same
     width     factor of the backbone's channels
     options   `dropout` (0.5); tsm on a ResNet: `shift_every` (1); tcm there: `pooling` (mean or statistics) and `span`;
-              tsn on a light backbone: `pooling` (mean, statistics or motion), tsm and tcm there: `shift_from` (1);
+              tsn, tsm and tcm on a light backbone: `pooling` (mean, statistics or motion), tsm and tcm there:
+              `shift_from` (1), tcm: `span`;
               gtdnet: `aggregator` (avg, mta, lstm or bilstm)
 
     Raises EngineError for an unknown name, backbone or option, told with the nearest known one, and for a combination

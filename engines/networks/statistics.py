@@ -144,29 +144,33 @@ def _moments(window: Tensor, there: Tensor, ramped: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Stages without memory, one after the other, as one stage with memory: the statistics of what leaves each group of
-    them, as a map of one place. With motion the last channel of what comes in is the grey picture.
+    """Stages, one after the other, as one stage: the statistics of what leaves each group of them, as a map of one
+    place. With motion the last channel of what comes in is the grey picture. The stages' states are called as they.
     """
 
-    groups: tuple[tuple[Stage, ...], ...]
+    groups: tuple[tuple[tuple[str, Stage], ...], ...]
     pooling: StatisticsPooling
 
     @property
     def reach(self) -> Reach:
-        """That of the statistics: the stages see each frame alone."""
-        return self.pooling.reach
+        """That of the statistics and of the stages together."""
+        reaches = [self.pooling.reach, *(stage.reach for group in self.groups for _, stage in group)]
+        return Reach(sum(reach.behind for reach in reaches), sum(reach.ahead for reach in reaches))
 
     def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> [B, T, D, 1, 1], state."""
         maps, grey = [], None
+        after: dict[str, Tensor] = {}
         if self.pooling.motion is not None:
             x, grey = per_frame(lambda z: z[:, :-1], x), per_frame(lambda z: F.avg_pool2d(z[:, -1:], 2), x)
         for group in self.groups:
-            for stage in group:
-                x, _ = stage(x, {})
+            for name, stage in group:
+                x, stage_after = stage(x, part(state, name))
+                after |= named(stage_after, name)
             maps.append(x)
-        y, after = self.pooling(maps, state, grey)
-        return y[..., None, None], after
+        own = {name: value for name, value in state.items() if name not in after}
+        y, pooled_after = self.pooling(maps, own, grey)
+        return y[..., None, None], after | dict(pooled_after)
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,17 @@ class TAM(nn.Module):
         self.conv4 = nn.Sequential(*conv_bn_relu(64, 64, 3, groups=64), *conv_bn_relu(64, channels, 1))
         self.eta = TemporalAttention(frames=frames, causal=causal)
 
+    @torch.no_grad()
+    def let_through(self) -> None:
+        """Let a fresh one pass its motion maps on: at random, its narrow first layers lose the signs of u and v."""
+        convs = [layer for layer in self.conv1 if isinstance(layer, nn.Conv2d)][:3]
+        norms = [layer for layer in self.conv1 if isinstance(layer, nn.BatchNorm2d)][:3]
+        for conv, norm in zip(convs, norms, strict=True):
+            conv.weight.normal_(0, 0.05)
+            for plane in range(6):
+                conv.weight[plane, plane % 2] += 1 / 9  # the mean of its own 3x3 neighbourhood
+            norm.bias.fill_(2.0)
+
     def half(self) -> TAM:
         """All but conv1."""
         for layers in (self.conv2, self.conv3, self.conv4, self.eta):
@@ -218,6 +229,13 @@ class TemporalCorrelation(nn.Module):
         seen = self.tam.eta.reach  # frames that the attention adds on either side of the motion's own
         self.reach = Reach(frames - 1 + seen, 0) if causal else Reach(frames - 1 + seen, 1 + seen)
 
+    @torch.no_grad()
+    def begin_softly(self) -> None:
+        """Let a fresh layer add little to maps that others were trained on, so that these still mean what they did."""
+        self.tam.let_through()
+        *_, norm, _relu = self.tam.conv4
+        nn.init.constant_(norm.get_parameter("weight"), 0.1)
+
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> the same shape, state."""
         motion, after_mtdm = self.mtdm(x, part(state, "mtdm"))
@@ -236,7 +254,8 @@ def make_layer(plan: Plan, channels: int) -> TemporalCorrelation:
 
 def half_behind(network: TCM | LightTCM) -> None:
     """Make half what comes behind the correlation, and leave in float32 what comes before it."""
-    names = [name for name, _ in network.stages()]
+    stages = network.blocks() if isinstance(network, LightTCM) else network.stages()
+    names = [name for name, _ in stages]
     behind = (network.get_submodule(name) for name in names[names.index("tcm") + 1 :])
     for module in (network.tcm.tam, *behind, network.fc):
         module.half()
@@ -275,21 +294,23 @@ class TCM(ShiftResNet):
 
 
 class LightTCM(LightTSM):
-    """TSM on a light backbone, with the TCM layer after the last block whose maps are an eighth of the picture."""
+    """TSM on a light backbone, with the TCM layer after the last block whose maps are an eighth of the picture. `span`
+    as in `TCM`.
+    """
 
-    def __init__(self, plan: Plan, shift_from: int = 1) -> None:
-        super().__init__(plan, shift_from)
+    def __init__(self, plan: Plan, shift_from: int = 1, pooling: str = "mean", span: int = 0) -> None:
+        super().__init__(plan, shift_from, pooling)
         self.last_before, channels = self.rows[2]
-        self.tcm = make_layer(plan, channels)
+        self.tcm = make_layer(replace(plan, frames=span or plan.frames), channels)
 
     def half(self) -> LightTCM:
         """What comes behind the correlation in float16."""
         half_behind(self)
         return self
 
-    def stages(self) -> Iterator[tuple[str, Stage]]:
+    def blocks(self) -> Iterator[tuple[str, Stage]]:
         """The blocks, with the TCM layer between two of them."""
-        for name, stage in super().stages():
+        for name, stage in super().blocks():
             yield name, stage
             if name == f"features.{self.last_before}":
                 yield "tcm", self.tcm

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .inverted import InvertedNet
+from .inverted import InvertedNet, MakeTemporal
 from .network import STD, Plan
 from .resnet import BACKBONES, BasicBlock, ResNet, ShiftBottleneck
 from .statistics import Pooled, make_pooling
@@ -57,16 +57,16 @@ class TSM(ShiftResNet):
         super().__init__(plan, shift_every)
 
 
-class LightTSN(InvertedNet):
-    """No block shifts. `pooling` is mean, or what the head reads of the last T frames, see `StatisticsPooling`:
-    statistics of the maps of the last rows of blocks and of the last convolution; or motion, those and how the picture
-    moved.
+class LightSegments(InvertedNet):
+    """A light backbone and what the head reads of it. `pooling` is mean, or of the last T frames, see
+    `StatisticsPooling`: statistics of the maps of the last rows of blocks and of the last convolution; or motion, those
+    and how the picture moved.
     """
 
     luma: Tensor
 
-    def __init__(self, plan: Plan, pooling: str = "mean") -> None:
-        super().__init__(plan)
+    def __init__(self, plan: Plan, pooling: str, make_temporal: MakeTemporal | None = None) -> None:
+        super().__init__(plan, make_temporal)
         self.pooling = make_pooling(pooling, plan, known=POOLINGS)
         if self.pooling is not None:
             channels = self.fc.in_features + sum(channels for _, channels in self.rows[FIRST_READ:])
@@ -83,33 +83,44 @@ class LightTSN(InvertedNet):
         grey = (frames * self.luma).sum(1, keepdim=True)
         return torch.cat([x, F.avg_pool2d(grey, 2, ceil_mode=True)], 1)
 
+    def blocks(self) -> Iterator[tuple[str, Stage]]:
+        """The blocks and what stands between them, then the last convolution."""
+        return super().stages()
+
     def stages(self) -> Iterator[tuple[str, Stage]]:
         """The blocks and the last convolution; with statistics, those of the rows that are read are one stage, and
         with motion all are.
         """
-        stages = list(super().stages())
+        stages = list(self.blocks())
         if self.pooling is None:
             yield from stages
             return
-        ends = [last for last, _ in self.rows[FIRST_READ - 1 :]]  # stage N is features.N, from 1 on
+        names = [name for name, _ in stages]
+        ends = [names.index(f"features.{last}") + 1 for last, _ in self.rows[FIRST_READ - 1 :]]
         begin = 0 if self.pooling.motion is not None else ends[0]
         yield from stages[:begin]
-        alone = [stage for _, stage in stages]
-        first, *others = pairwise(ends)
-        groups = (tuple(alone[begin : first[1]]), *(tuple(alone[a:b]) for a, b in others), tuple(alone[ends[-1] :]))
-        yield "pooling", Pooled(groups, self.pooling)
+        first, *others = pairwise([*ends, len(stages)])
+        groups = (stages[begin : first[1]], *(stages[a:b] for a, b in others))
+        yield "pooling", Pooled(tuple(map(tuple, groups)), self.pooling)
 
 
-class LightTSM(InvertedNet):
+class LightTSN(LightSegments):
+    """No block shifts."""
+
+    def __init__(self, plan: Plan, pooling: str = "mean") -> None:
+        super().__init__(plan, pooling)
+
+
+class LightTSM(LightSegments):
     """Every block with a shortcut shifts, from `features.<shift_from>` on. Choice: those before keep the maps that
     their weights were trained on, so that they can stay frozen.
     """
 
-    def __init__(self, plan: Plan, shift_from: int = 1) -> None:
+    def __init__(self, plan: Plan, shift_from: int = 1, pooling: str = "mean") -> None:
         def make_shift(index: int, channels: int) -> NoShift | TemporalShift:
             return TemporalShift(channels, causal=plan.causal) if index >= shift_from else NoShift()
 
-        super().__init__(plan, make_shift)
+        super().__init__(plan, pooling, make_shift)
         if not 1 <= shift_from < len(self.features) - 1:
             raise ValueError(
                 f"shift_from is a block from 1 to {len(self.features) - 2}, not {shift_from}; without a shift it is tsn"

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backends.openvino import has_bf16
 from ..errors import EngineError
 from ..networks import Network, build_network, inverted
 from ..networks.checkpoints import read_checkpoint
@@ -23,6 +22,7 @@ from .feed import normalise
 DECAYS = (0.1, 0.3, 1.0)
 SMOOTHING = 0.1  # of the labels
 SHARPNESSES = tuple(2 ** (step / 2) for step in range(-4, 11))  # a quarter to 32
+SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)  # of a clip, after which its answers are asked for
 MOMENTS = 2  # of a clip, at which its vectors are learned from: after a half and all of it
 
 
@@ -77,6 +77,8 @@ def imagenet(path: str, classes: int, frames: int, network: str = "tsn", **optio
 @torch.no_grad()
 def vectors_of(net: Network, clip: Tensor) -> Tensor:
     """uint8 clip [T, 3, H, W] -> what the last layer reads at each frame of it, [T, D]; in bf16 where that is fast."""
+    from ..backends.openvino import has_bf16  # not where networks train on a GPU
+
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
         return net.vectors(normalise(clip)[None].contiguous(), {})[0][0].float()
 
@@ -84,6 +86,12 @@ def vectors_of(net: Network, clip: Tensor) -> Tensor:
 def at_moments(vectors: Tensor) -> Tensor:
     """[T, D] -> those after a half and all of the clip, [2, D]."""
     return vectors[[max(0, round(len(vectors) * (m + 1) / MOMENTS) - 1) for m in range(MOMENTS)]]
+
+
+def at_shares(vectors: Tensor) -> Tensor:
+    """[T, D] -> the moments that are learned from, then the newest frame's after each share of the clip, [2 + 5, D]."""
+    ends = [max(1, round(share * len(vectors))) - 1 for share in SHARES]
+    return torch.cat([at_moments(vectors), vectors[ends]]).half()
 
 
 def solve(
@@ -104,11 +112,11 @@ def solve(
     deviation = deviation + 1e-3 * deviation.mean() + 1e-4 * values.abs().mean(0) + 1e-12  # of what is constant
     deviation = deviation / emphasis
     scaled = (values - mean) / deviation
-    weight = torch.zeros(classes, values.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    weight = torch.zeros(classes, values.shape[1], device=values.device, requires_grad=True)
+    bias = torch.zeros(classes, device=values.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=40, line_search_fn="strong_wolfe")
 
-    shares = torch.ones(len(labels)) if weights is None else weights
+    shares = values.new_ones(len(labels)) if weights is None else weights
     shares = shares / shares.sum()
 
     def loss() -> Tensor:
@@ -166,7 +174,7 @@ def layer_of(views: Sequence[Vectors], rows: Tensor, classes: int, decay: float)
         found.append(view.values[usable].float().flatten(0, 1))
         told.append(view.labels[usable].repeat_interleave(view.values.shape[1]))
     values, labels = torch.cat(found), torch.cat(told)
-    emphasis = views[0].emphasis * torch.ones(values.shape[1])
+    emphasis = views[0].emphasis * values.new_ones(values.shape[1])
     length = emphasis.norm()  # of a vector, as a rule: the solver begins well at vectors of length 1
     layer = solve(values, labels, classes, decay / float(length) ** 2, emphasis=emphasis / length, smoothing=SMOOTHING)
     weight = layer.weight

@@ -14,7 +14,7 @@ from ..errors import EngineError
 from ..loading import find_models
 from ..networks import Network, build_network
 from ..networks.checkpoints import read_checkpoint, read_state_dict
-from ..networks.tcm import TAM, TCM
+from ..networks.tcm import TCM
 from ..spec import EngineSpec, check_file, read_spec
 from .recipe import Recipe
 
@@ -41,7 +41,7 @@ def build(recipe: Recipe, labels: Sequence[str]) -> Network:
     except EngineError as error:
         raise EngineError(f"cannot build the network of the recipe: {error}") from error
     if isinstance(net, TCM):
-        _open(net.tcm.tam)
+        net.tcm.tam.let_through()
     if recipe.init is not None:
         try:
             _initialise(net, recipe.init, recipe, labels)
@@ -139,15 +139,3 @@ def _initialise(net: Network, source: str, recipe: Recipe, labels: Sequence[str]
 def _describe(network: str, backbone: str, width: float, options: Mapping[str, int | str]) -> str:
     more = "".join(f", {key} {value}" for key, value in options.items())
     return f"{network} on {backbone}, width {width:g}{more}"
-
-
-@torch.no_grad()
-def _open(tam: TAM) -> None:
-    """Let a fresh TAM pass its motion maps on: at random, its narrow first layers lose the signs of u and v."""
-    convs = [layer for layer in tam.conv1 if isinstance(layer, nn.Conv2d)][:3]
-    norms = [layer for layer in tam.conv1 if isinstance(layer, nn.BatchNorm2d)][:3]
-    for conv, norm in zip(convs, norms, strict=True):
-        conv.weight.normal_(0, 0.05)
-        for plane in range(6):
-            conv.weight[plane, plane % 2] += 1 / 9  # the mean of its own 3x3 neighbourhood
-        norm.bias.fill_(2.0)

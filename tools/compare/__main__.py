@@ -3,6 +3,8 @@
 python -m tools.compare [motion] ...      which way does a picture move, drawn clips: tools/compare/motion.py
 python -m tools.compare jhmdb ...         21 actions of people, J-HMDB: tools/compare/jhmdb.py
 python -m tools.compare few ...           five actions from a few clips each: tools/compare/few.py
+python -m tools.compare networks ...      TSN, TSM and TCM on J-HMDB, trained at one budget: tools/compare/networks.py
+python -m tools.compare pack ...          J-HMDB as a few small films, which networks reads: tools/compare/packed.py
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import os
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("motion", "jhmdb", "few")
+ROOMS = {"pack": "packed"}
+BENCHMARKS = ("motion", "jhmdb", "few", "pack", "networks")
 
 
 def main(arguments: list[str]) -> int:
@@ -19,7 +22,7 @@ def main(arguments: list[str]) -> int:
     name, rest = (
         (arguments[0], arguments[1:]) if arguments[:1] and arguments[0] in BENCHMARKS else ("motion", arguments)
     )
-    return int(import_module(f"tools.compare.{name}").main(rest))
+    return int(import_module(f"tools.compare.{ROOMS.get(name, name)}").main(rest))
 
 
 if __name__ == "__main__":

@@ -26,15 +26,15 @@ from engines.networks.checkpoints import read_checkpoint
 from engines.networks.measure import describe
 from engines.networks.tsm import POOLINGS
 from engines.spec import sha256
-from engines.training.head import Look, Vectors, at_moments, choose, imagenet, layer_of, top1
+from engines.training.head import SHARES, Look, Vectors, at_moments, at_shares, choose, imagenet, layer_of, top1
 from engines.training.loop import keep_memory
 from engines.training.progress import writing
 from tools.compare.steps import step_ms
 from tools.data.datasets import VideoSet, read_dataset
-from tools.train.head import fold_of, read_vectors, source_of, varied, whole
+from tools.train.folds import fold_of, source_of
+from tools.train.head import read_vectors, varied, whole
 
 SPLITS = (1, 2, 3)
-SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,6 @@ class Row:
     parameters: int
     macs: int
     step_ms: float
-
-
-def at_shares(vectors: Tensor) -> Tensor:
-    """[T, D] -> the moments that are learned from, then the newest frame's after each share of the clip, [2 + 5, D]."""
-    ends = [max(1, round(share * len(vectors))) - 1 for share in SHARES]
-    return torch.cat([at_moments(vectors), vectors[ends]]).half()
 
 
 def everything(root: Path) -> tuple[VideoSet, dict[str, dict[int, Tensor]]]:

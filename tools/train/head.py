@@ -11,7 +11,6 @@ output folder: the model, called as the folder, as from `python -m tools.train`.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
 import sys
@@ -36,8 +35,8 @@ from engines.training.progress import writing
 from tools.data.clips import Clip, TestClips, TrainClips, View
 from tools.data.datasets import VideoSet, read_dataset
 from tools.errors import ToolError
+from tools.train.folds import fold_of, source_of
 
-FOLDS = 5
 NOTHING = "nothing"
 AUGMENT = Augment(colour=0.3, speed=0.2, rotation=6, grey=0.1, blur=0.1)
 
@@ -129,17 +128,6 @@ def check_labels(videos: VideoSet, what: str) -> None:
         raise ToolError(
             f"{what}: a label needs 2 clips or more, not one as {', '.join(single)}: add some, or leave it out"
         )
-
-
-def source_of(path: Path) -> str:
-    """The video that a clip was cut from, by HMDB51's names (`VIDEO_LABEL_..._NUMBER`), else by the clip's own."""
-    before, label, _ = path.name.partition(f"_{path.parent.name}_")
-    return before if label else re.sub(r"[_-]?\d*\.\w+$", "", path.name) or path.name
-
-
-def fold_of(source: str) -> int:
-    """One of five, by a hash: the clips of one source are all held out, or none."""
-    return int.from_bytes(hashlib.sha256(source.encode()).digest()[:4]) % FOLDS
 
 
 def read_views(

@@ -27,6 +27,7 @@ VARIANTS: list[Variant] = [
     ("tsm", "efficientnet_lite0", {}),
     ("tsn", "efficientnet_lite0", {"pooling": "statistics"}),
     ("tsn", "efficientnet_lite0", {"pooling": "motion"}),
+    ("tsm", "efficientnet_lite0", {"shift_from": 12, "pooling": "statistics"}),
     ("tcm", "resnet18", {}),
     ("tcm", "resnet26", {}),
     ("tcm", "resnet18", {"pooling": "statistics", "span": 5}),
@@ -39,7 +40,10 @@ VARIANTS: list[Variant] = [
     ("gtdnet", "resnet26", {"aggregator": "mta"}),
     ("gtdnet", "resnet26", {"aggregator": "lstm"}),
 ]
-DEEP: list[Variant] = [("gtdnet", "efficientnet_lite0", {})]
+DEEP: list[Variant] = [
+    ("gtdnet", "efficientnet_lite0", {}),
+    ("tcm", "efficientnet_lite0", {"shift_from": 6, "pooling": "motion", "span": 5}),
+]
 """Their reach is not measured: over so many norms in float32 the gradient of the oldest frames becomes zero."""
 CLIP_ONLY: list[Variant] = [("gtdnet", "resnet26", {"aggregator": "bilstm"})]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engines.training.head import Look, Vectors
+from engines.training.head import Look, Vectors, at_shares
 from tests.tools.sets import hmdb51
 from tools.compare import few, jhmdb
 from tools.compare.__main__ import main
@@ -45,8 +45,8 @@ def test_a_split_that_has_nothing_to_learn_a_label_from_is_told(clips: Path, tmp
 
 def test_the_answer_after_a_share_is_the_newest_frames() -> None:
     vectors = torch.arange(10.0)[:, None]
-    assert jhmdb.at_shares(vectors).flatten().tolist() == [4, 9, 1, 3, 5, 7, 9]
-    assert jhmdb.at_shares(vectors[:1]).flatten().tolist() == [0] * 7
+    assert at_shares(vectors).flatten().tolist() == [4, 9, 1, 3, 5, 7, 9]
+    assert at_shares(vectors[:1]).flatten().tolist() == [0] * 7
 
 
 def test_other_weights_or_another_look_are_other_features(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from engines.training.head import Look, imagenet
 from tests.tools.sets import write_video
 from tools.data.datasets import read_dataset
 from tools.evaluate.scoring import score_clips
-from tools.train.head import fold_of, main, nothing, read_vectors, source_of, whole
+from tools.train.folds import fold_of, source_of
+from tools.train.head import main, nothing, read_vectors, whole
 
 torch.set_num_threads(1)
 LOOK = Look(rate_hz=15.0, size=32, frames=4)
