@@ -39,9 +39,10 @@ from engines.networks.tcm import LightTCM
 from engines.networks.tsm import FIRST_READ
 from engines.training.feed import normalise
 from engines.training.head import DECAYS, MOMENTS, Layer, Vectors, at_shares, layer_of
-from tools.compare.finetune import Budget, Looks, finetune
+from tools.compare.finetune import Budget, Learns, Looks, Motions, finetune
 from tools.compare.packed import RATE, Packed, read_packed
 from tools.errors import ToolError
+from tools.motion.paths import LABELS
 from tools.train.folds import fold_of
 
 NETWORKS = ("tsn", "tsm", "tcm")
@@ -58,12 +59,15 @@ TRIALS = (
     Budget(epochs=24, learning_rate=1e-4, frames=12),
 )
 """What is tried on held-out clips, the first one first."""
+DRAWN = Budget(epochs=400, learning_rate=1e-3, mixup=0.0)
+"""Of drawn motion: an epoch is a batch."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training. `start` is a file of ImageNet weights, or `nothing` for the backbone of `like`; `trial` is the
-    number of a budget that is tried on held-out clips, -1 for a run on the whole training half.
+    """One training. `start` is a file of ImageNet weights; or, with the backbone of `like`, `nothing`, or `drawn`: its
+    ImageNet weights, and the TCM layer has learned drawn motion. `trial` is the number of a budget that is tried on
+    held-out clips, -1 for a run on the whole training half.
     """
 
     network: str
@@ -102,8 +106,7 @@ class Row(msgspec.Struct, frozen=True):
 
 def network_of(run: Run, classes: int, budget: Budget, pooling: str) -> Network:
     """The run's network: as it learns (`pooling` mean), or as its last layer is solved for (motion)."""
-    start = run.like if run.start == "nothing" else run.start
-    checkpoint = read_checkpoint(start, "tsn", budget.frames, classes=classes)
+    checkpoint = read_checkpoint(run.like, "tsn", budget.frames, classes=classes)
     plain = build_network("tsn", checkpoint.backbone, budget.frames, classes, causal=True)
     assert isinstance(plain, InvertedNet)
     options: dict[str, Any] = {"dropout": budget.dropout, "pooling": pooling}
@@ -118,6 +121,16 @@ def network_of(run: Run, classes: int, budget: Budget, pooling: str) -> Network:
     if run.start != "nothing":
         net.load_state_dict(checkpoint.parameters, strict=False)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def learn_motion(net: Network, like: str, size: int, device: torch.device, threads: int) -> None:
+    """Let a network's TCM layer learn drawn motion, while all that has ImageNet weights stays as it is."""
+    run = Run("tcm", "causal", like, like, 1, 0)
+    teaching = network_of(run, len(LABELS), DRAWN, "mean").to(device)
+    motions = Motions(DRAWN, size, device, 0, threads)
+    learned = finetune(teaching, motions, learns="new", say=lambda text: print("drawn motion:", text, flush=True))
+    moved = {name: value for name, value in learned.state_dict().items() if name.startswith("tcm.")}
+    net.load_state_dict(moved, strict=False)
 
 
 @torch.no_grad()
@@ -183,7 +196,10 @@ def do(run: Run, budget: Budget, out: Path) -> Row:
     torch.manual_seed(run.seed)
     net = network_of(run, classes, budget, "mean").to(device)
     looks = Looks(packed, train, budget, causal=run.form == "causal", seed=run.seed)
-    net = finetune(net, looks, scratch=run.start == "nothing", say=lambda text: print(run.name, text, flush=True))
+    if run.start == "drawn":
+        learn_motion(net, run.like, packed.contents.size, device, WORKERS[0])
+    learns: Learns = "all" if run.start == "nothing" else "late"
+    net = finetune(net, looks, learns=learns, say=lambda text: print(run.name, text, flush=True))
     train_s = time.monotonic() - begun
     state = net.state_dict()
     pooled = network_of(run, classes, budget, "motion").eval().to(device)
@@ -208,11 +224,14 @@ def do(run: Run, budget: Budget, out: Path) -> Row:
 
 SET: list[Packed] = []
 """The set of a process that trains: read once."""
+WORKERS = [0]
+"""Its processes that draw motion."""
 
 
 def begin(data: Path, device: str, threads: int) -> None:
     """What a process that trains does first."""
     torch.set_num_threads(threads)
+    WORKERS[0] = threads - 1
     packed = read_packed(data)
     SET[:] = [
         replace(
@@ -257,14 +276,18 @@ def trials(options: argparse.Namespace) -> list[Run]:
 
 def runs(options: argparse.Namespace) -> Iterator[Run]:
     """All the others, the most telling first."""
-    for start, seed, form in product(options.init, range(options.seeds), options.forms):
-        for split in options.splits if form == "causal" else options.splits[:1]:
-            for network in reversed(options.networks):
-                if seed == 0 or network == options.networks[-1]:
-                    yield Run(network, form, start, start, split, seed)
-    if options.untrained:
-        for network in reversed(options.networks):
-            yield Run(network, "causal", "nothing", options.init[0], options.splits[0], 0)
+    first, split, best = options.init[0], options.splits[0], options.networks[-1]
+    for start in options.init:
+        for form in options.forms:
+            for number, network in product(options.splits[: None if form == "causal" else 1], options.networks[::-1]):
+                yield Run(network, form, start, start, number, 0)
+        if start == first and options.drawn:
+            yield Run("tcm", "causal", "drawn", first, split, 0)
+        if start == first and options.untrained:
+            for network in options.networks[::-1]:
+                yield Run(network, "causal", "nothing", first, split, 0)
+    for seed, number in product(range(1, options.seeds), options.splits):
+        yield Run(best, "causal", first, first, number, seed)
 
 
 def compare(options: argparse.Namespace) -> list[Row]:
@@ -278,16 +301,19 @@ def compare(options: argparse.Namespace) -> list[Row]:
             for wanted in (trials(options), list(runs(options))):
                 done = read_rows(file)
                 budget, _ = chosen(list(done.values()))
-                left = [
-                    pool.submit(do, run, TRIALS[run.trial] if run.trial >= 0 else budget, out)
+                left = {
+                    pool.submit(do, run, TRIALS[run.trial] if run.trial >= 0 else budget, out): run.name
                     for run in wanted
                     if run.name not in done
-                ]
+                }
                 for future in as_completed(left):
-                    keep(future.result(), file)
+                    try:
+                        keep(future.result(), file)
+                    except RuntimeError as error:  # of torch: the device has too little memory; the others go on
+                        print(f"{left[future]}: failed: {error}", file=sys.stderr, flush=True)
                     if time.monotonic() > until:
                         pool.shutdown(cancel_futures=True)
-                        break
+                        return list(read_rows(file).values())
         except BaseException:
             for process in active_children():
                 process.terminate()
@@ -344,6 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--splits", nargs="+", type=int, choices=SPLITS, default=list(SPLITS))
     parser.add_argument("--seeds", type=int, default=1, help="trainings of the last network (default: %(default)s)")
     parser.add_argument("--untrained", action="store_true", help="also from nothing, on the first split")
+    parser.add_argument("--drawn", action="store_true", help="also a TCM that begins with drawn motion, likewise")
     parser.add_argument("--trials", type=int, default=len(TRIALS), help="budgets that are tried on held-out clips")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: %(default)s)")

@@ -55,11 +55,23 @@ def test_what_is_general_in_imagenets_weights_stays_and_the_rest_learns(packed: 
     net = networks.network_of(run, 3, budget, "mean")
     before = {name: value.clone() for name, value in net.state_dict().items()}
     looks = Looks(found, found.half(1, trains=True), budget, causal=True, seed=0)
-    after = finetune(net, looks, scratch=False).state_dict()
+    after = finetune(net, looks).state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert {"fc.weight", "features.7.conv.0.weight", "tcm.mtdm.chnl_reduction.0.weight"} <= changed
     assert not any(name.startswith(tuple(f"features.{n}." for n in range(7))) for name in changed)
     assert not any("running" in name for name in changed if name.startswith("features."))
+
+
+def test_drawn_motion_teaches_the_tcm_layer_alone(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "DRAWN", Budget(epochs=2, batch=4))
+    run = networks.Run("tcm", "causal", "drawn", str(backbone), 1, 0)
+    net = networks.network_of(run, 3, Budget(), "mean")
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    networks.learn_motion(net, str(backbone), 32, torch.device("cpu"), 0)
+    after = net.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "tcm.tam.conv1.0.weight" in changed
+    assert all(name.startswith("tcm.") for name in changed)
 
 
 def test_every_moment_that_is_seen_lies_within_its_clip(packed: Path) -> None:
