@@ -28,7 +28,7 @@ from streamer.errors import ConfigError
 from streamer.labels import addresses
 from streamer.labels.commands import Add, Controlled, Model, Request, act, answer, parse, source_config
 from streamer.labels.guard import Guard
-from streamer.labels.publisher import LINGER_MS, end_context
+from streamer.labels.outlet import LINGER_MS, end_context
 from streamer.labels.runtime import new_address
 
 MAX_REQUEST_BYTES = 16 * 1024  # who sends more is disconnected

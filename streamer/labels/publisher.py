@@ -1,38 +1,16 @@
-"""The label stream's sending end: an XPUB socket that never blocks and never grows.
-
-A subscriber that is too slow loses messages, and sees in `seq` that it did. A new subscription is answered with the
-last `state` and `status` of each stream that it matches, byte for byte as they were first sent. ZeroMQ sends them to
-all who read those topics, so a reader takes a `seq` that it has already had for a repeat.
-
-Whoever subscribes to what is no topic of labels, or to far too much, is disconnected; guard.py keeps the other limits.
-"""
+"""The label stream's sending end: messages, numbered, by the socket of outlet.py."""
 
 from __future__ import annotations
 
-import re
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 
-import zmq
-
 from streamer.config import Access, CurveConfig
-from streamer.labels import addresses
-from streamer.labels.guard import Guard
-from streamer.labels.messages import ROOT, Kind, Message, MessageBuilder, Mode, Stamp, StatusMessage, encode, topic
+from streamer.labels.messages import Kind, Message, MessageBuilder, Mode, Stamp, StatusMessage, encode, topic
+from streamer.labels.outlet import Outlet
 
-SEND_QUEUE = 1000  # messages that wait for one slow subscriber before it loses some
-LINGER_MS = 200  # how long closing waits for messages that are still on their way
-_ROOT = ROOT.encode()
 RETAINED: tuple[Kind, ...] = ("state", "status")  # kinds whose last message a new subscription is answered with
-_SUBSCRIBE, _UNSUBSCRIBE = b"\1", b"\0"  # first byte of a subscription and of its end; the topic's prefix follows
-_PREFIX = re.compile(rb"act/1/([a-z0-9_-]{1,64}(/[a-z]{0,8}/?)?)?")  # of a topic of ours, if it is not a piece of ROOT
-_MESSAGE_BYTES = 512  # a subscription has 90 at most, CURVE's handshake more; who sends longer ones is disconnected
-_SUBSCRIPTIONS_PER_POLL = 500  # the rest waits for the next poll
-_PENALTY_S = 0.25  # nobody may come so soon after somebody had to go; readers try again by themselves
-MOST_OF_A_PEER = 1500  # subscriptions: 256 streams with five kinds each are fewer
-MOST_SUBSCRIPTIONS = 10_000  # of all; then who has the most is disconnected
 _COUNTS = ("captured", "dropped", "inferred", "reconnects", "step_ms_p50", "step_ms_p99")  # kept in the last status
 
 
@@ -41,18 +19,17 @@ def wall_us() -> int:
     return time.time_ns() // 1000
 
 
-class Publisher:
+class Publisher(Outlet):
     """Binds `address` and sends messages; used from one thread.
 
         publisher.send(publisher.build.state("cam1", stamp, decider.state))
         publisher.poll()  # often: it answers new subscriptions
 
-    address        where it is bound, with the port that was found when `*` or 0 was asked for
-    build          completes and numbers the messages; each one that it builds must be sent
+    A new subscription is answered with the last `state` and `status` of each stream that it matches.
 
-    curve: encrypts, and lets only clients in whose keys are known. access: who may connect to an ipc address.
-    The other arguments are those of MessageBuilder.
-    Raises ConfigError when the address cannot be bound or a key cannot be used.
+    build  completes and numbers the messages; each one that it builds must be sent
+
+    The other arguments are those of Outlet and MessageBuilder.
     """
 
     def __init__(
@@ -67,76 +44,22 @@ class Publisher:
         node: str | None = None,
     ) -> None:
         self.build = MessageBuilder(model, mode, session, now_us, node)
-        self._more = False  # the frame received last was not the last one of its message
         self._last: dict[str, Message] = {}  # the last message of each stream
-        self._retained: dict[bytes, bytes] = {}  # topic -> payload, for late joiners
         self._last_status: dict[str, StatusMessage] = {}
-        self._context = zmq.Context()
-        self._socket = _socket(self._context)
-        try:
-            self._guard = Guard(self._socket, _MESSAGE_BYTES, curve, "publish.curve", _PENALTY_S)
-            self.address = addresses.bind(self._socket, address, "publish.address", access)
-        except BaseException:
-            self._context.destroy(linger=0)
-            raise
-        self._guard.start(self.address)
+        super().__init__(address, curve, access)
 
     def send(self, message: Message) -> None:
         """Send a message that `build` has built. Returns at once, whatever the subscribers do."""
-        name, payload = topic(message.stream, message.kind).encode(), encode(message)
         self._last[message.stream] = message
         if isinstance(message, StatusMessage):
             self._last_status[message.stream] = message
-        if message.kind in RETAINED:
-            self._retained[name] = payload
-        self._socket.send_multipart((name, payload), zmq.DONTWAIT)
-
-    @property
-    def subscriptions(self) -> int:
-        """How many there are; most programs have one, those that ask for some streams one for each. From any thread."""
-        return sum(peer.subscriptions for peer in tuple(self._guard.peers.values()))
-
-    def poll(self) -> None:
-        """Answer the subscriptions that have arrived. Returns at once."""
-        prefixes = set()
-        for _ in range(_SUBSCRIPTIONS_PER_POLL):
-            try:
-                frame = self._socket.recv(zmq.DONTWAIT, copy=False)
-            except zmq.Again:
-                break
-            request, is_rest, self._more = frame.bytes, self._more, frame.more
-            if is_rest or self._more:  # a subscription is one frame
-                continue
-            if request[:1] == _SUBSCRIBE and self._may_subscribe(frame, request[1:]):
-                prefixes.add(request[1:])
-            elif request[:1] == _UNSUBSCRIBE:
-                _, peer = self._guard.peer(frame)  # a broken client may end what it never began
-                peer.heard, peer.subscriptions = True, max(0, peer.subscriptions - 1)
-        if prefixes:
-            if self.subscriptions > MOST_SUBSCRIPTIONS:
-                number, peer = max(tuple(self._guard.peers.items()), key=lambda one: one[1].subscriptions)
-                self._guard.cut(number, f"of {self.subscriptions} subscriptions it has {peer.subscriptions}")
-            for name, payload in self._retained.items():
-                if name.startswith(tuple(prefixes)):
-                    self._socket.send_multipart((name, payload), zmq.DONTWAIT)
-
-    def _may_subscribe(self, frame: zmq.Frame, prefix: bytes) -> bool:
-        """Count a subscription; False, and its peer is disconnected, if it cannot be meant."""
-        number, peer = self._guard.peer(frame)
-        peer.heard, peer.subscriptions = True, peer.subscriptions + 1
-        if not (_ROOT.startswith(prefix) or _PREFIX.fullmatch(prefix)):
-            self._guard.cut(number, f"it subscribed to {prefix[:80]!r}; topics of labels begin with {ROOT}")
-            return False
-        if peer.subscriptions > MOST_OF_A_PEER:
-            self._guard.cut(number, f"it has more than {MOST_OF_A_PEER} subscriptions")
-        return True
+        self.put(topic(message.stream, message.kind).encode(), encode(message), keep=message.kind in RETAINED)
 
     def forget(self, stream: str) -> None:
         """Answer new subscriptions to a stream with nothing: it was removed. Its `seq` would go on if it came back."""
         self._last.pop(stream, None)
         self._last_status.pop(stream, None)
-        for kind in RETAINED:
-            self._retained.pop(topic(stream, kind).encode(), None)
+        super().forget(stream)
 
     def close(self) -> None:
         """Tell that every stream has stopped, give what is on its way 200 ms, and free the address."""
@@ -144,14 +67,7 @@ class Publisher:
             status = self._last_status.get(last.stream)
             if status is None or status.source != "stopped":
                 self.send(self._stopped(last))
-        self._socket.close(linger=LINGER_MS)
-        end_context(self._context)
-
-    def _stopped(self, last: Message) -> StatusMessage:
-        stamp = Stamp(last.epoch, last.ready, last.ts.frame_us, last.ts.infer_us, last.term or 0)
-        status = self._last_status.get(last.stream)
-        counts = {name: getattr(status, name) for name in _COUNTS} if status else {}
-        return self.build.status(last.stream, stamp, "stopped", **counts)
+        super().close()
 
     def __enter__(self) -> Publisher:
         return self
@@ -161,22 +77,8 @@ class Publisher:
     ) -> None:
         self.close()
 
-
-def end_context(context: zmq.Context[zmq.Socket[bytes]], patience_s: float = LINGER_MS / 1000 + 1) -> None:
-    """End a context whose sockets have been closed, with LINGER_MS or less.
-
-    When a client leaves at this very moment, ZeroMQ 4.3.5 now and then never ends it. The addresses are free even then,
-    and nothing needs the context any more.
-    """
-    ending = threading.Thread(target=context.term, daemon=True)
-    ending.start()
-    ending.join(patience_s)
-
-
-def _socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-    """An XPUB socket, not yet bound."""
-    socket = context.socket(zmq.XPUB)
-    socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tells every subscription and its end, not only the first of its prefix
-    socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
-    socket.setsockopt(zmq.RCVHWM, 0)  # a peer that hangs up while it waits for room can abort the process; see guard.py
-    return socket
+    def _stopped(self, last: Message) -> StatusMessage:
+        stamp = Stamp(last.epoch, last.ready, last.ts.frame_us, last.ts.infer_us, last.term or 0)
+        status = self._last_status.get(last.stream)
+        counts = {name: getattr(status, name) for name in _COUNTS} if status else {}
+        return self.build.status(last.stream, stamp, "stopped", **counts)

@@ -36,7 +36,7 @@ from streamer.health import logs
 from streamer.labels.commands import answer
 from streamer.labels.control import Control
 from streamer.labels.messages import Message, decode, encode, topic
-from streamer.labels.publisher import end_context
+from streamer.labels.outlet import end_context
 from streamer.region import Corners
 from streamer.types import Image
 from streamer.view.auth import Guard, Place

@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.labels import guard
-from streamer.labels.publisher import MOST_OF_A_PEER, Publisher
+from streamer.labels.outlet import MOST_OF_A_PEER
+from streamer.labels.publisher import Publisher
 from streamer.labels.subscriber import Subscriber
 from tools.peers.zmtp import GREETING, connect, frame, join
 
@@ -71,7 +72,7 @@ def test_parts_that_come_slowly_are_added_up(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_all_peers_left_unfinished_is_bounded_the_greediest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "MOST_WAITING_IN_ALL", 20_000)
-    monkeypatch.setattr("streamer.labels.publisher._PENALTY_S", 0)
+    monkeypatch.setattr("streamer.labels.outlet._PENALTY_S", 0)
     with publisher_at() as publisher, ExitStack() as stack, Subscriber(publisher.address) as well:
         hear(publisher, well)
         crowd = [stack.enter_context(join(publisher.address, b"SUB")) for _ in range(10)]
@@ -129,8 +130,8 @@ def test_subscriptions_without_end_cost_the_connection_and_no_memory(publisher: 
 
 
 def test_of_all_subscriptions_there_are_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamer.labels.publisher.MOST_SUBSCRIPTIONS", 100)
-    monkeypatch.setattr("streamer.labels.publisher._PENALTY_S", 0)
+    monkeypatch.setattr("streamer.labels.outlet.MOST_SUBSCRIPTIONS", 100)
+    monkeypatch.setattr("streamer.labels.outlet._PENALTY_S", 0)
     with publisher_at() as publisher, Subscriber(publisher.address) as well, ExitStack() as stack:
         hear(publisher, well)
         crowd = [stack.enter_context(join(publisher.address, b"SUB")) for _ in range(3)]
