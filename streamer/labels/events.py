@@ -34,8 +34,9 @@ from streamer.errors import ConfigError, StreamerError
 from streamer.types import Probabilities
 
 EventType = Literal["start", "update", "end"]
-CloseReason = Literal["gap", "reset", "model", "shutdown"]
-EndReason = Literal["score", "switch", "max_length", "gap", "reset", "shutdown", "set", "model"]
+CloseReason = Literal["gap", "reset", "model", "shutdown", "moved"]
+EndReason = Literal["score", "switch", "max_length", "gap", "reset", "shutdown", "set", "model", "moved"]
+MOVED: Literal["moved"] = "moved"  # another machine goes on with the stream
 
 PEAK_STEP = 0.05  # an update is told when the peak has risen by this much since the last message of its event ...
 UPDATE_EVERY_S = 0.5  # ... and that message is at least this old
