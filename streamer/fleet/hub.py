@@ -43,16 +43,18 @@ class Hub:
     """Binds `address`. Any thread may call its methods; all but `close` return at once.
 
     address  where it publishes, with the port that was found for `*` or 0
-    curve    encrypts, and lets only readers in whose keys are known; the hub shows its key to the nodes, too, so they
-             have it in their authorized_keys_dir. An address that other machines can reach needs it
+    curve    encrypts, and lets only readers in whose keys are known. An address that other machines can reach needs it
     journal  the file in which it keeps which events are open, for the hub after it; None: none
+    key      the file of the secret key that it shows to nodes that encrypt
 
     Raises ConfigError when the address cannot be bound, or a file cannot be used.
     """
 
-    def __init__(self, address: str, curve: CurveConfig | None = None, journal: Path | None = None) -> None:
+    def __init__(
+        self, address: str, curve: CurveConfig | None = None, journal: Path | None = None, key: Path | None = None
+    ) -> None:
         _must_encrypt(address, curve is not None, "the fleet's address")
-        self._key = read_secret(curve.secret_key_file) if curve else None
+        self._key = read_secret(key) if key else None
         self._journal = Journal(journal) if journal else None
         left, opened = (self._journal.left, self._journal.note) if self._journal else ({}, lambda _: None)
         self._relay = Relay(str(uuid.uuid4()), wall_us, left, opened)
@@ -74,7 +76,7 @@ class Hub:
         """Hear a node from now on. Raises ConfigError for an address that must encrypt and does not."""
         _must_encrypt(facts.labels, facts.server_key is not None, f"node {facts.name}")
         if facts.server_key is not None and self._key is None:
-            raise ConfigError(f"node {facts.name} encrypts its labels; give the head keys, too (--curve)")
+            raise ConfigError(f"node {facts.name} encrypts its labels; give the hub a key to show to it")
         self._call(lambda: self._connect(facts))
 
     def node_down(self, name: str, why: str) -> None:

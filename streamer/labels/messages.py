@@ -159,7 +159,7 @@ class GapMessage(Common, frozen=True, kw_only=True, tag="gap"):
         str,
         Meta(
             description="`gap`, `reconnect`, `reset`; `clock`: a clock was set, and nothing was lost; `model`: another "
-            "model took over."
+            "model took over; `moved`: another machine does, `to_us` is when that was known."
         ),
     ]
 

@@ -228,7 +228,7 @@ def test_every_leg_that_other_machines_reach_must_encrypt(tmp_path: Path) -> Non
     try:
         with pytest.raises(ConfigError, match=r"node far: other machines reach tcp://192\.0\.2\.1:5557"):
             hub.node_up(NodeFacts(name="far", labels="tcp://192.0.2.1:5557", rows=1))
-        with pytest.raises(ConfigError, match="node far encrypts its labels; give the head keys"):
+        with pytest.raises(ConfigError, match="node far encrypts its labels; give the hub a key"):
             hub.node_up(NodeFacts(name="far", labels="tcp://192.0.2.1:5557", server_key="k" * 40, rows=1))
     finally:
         hub.close()
@@ -240,7 +240,7 @@ def test_labels_pass_encrypted_on_both_legs(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     head, keys = Keys(tmp_path / "head", "reader"), Keys(tmp_path / "node")
     shutil.copy(head.folder / "server.key", keys.authorized / "head.key")
-    hub, node = Hub(ANY_PORT, head.config), Node("north", keys)
+    hub, node = Hub(ANY_PORT, head.config, key=head.config.secret_key_file), Node("north", keys)
     reader = Subscriber(hub.address, timeout_s=0.01, curve=head.curve("reader"))
     try:
         hub.assign(Assignment("door", "north", 1))
