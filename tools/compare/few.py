@@ -27,17 +27,15 @@ from engines import EngineError, find_models
 from engines.backends.eager import load_network
 from engines.networks import Network
 from engines.spec import read_spec
-from engines.training.head import Layer, Look, Vectors, imagenet, layer_of, top1
+from engines.training.head import Look, Vectors, imagenet, layer_of, top1
 from engines.training.loop import keep_memory
 from engines.training.progress import writing
 from tools.compare.jhmdb import everything, features, kept_as
+from tools.compare.shots import CLIPS, LABELS, draw, numbered, with_others
 from tools.errors import ToolError
 
 LOOK = Look()  # of a network that begins with ImageNet weights; a model tells its own
-LABELS = 5
-CLIPS = (5, 10)
 DECAY = 0.1  # choice; of so few clips none can be held out
-WITHIN = 0.003  # choice
 
 
 @dataclass(frozen=True)
@@ -61,20 +59,6 @@ def open_start(start: str) -> tuple[Network, Look, Path]:
     return load_network(weights, spec), Look(spec.rate_hz, spec.height, spec.frames), weights
 
 
-def draw(labels: Tensor, train: Tensor, test: Tensor, clips: int, seed: int) -> tuple[Tensor, Tensor, list[int]]:
-    """Numbers of the clips to learn from, of those to ask about, and the five labels. Raises ToolError for a set that
-    has too few.
-    """
-    rng = np.random.default_rng((seed, clips))
-    here = [label for label in labels.unique().tolist() if int((labels[train] == label).sum()) >= clips]
-    if len(here) < LABELS:
-        raise ToolError(f"only {len(here)} labels have {clips} clips to learn from; {LABELS} are needed")
-    chosen = sorted(rng.choice(here, LABELS, replace=False).tolist())
-    learned = [rng.choice(train[labels[train] == label].numpy(), clips, replace=False) for label in chosen]
-    asked = test[torch.isin(labels[test], torch.tensor(chosen))]
-    return torch.from_numpy(np.concatenate(learned)), asked, chosen
-
-
 def measure(
     views: Sequence[Vectors], train: Tensor, test: Tensor, draws: int, *, others: bool = False
 ) -> tuple[dict[int, tuple[float, ...]], float]:
@@ -87,45 +71,14 @@ def measure(
         scores = []
         for seed in range(draws):
             learned, asked, chosen = draw(views[0].labels, train, test, clips, seed)
-            number = torch.full((int(views[0].labels.max()) + 1,), -1)
-            number[chosen] = torch.arange(LABELS)
-            renamed = [replace(view, labels=number[view.labels]) for view in views]
+            renamed = [numbered(view, chosen) for view in views]
             if others:
-                rest = train[renamed[0].labels[train] < 0]
-                told = whitened(views[0], rest)
-                renamed[0] = replace(renamed[0], values=told)
-                layer = ridge(told[learned].flatten(0, 1), renamed[0].labels[learned].repeat_interleave(told.shape[1]))
+                layer, renamed[0] = with_others(views[0], train, learned, chosen)
             else:
                 layer = layer_of(renamed, learned, LABELS, DECAY)
             scores.append(top1(layer, renamed[0], asked))
         found[clips] = tuple(scores)
     return found, (time.monotonic() - started) / (len(CLIPS) * draws)
-
-
-def whitened(view: Vectors, rows: Tensor) -> Tensor:
-    """All vectors [N, M, D], with deviation `emphasis` over the clips `rows`, and shorter along the directions in which
-    clips of one label of `rows` differ from each other: by 1 / sqrt(1 + the share of their variance there / WITHIN).
-    """
-    known, labels = view.values[rows].float(), view.labels[rows]
-    mean, deviation = known.mean((0, 1)), known.std((0, 1))
-    scaled = (view.values.float() - mean) / (deviation + 1e-3 * deviation.mean() + 1e-12) * view.emphasis
-    classes = [scaled[rows[labels == label]].flatten(0, 1) for label in labels.unique()]
-    within = torch.cat([vectors - vectors.mean(0) for vectors in classes])
-    variances, directions = torch.linalg.eigh(within @ within.T)
-    shorter = torch.rsqrt(1 + variances.clamp(min=0) / (WITHIN * variances.sum())) - 1
-    change = (directions * (shorter / variances.clamp(min=1e-6 * float(variances.max())))) @ directions.T
-    along: Tensor = (scaled @ within.T) @ change @ within
-    return scaled + along
-
-
-def ridge(values: Tensor, labels: Tensor) -> Layer:
-    """The layer with the least squares on vectors [N, D], of which few are there; held back as much as they vary."""
-    mean, targets = values.mean(0), torch.nn.functional.one_hot(labels, LABELS).float()
-    centred = values - mean
-    products = centred @ centred.T
-    held = products + products.diagonal().mean() * torch.eye(len(products))
-    weight = (centred.T @ torch.linalg.solve(held, targets - targets.mean(0))).T
-    return Layer(weight, -weight @ mean)
 
 
 def compare(options: argparse.Namespace) -> list[Result]:

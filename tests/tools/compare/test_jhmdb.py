@@ -10,7 +10,7 @@ import torch
 
 from engines.training.head import Look, Vectors, at_shares
 from tests.tools.sets import hmdb51
-from tools.compare import few, jhmdb
+from tools.compare import few, jhmdb, shots
 from tools.compare.__main__ import main
 from tools.errors import ToolError
 
@@ -88,14 +88,14 @@ def few_vectors() -> tuple[Vectors, torch.Tensor, torch.Tensor]:
 
 def test_a_draw_learns_from_so_many_clips_of_five_labels_and_asks_about_the_other_half() -> None:
     vectors, train, test = few_vectors()
-    learned, asked, chosen = few.draw(vectors.labels, train, test, 10, seed=0)
+    learned, asked, chosen = shots.draw(vectors.labels, train, test, 10, seed=0)
     assert len(chosen) == 5
     assert vectors.labels[learned].bincount(minlength=6)[chosen].tolist() == [10] * 5
     assert set(asked.tolist()) <= set(test.tolist())
     assert len(asked) == 60
-    assert any(few.draw(vectors.labels, train, test, 10, seed)[2] != chosen for seed in range(1, 9))
+    assert any(shots.draw(vectors.labels, train, test, 10, seed)[2] != chosen for seed in range(1, 9))
     with pytest.raises(ToolError, match="only 0 labels have 13 clips to learn from; 5 are needed"):
-        few.draw(vectors.labels, train, test, 13, seed=0)
+        shots.draw(vectors.labels, train, test, 13, seed=0)
 
 
 def test_labels_that_are_told_apart_are_right_in_every_draw() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.tools.sets import hmdb51, numbers
-from tools.compare import networks
+from tools.compare import networks, runs, shots
 from tools.compare.__main__ import main
 from tools.compare.finetune import Budget, Looks, finetune
 from tools.compare.packed import read_packed
@@ -51,8 +51,8 @@ def test_a_set_that_is_not_whole_is_told(packed: Path, tmp_path: Path) -> None:
 
 def test_what_is_general_in_imagenets_weights_stays_and_the_rest_learns(packed: Path, backbone: Path) -> None:
     found = read_packed(packed)
-    run, budget = networks.Run("tcm", "causal", str(backbone), str(backbone), 1, 0), Budget(epochs=2)
-    net = networks.network_of(run, 3, budget, "mean")
+    run, budget = runs.Run("tcm", "causal", str(backbone), str(backbone), 1, 0), Budget(epochs=2)
+    net = runs.network_of(run, 3, budget, "mean")
     before = {name: value.clone() for name, value in net.state_dict().items()}
     looks = Looks(found, found.half(1, trains=True), budget, causal=True, seed=0)
     after = finetune(net, looks).state_dict()
@@ -63,11 +63,11 @@ def test_what_is_general_in_imagenets_weights_stays_and_the_rest_learns(packed: 
 
 
 def test_drawn_motion_teaches_the_tcm_layer_alone(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "DRAWN", Budget(epochs=2, batch=4))
-    run = networks.Run("tcm", "causal", "drawn", str(backbone), 1, 0)
-    net = networks.network_of(run, 3, Budget(), "mean")
+    monkeypatch.setattr(runs, "DRAWN", Budget(epochs=2, batch=4))
+    run = runs.Run("tcm", "causal", "drawn", str(backbone), 1, 0)
+    net = runs.network_of(run, 3, Budget(), "mean")
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    networks.learn_motion(net, str(backbone), 32, torch.device("cpu"), 0)
+    runs.learn_motion(net, str(backbone), 32, torch.device("cpu"), 0)
     after = net.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert "tcm.tam.conv1.0.weight" in changed
@@ -112,9 +112,9 @@ def test_one_command_trains_and_asks_and_does_nothing_twice(
 def test_a_trial_learns_and_asks_within_the_training_half(
     packed: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(networks, "SET", [])
-    networks.begin(packed, "cpu", 1)
-    half = networks.SET[0].half(1, trains=True)
+    monkeypatch.setattr(runs, "SET", [])
+    runs.begin(packed, "cpu", 1)
+    half = runs.SET[0].half(1, trains=True)
     folds = iter((0, 1, 1, 0, 1, 1))
     seen: list[int] = []
 
@@ -122,20 +122,41 @@ def test_a_trial_learns_and_asks_within_the_training_half(
         seen.extend(torch.cat(given[-2:]).tolist())
         return {"own": (0.0,)}
 
-    monkeypatch.setattr(networks, "answers", answers)
-    run = networks.Run("tsn", "causal", str(backbone), str(backbone), 1, 0, trial=0)
-    monkeypatch.setattr(networks, "fold_of", lambda _: next(folds))
-    assert networks.do(run, Budget(epochs=1), tmp_path).trial == 0
+    monkeypatch.setattr(runs, "answers", answers)
+    run = runs.Run("tsn", "causal", str(backbone), str(backbone), 1, 0, trial=0)
+    monkeypatch.setattr(runs, "fold_of", lambda _: next(folds))
+    assert runs.do(run, Budget(epochs=1), tmp_path).trial == 0
     assert sorted(seen) == sorted(half.tolist())
-    monkeypatch.setattr(networks, "fold_of", lambda _: 1)
+    monkeypatch.setattr(runs, "fold_of", lambda _: 1)
     with pytest.raises(ToolError, match="--trials 0"):
-        networks.do(run, Budget(epochs=1), tmp_path)
+        runs.do(run, Budget(epochs=1), tmp_path)
+
+
+def test_a_network_never_learns_the_actions_that_are_then_learned_from_a_few_clips(
+    packed: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "SET", [])
+    monkeypatch.setattr(shots, "LABELS", 1)
+    runs.begin(packed, "cpu", 1)
+    whole, seen = runs.SET[0], []
+    learned = runs.learned
+
+    def learn(run: runs.Run, given: Any, train: torch.Tensor, classes: int, budget: Budget) -> Any:
+        seen.append((set(whole.labels[train].tolist()), set(given.labels[train].tolist()), classes))
+        return learned(run, given, train, classes, budget)
+
+    monkeypatch.setattr(runs, "learned", learn)
+    run = runs.Run("tsn", "causal", str(backbone), str(backbone), 1, 0, shots=2)
+    assert runs.do(run, Budget(epochs=1), tmp_path).top1 == {"shots": (1.0,)}  # one label cannot be mistaken
+    ((before, after, classes),) = seen
+    assert len(before) == classes == 2
+    assert after == {0, 1}
 
 
 def test_the_budget_and_the_decay_that_did_best_on_held_out_clips_are_taken() -> None:
-    def row(trial: int, split: int, first: float, second: float) -> networks.Row:
+    def row(trial: int, split: int, first: float, second: float) -> runs.Row:
         found: dict[str, tuple[float, ...]] = {"own": (first,), "solved 1": (second,)}
-        return networks.Row("", "tcm", "", "causal", "", split, 0, trial, found, {}, 0.0, 0.0)
+        return runs.Row("", "tcm", "", "causal", "", split, 0, trial, 0, found, {}, 0.0, 0.0)
 
     rows = [row(0, 1, 0.5, 0.5), row(0, 2, 0.5, 0.6)]
     assert networks.chosen(rows) == (networks.TRIALS[0], "solved 1")
