@@ -145,7 +145,7 @@ def compare(options: argparse.Namespace) -> list[Row]:
                 net = imagenet(file, classes, look.frames, pooling=pooling)
             figures = describe("tsn", backbone, frames=look.frames, classes=classes, size=look.size, pooling=pooling)
             assert figures.stream is not None
-            time_ms = step_ms(net, videos.labels, look, pooling)
+            time_ms = step_ms(net, videos.labels, look, {"pooling": pooling})
             for seed in range(options.seeds):
                 views = features(net, videos, look, options.views, seed, options.out, name)
                 accuracies, decays = measure(views, videos, rows)

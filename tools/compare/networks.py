@@ -29,9 +29,8 @@ import msgspec
 import numpy as np
 
 from engines import EngineError
-from engines.training.head import DECAYS
 from tools.compare.finetune import Budget
-from tools.compare.runs import Row, Run, begin, do
+from tools.compare.runs import DECAYS, Row, Run, begin, do
 from tools.compare.shots import CLIPS
 
 NETWORKS = ("tsn", "tsm", "tcm")

@@ -17,7 +17,7 @@ from engines.networks.inverted import InvertedNet
 from engines.networks.tcm import LightTCM
 from engines.networks.tsm import FIRST_READ
 from engines.training.feed import normalise
-from engines.training.head import DECAYS, MOMENTS, Layer, Vectors, at_shares, layer_of
+from engines.training.head import MOMENTS, Layer, Vectors, at_shares, layer_of
 from tools.compare.finetune import Budget, Learns, Looks, Motions, finetune
 from tools.compare.packed import RATE, Packed, read_packed
 from tools.compare.shots import draw, shot
@@ -27,6 +27,7 @@ from tools.train.folds import fold_of
 
 WINDOW = 16  # frames that statistics are of
 ASKED_AT_ONCE = 8  # clips
+DECAYS = (0.3, 1.0, 3.0)  # of the last layer that is solved for
 
 DRAWN = Budget(epochs=400, learning_rate=1e-3, mixup=0.0)
 """Of drawn motion: an epoch is a batch."""

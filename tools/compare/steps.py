@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,14 @@ from engines.training.head import Look
 STEPS = 60
 
 
-def step_ms(network: Network, labels: Sequence[str], look: Look, pooling: str) -> float:
-    """The median step of one stream, milliseconds; of a TSN on a light backbone in causal form."""
+def step_ms(network: Network, labels: Sequence[str], look: Look, options: dict[str, Any], name: str = "tsn") -> float:
+    """The median step of one stream, milliseconds; of a network on a light backbone in causal form, built with these
+    options.
+    """
     spec = EngineSpec(
         name="step", labels=tuple(labels), height=look.size, width=look.size, rate_hz=look.rate_hz, frames=look.frames,
-        mode="stream", fit="stretch", network="tsn", backbone=network.backbone, channel_width=1.0,
-        options={"pooling": pooling}, states=(), files={},
+        mode="stream", fit="stretch", network=name, backbone=network.backbone, channel_width=1.0,
+        options=options, states=(), files={},
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         build_model(network, spec, Path(folder), steps=look.frames)  # it is timed, not installed
