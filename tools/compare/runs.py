@@ -29,7 +29,7 @@ WINDOW = 16  # frames that statistics are of
 ASKED_AT_ONCE = 8  # clips
 DECAYS = (0.3, 1.0, 3.0)  # of the last layer that is solved for
 
-DRAWN = Budget(epochs=400, learning_rate=1e-3, mixup=0.0)
+DRAWN = Budget(epochs=400, learning_rate=1e-4, mixup=0.0)
 """Of drawn motion: an epoch is a batch."""
 
 
