@@ -18,7 +18,7 @@ from engines.networks.tcm import LightTCM
 from engines.networks.tsm import FIRST_READ
 from engines.training.feed import normalise
 from engines.training.head import MOMENTS, Layer, Vectors, at_shares, layer_of
-from tools.compare.finetune import Budget, Learns, Looks, Motions, finetune
+from tools.compare.finetune import Budget, Learns, Looks, Motions, finetune, in_bf16
 from tools.compare.packed import RATE, Packed, read_packed
 from tools.compare.shots import draw, shot
 from tools.errors import ToolError
@@ -124,7 +124,8 @@ def ask(net: Network, packed: Packed, rows: Tensor, budget: Budget) -> Tensor:
         else:
             place = ((torch.arange(budget.frames) + 0.5) * length / budget.frames).long()
         clips = packed.frames[(packed.begins.cpu()[some].unsqueeze(1) + place).to(device)]
-        vectors = net.vectors(normalise(clips), {})[0].float()
+        with in_bf16(device):
+            vectors = net.vectors(normalise(clips), {})[0].float()
         if net.causal:
             found += [at_shares(of_clip[:count]) for of_clip, count in zip(vectors, counts.tolist(), strict=True)]
         else:
@@ -200,13 +201,13 @@ def do(run: Run, budget: Budget, out: Path) -> Row:
     else:
         net = learned(run, packed, train, len(packed.contents.labels), budget)
         train_s = time.monotonic() - begun
+        if run.trial < 0:
+            state, part = net.state_dict(), out / f"{run.name}.part"
+            torch.save({n: (v.half() if v.is_floating_point() else v).cpu() for n, v in state.items()}, part)
+            part.replace(out / f"{run.name}.pt")
         pooled, views = read_vectors(run, net, packed, torch.cat([train, test]), budget)
         own, device = Layer(net.fc.weight.detach(), net.fc.bias.detach()), packed.frames.device
         top1 = answers(pooled, own, views, train.to(device), test.to(device))
-    if run.trial < 0 and not run.shots:
-        state, part = net.state_dict(), out / f"{run.name}.part"
-        torch.save({n: (v.half() if v.is_floating_point() else v).cpu() for n, v in state.items()}, part)
-        part.replace(out / f"{run.name}.pt")
     return Row(
         name=run.name, network=run.network, backbone=net.backbone, form=run.form, start=Path(run.start).stem,
         split=run.split, seed=run.seed, trial=run.trial, shots=run.shots, top1=top1, budget=vars(budget),
