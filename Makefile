@@ -43,7 +43,7 @@ matrix:
 
 lock: $(VENV)/bin/pip
 	@$(PIP) install --upgrade uv
-	$(LOCK) --extra dev --extra docs --extra train --extra view --no-emit-package torch --output-file requirements/test.txt
+	$(LOCK) --extra dev --extra discover --extra docs --extra train --extra view --no-emit-package torch --output-file requirements/test.txt
 	$(LOCK) --constraint requirements/test.txt --output-file requirements/base.txt
 	$(MAKE) test
 
@@ -80,7 +80,7 @@ $(VENV)/test.done: pyproject.toml requirements/test.txt tools/debian.sh | $(VENV
 	    --prefix $(VENV) zeromq@6 || echo 'Without the JavaScript package zeromq the test of examples/subscribe.js is skipped.'
 	@echo 'Installing what the tests need into $(VENV) (torch among it) ...'
 	@$(if $(LOCKED),$(PIP) install $(LOCKED) requirements/test.txt)
-	@$(PIP) install $(if $(LOCKED),,--upgrade --upgrade-strategy eager) --editable '.[dev,docs,train,view]'
+	@$(PIP) install $(if $(LOCKED),,--upgrade --upgrade-strategy eager) --editable '.[dev,discover,docs,train,view]'
 	@touch $@
 
 clean:

@@ -44,6 +44,18 @@ def shown_address(address: str) -> str:
     return f"{scheme}://{at and '***@'}{host}{slash}{_safe(path, _SECRET_WORD)}{query}"
 
 
+def holds_secret(address: str) -> bool:
+    """Whether there is, or may be, a user or a password in an address: before its host, in its path or in its query."""
+    _, _, rest = address.partition("://")
+    place, _, path = rest.partition("/")
+    words = re.split("[/?&;]", unquote(path))
+    return (
+        "@" in place
+        or any(_SECRET_KEY.search(word.partition("=")[0]) for word in words if "=" in word)
+        or any(_SECRET_WORD.search(word) for word in words)
+    )
+
+
 def shown_key(key: str) -> str:
     """A configuration key, safe to show: with a colon or a comma in a wrong place, a piece of an address is one."""
     return "***" if "@" in key or "://" in key else printable(key[:100])

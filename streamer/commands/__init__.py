@@ -1,7 +1,7 @@
 """The command `streamer`: it parses, wires, prints, and turns errors into exit codes. One file a command.
 
 run.py, view.py, watch.py, replay.py   labels, live and from recordings
-check.py    what works on this machine, which trials.py tries for real
+discover.py which cameras there are; check.py: what works on this machine, which trials.py tries for real
 record.py, teach.py   clips of one's own, and a model that learns from them; tune.py: thresholds from recordings
 models.py, build.py   models, and engines for this machine (build, verify)
 init.py, config.py (keys.py describes them), ctl.py, keygen.py   settings, requests to a run, keys
@@ -26,6 +26,7 @@ from streamer.commands import (
     config,
     console,
     ctl,
+    discover,
     init,
     keygen,
     models,
@@ -65,6 +66,7 @@ app.command(short_help="Recognise actions in live video and publish them", epilo
 app.command(short_help="Print the events that a run publishes", epilog=watch.EXAMPLES)(watch.watch)
 app.command(short_help="Show the labels of a run as a page in the browser")(view.view)
 app.command(short_help="Recognise actions in recordings, as fast as it goes", epilog=replay.EXAMPLES)(replay.replay)
+app.command(short_help="Find cameras", epilog=discover.EXAMPLES)(discover.discover)
 app.command(short_help="Write a configuration, or a webhook, to begin with")(init.init)
 app.command(short_help="Record labelled clips of your own")(record.record)
 app.command(short_help="Teach a model actions of your own", epilog=teach.EXAMPLES)(teach.teach)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from streamer.config import LONGEST_URI, SourceConfig
@@ -54,22 +55,24 @@ def with_credentials(config: SourceConfig) -> str:
     return uri
 
 
-def _password(config: SourceConfig) -> str:
-    """The password, or the first line of its file."""
-    path, shown = config.password_file, shown_address(config.uri)
-    if path is None:
-        return config.password.get_secret_value() if config.password else ""
+def read_password(path: Path, whose: str) -> str:
+    """The password in a file, which holds nothing else. SourceError, beginning with `whose` it is."""
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(LONGEST_URI).removesuffix("\n")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is no text in UTF-8"
-        raise SourceError(f"{shown}: password_file {path} cannot be read: {why}", "slow") from None
+        raise SourceError(f"{whose}: password_file {path} cannot be read: {why}", "slow") from None
     if not text or "\n" in text:
-        raise SourceError(
-            f"{shown_address(config.uri)}: password_file {path} must hold the password alone, in one line"
-        )
+        raise SourceError(f"{whose}: password_file {path} must hold the password alone, in one line")
     return text
+
+
+def _password(config: SourceConfig) -> str:
+    """The password, or the first line of its file."""
+    if config.password_file:
+        return read_password(config.password_file, shown_address(config.uri))
+    return config.password.get_secret_value() if config.password else ""
 
 
 def _split(uri: str) -> tuple[str, str]:
