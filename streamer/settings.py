@@ -95,8 +95,11 @@ Value = tuple[Keys, Any, str]
 
 def file_values(path: Path | None) -> list[Value]:
     """What a YAML file says, by leaf."""
-    if path is None:
-        return []
+    return [(keys, value, str(path)) for keys, value in leaves(read_file(path))] if path else []
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file. Raises ConfigError."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             content = read_yaml(file.read(MOST_CHARACTERS + 1))
@@ -108,7 +111,7 @@ def file_values(path: Path | None) -> list[Value]:
         raise ConfigError(f"configuration file {path} is not YAML: it is no text in UTF-8") from error
     if not isinstance(content, dict | None):
         raise ConfigError(f"configuration file {path} must hold keys and values, such as `model: default`")
-    return [(keys, value, str(path)) for keys, value in leaves(content or {})]
+    return content or {}
 
 
 def environment_values(environment: Mapping[str, str]) -> list[Value]:
@@ -271,13 +274,13 @@ def _told(keys: Iterable[str]) -> str:
     return written(map(shown_key, keys))
 
 
-def explain(problem: Mapping[str, Any], origins: Mapping[str, str]) -> str:
-    """One of pydantic's errors as a sentence."""
+def explain(problem: Mapping[str, Any], origins: Mapping[str, str], root: type[BaseModel] = Config) -> str:
+    """One of pydantic's errors about a `root`, as a sentence."""
     keys = tuple(str(key) for key in problem["loc"])
     told = f"{_told(keys)} (from {origin(keys, origins)})"
     if problem["type"] != "extra_forbidden":
-        return f"{told}: {_reason(keys, problem)}"
-    valid = known_keys(keys[:-1])
+        return f"{told}: {_reason(keys, problem, root)}"
+    valid = known_keys(keys[:-1], root)
     listed = f"valid here are {', '.join(sorted(valid))}"
     hint = did_you_mean(keys[-1], valid, "", lambda key: _told((*keys[:-1], key)))
     if not hint and {"uri", "token"} & set(valid):  # a comma in an unquoted address makes a key of what follows
@@ -285,7 +288,7 @@ def explain(problem: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     return f"{told}: there is no such key; {hint or listed}"
 
 
-def _reason(keys: Keys, problem: Mapping[str, Any]) -> str:
+def _reason(keys: Keys, problem: Mapping[str, Any], root: type[BaseModel]) -> str:
     given = problem["input"]
     if given is None:
         return "is empty; delete the line or give it a value"
@@ -293,30 +296,30 @@ def _reason(keys: Keys, problem: Mapping[str, Any]) -> str:
         return "should be a valid dictionary: keys with values, below it"
     reason = problem["msg"].removeprefix("Value error, ").replace("tuple", "list")
     reason = f"{reason[0].lower()}{reason[1:]}"
-    return reason if isinstance(given, dict | list | tuple) else f"{reason}, got {_given(keys, given)}"
+    return reason if isinstance(given, dict | list | tuple) else f"{reason}, got {_given(keys, given, root)}"
 
 
-def _given(keys: Keys, value: Any) -> str:
+def _given(keys: Keys, value: Any, root: type[BaseModel]) -> str:
     """A wrong value as an error may tell it."""
-    shown = _shown(keys, value)
+    shown = _shown(keys, value, root)
     number = isinstance(shown, str) and re.fullmatch(r"[-+.\w]*\d", shown) and not shown[0].isalpha()
     return str(shown)[:100] if number else repr(shown)[:100]
 
 
-def _shown(keys: Keys, value: Any) -> Any:
+def _shown(keys: Keys, value: Any, root: type[BaseModel] = Config) -> Any:
     """A value without secrets."""
     if not isinstance(value, str):
         return value
     source = keys[0] == "sources"
     if source and (keys[-1] in ("sources", "uri") or keys[-1].isdecimal()):
         return shown_address(value)
-    secret = SecretStr in kinds(keys) or (source and (keys[-1] == "user" or "@" in value))
+    secret = SecretStr in kinds(keys, root) or (source and (keys[-1] == "user" or "@" in value))
     return "**********" if secret else redact(value)  # as pydantic writes a SecretStr
 
 
-def kinds(keys: Iterable[str]) -> list[Any]:
+def kinds(keys: Iterable[str], root: type[BaseModel] = Config) -> list[Any]:
     """The types that the value at a path may have: models, `tuple`, `dict`, SecretStr, str, ...; none: no such path."""
-    found: list[Any] = [Config]
+    found: list[Any] = [root]
     for key in keys:
         below: list[Any] = []
         for kind in found:
@@ -337,7 +340,7 @@ def _options(kind: Any) -> list[Any]:
     return [kind]
 
 
-def known_keys(keys: Iterable[str]) -> list[str]:
+def known_keys(keys: Iterable[str], root: type[BaseModel] = Config) -> list[str]:
     """The keys that are valid below a path."""
-    models = [kind for kind in kinds(keys) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    models = [kind for kind in kinds(keys, root) if isinstance(kind, type) and issubclass(kind, BaseModel)]
     return [key for model in models for key in model.model_fields]
