@@ -343,7 +343,11 @@ class Config(Section):
     clips: Annotated[ClipsConfig, Since("0.2.0")] = ClipsConfig()
     publish: PublishConfig = PublishConfig()
     node: Annotated[StreamName | None, Since("0.2.0")] = None
-    """This machine's name in a fleet, which its messages have as `node`; null: it is in none."""
+    """This machine's name in a fleet, which its messages have as `node`; null: it is in none. With a name it goes on
+    without sources, as they come by `add`."""
+    rows: Annotated[Annotated[int, Field(ge=1, le=256), Unit("streams")] | None, Since("0.2.0")] = None
+    """Streams that the engine is made ready for at the start, in sizes of 1, 2, 4, ..., so that none that is added
+    waits for a compiler; null: each size when it is needed, as many rows as streams."""
     control: str | None = "auto"
     """Where `streamer ctl` sends commands. `auto`: a socket for this user only; null: take none."""
     control_curve: Annotated[CurveConfig | None, Since("0.2.0")] = None

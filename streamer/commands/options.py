@@ -79,12 +79,13 @@ def make_settings(file: Path | None, sets: Sequence[str] | None, **options: Any)
 
 def make_engine(config: Config) -> Engine:
     """The model on its backend."""
-    return exchange.make_engine(config, config.model, sum(source.rows for source in config.sources))
+    rows = sum(source.rows for source in config.sources)
+    return exchange.make_engine(config, config.model, max(rows, config.rows or 0))
 
 
 def make_sources(config: Config) -> list[Source]:
     """The sources, each with a name of its own."""
-    if not config.sources:
+    if not config.sources and not config.node:
         raise ConfigError("no source is given; name one, such as `streamer run 0` for a webcam or pattern://swipe")
     sources: list[Source] = []
     for source in config.sources:

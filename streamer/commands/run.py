@@ -146,7 +146,7 @@ def run_pipeline(
         logs.log.info("stopped: %s", "; ".join(" ".join(line.split()) for line in summary.lines()))
     for line in summary.lines():
         console.print(line, highlight=False)
-    if not summary.captured and not pipeline.draining and not stop.is_set():
+    if sources and not summary.captured and not pipeline.draining and not stop.is_set():
         raise SourceError(f"no source gave a frame: {'; '.join(pipeline.details()) or 'all were empty'}")
 
 

@@ -1,4 +1,4 @@
-"""fleet.yaml: what the head of a fleet obeys. docs/reference/fleet.md is made of it (`python -m tools.docs`)."""
+"""fleet.yaml: what the head of a fleet obeys."""
 
 from __future__ import annotations
 

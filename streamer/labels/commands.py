@@ -49,7 +49,10 @@ _log = logging.getLogger(__name__)
 
 
 class StreamReport(msgspec.Struct, frozen=True):
-    """One stream in the reply to `status`; `uri` without passwords, the others as in its messages (0: no term)."""
+    """One stream in the reply to `status`; `uri` without passwords, the others as in its messages (0: no term).
+
+    work_ms: processor time that reading and decoding its source takes here for a second; 0: not measured yet
+    """
 
     stream: str
     uri: str
@@ -59,6 +62,7 @@ class StreamReport(msgspec.Struct, frozen=True):
     captured: int
     inferred: int
     term: int = 0
+    work_ms: float = 0.0
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from streamer.pipeline.stream import Stream
@@ -13,6 +15,7 @@ from streamer.types import Frame
 
 log = logging.getLogger(__name__)
 
+WORK_S = 2.0  # how long a thread's work is measured
 MOST_HUNG = 3  # threads of one source that may hang at a time
 
 
@@ -34,6 +37,7 @@ class Capture:
         self._done_captured = self._done_reconnects = 0  # by readers that were replaced
         self.abandoned = 0
         self._hung: list[threading.Thread] = []
+        self._work = (0.0, 0.0, 0.0)  # when the thread's work was measured, all of it, and what it is a second
         self._begin(0)
 
     def _begin(self, connection: int) -> None:
@@ -98,6 +102,20 @@ class Capture:
             captured=self._done_captured + health.captured,
             reconnects=self._done_reconnects + self.abandoned + health.reconnects,
         )
+
+    def work_ms(self, now: float) -> float:
+        """Processor time that its thread takes for a second, above all to decode, milliseconds; 0: not known yet.
+
+        Measured from one call to a later one; now: by the monotonic clock.
+        """
+        at_s, before_s, told = self._work
+        if now - at_s < WORK_S or not self.thread.ident or not hasattr(time, "pthread_getcpuclockid"):
+            return told
+        with suppress(OSError):  # it has ended
+            work_s = time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident))
+            told = round((work_s - before_s) / (now - at_s) * 1000, 1) if at_s and work_s >= before_s else told
+            self._work = (now, work_s, told)
+        return told
 
     def stop(self) -> None:
         """Tell the thread to end; it does so within `source.patience_s`, usually at once."""

@@ -103,7 +103,7 @@ class Pipeline:
         self.streams = self._watch.streams
         self.streams += [stream for source in sources for stream in self._streams(source)]
         self.draining = False
-        self._rows = Rows(engine, self.streams, self._in_thread, self._probe)
+        self._rows = Rows(engine, self.streams, self._in_thread, self._probe, config.rows)
         self._last: dict[tuple[str, Kind], Message] = {}
         self._age_ms = Meter()
 
@@ -134,7 +134,7 @@ class Pipeline:
                 if now >= watch_due and not self.draining:  # then the sources are silent because they were told to be
                     watch_due = now + WATCH_S
                     self._load.look(now, self.streams, self._rows.waiting(self.streams))
-                    if self._watch.look(now):
+                    if self._watch.look(now) and not self._config.node:
                         break
                 self._arrange()  # before the next step: a stream that has ended says nothing more
         finally:

@@ -13,12 +13,20 @@ from streamer.pipeline.stream import Stream, advance
 CLOSE_S = 10.0  # how long closing waits for a state that is being made: a compiler must not outlive the interpreter
 
 
+def sizes(ready: int | None) -> list[int]:
+    """The numbers of rows that are made ready for so many streams: 1, 2, 4, ..., and that number."""
+    return [] if ready is None else [*(1 << power for power in range((ready - 1).bit_length())), ready]
+
+
 class Rows:
     """The batcher, and the stream of each of its rows; as many rows as streams, so that a step costs no more.
 
     Another number of rows needs another state of the engine. To make one may take seconds (OpenVINO compiles the graph
     for each size), so `in_background` does it, and calls are short. Meanwhile those that have a row go on; they keep
     what it remembers when they move to the new state.
+
+    ready: the sizes for so many streams are made here, and then used, so that nobody waits; a step then has up to twice
+    as many rows as streams.
     """
 
     def __init__(
@@ -27,10 +35,14 @@ class Rows:
         streams: Sequence[Stream],
         in_background: Callable[[Callable[[], EngineState]], Future[EngineState]],
         probe: Probe | None = None,
+        ready: int | None = None,
     ) -> None:
-        self.batcher = Batcher(engine, len(streams), probe)
+        self._sizes = sizes(ready)
+        for rows in self._sizes:
+            engine.new_state(rows)
+        self.batcher = Batcher(engine, self._size(streams), probe)
         self._engine = engine
-        self._rows: list[Stream | None] = [*streams]
+        self._rows: list[Stream | None] = [*streams, *[None] * (self._size(streams) - len(streams))]
         self._in_background = in_background
         self._making: Future[EngineState] | None = None
         self._left: list[Future[EngineState]] = []  # of engines that others took the place of
@@ -54,13 +66,13 @@ class Rows:
 
         The error if the engine cannot have so many rows: those that wait will never get one.
         """
-        if not self._making and set(self._rows) == set(streams):
+        wanted = self._size(streams)
+        if not self._making and len(self._rows) == wanted and {row for row in self._rows if row} == set(streams):
             return None
         self._rows = [row if row in streams else None for row in self._rows]
         waiting = self.waiting(streams)
         while waiting and None in self._rows:
             self._rows[self._rows.index(None)] = waiting.pop(0)
-        wanted = max(1, len(streams))
         if self._making is None:
             if wanted != len(self._rows):
                 self._making = self._in_background(lambda: self._engine.new_state(wanted))
@@ -78,6 +90,11 @@ class Rows:
             rows = [*(self._rows[index] for index in kept), *waiting]
             self._rows = rows + [None] * (wanted - len(rows))
         return None
+
+    def _size(self, streams: Sequence[Stream]) -> int:
+        """How many rows so many streams have."""
+        wanted = max(1, len(streams))
+        return next((size for size in self._sizes if size >= wanted), wanted)
 
     def exchange(self, engine: Engine, state: EngineState, streams: Sequence[Stream]) -> None:
         """Go on with another engine, and a state of it, for these streams; to be called between steps.

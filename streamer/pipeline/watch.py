@@ -211,13 +211,18 @@ class Watch:
 
     def reports(self) -> list[StreamReport]:
         """Every stream, for the reply to `status`."""
-        told = [(stream, health, *self._load.condition(stream, health)) for stream, health in self.conditions()]
+        now = time.monotonic()
+        captures = {stream: capture for capture in self._captures for stream in capture.streams}
+        told = [
+            (stream, health, *self._load.condition(stream, health), captures[stream].work_ms(now))
+            for stream, health in self.conditions()
+        ]
         return [
             StreamReport(
-                stream=stream.name, uri=stream.source.uri, source=state, detail=detail,
-                epoch=stream.epoch, captured=health.captured, inferred=stream.inferred, term=stream.term,
+                stream=stream.name, uri=stream.source.uri, source=state, detail=detail, epoch=stream.epoch,
+                captured=health.captured, inferred=stream.inferred, term=stream.term, work_ms=work_ms,
             )
-            for stream, health, state, detail in told
+            for stream, health, state, detail, work_ms in told
         ]  # fmt: skip
 
     def details(self) -> list[str]:

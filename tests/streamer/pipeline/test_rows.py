@@ -204,3 +204,26 @@ def test_a_network_remembers_what_it_saw_when_its_row_moves() -> None:
         expected = step(still, pair, fresh=False)[1]
         np.testing.assert_allclose(step(moved, pair[1:], fresh=False)[0], expected, atol=1e-5)
     engine.close()
+
+
+def test_sizes_that_are_made_ready_at_the_start_are_those_that_streams_get_later() -> None:
+    class Counting(SeeingEngine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.made: list[int] = []
+
+        def new_state(self, rows: int) -> ScriptedState:
+            self.made.append(rows)
+            return super().new_state(rows)
+
+    scene = Scene("a", "b", "c", "d", "e", "f", engine=(engine := Counting()))
+    later = Later()
+    rows = Rows(engine, [], later, ready=5)
+    assert engine.made[-5:] == [1, 2, 4, 5, 1]
+    for count, size in ((1, 1), (2, 2), (3, 4), (4, 4), (5, 5), (6, 6), (3, 4), (0, 1)):
+        rows.arrange(scene.streams[:count])
+        if later.asked:
+            later.work()
+        rows.arrange(scene.streams[:count])
+        assert engine.made[-1] == size
+        assert not rows.waiting(scene.streams[:count])

@@ -405,3 +405,25 @@ def test_every_start_has_exactly_one_end_whatever_is_added_removed_and_reset(ope
                 if message.type == "end":
                     del open_events[message.stream]
     assert not open_events
+
+
+def test_a_run_of_a_fleet_goes_on_without_sources_and_tells_what_reading_one_costs(wait_for: WaitFor) -> None:
+    control, stop = Control("auto"), threading.Event()
+    pipeline = Pipeline(Config(node="north", rows=2), SeeingEngine(), [], control=control)
+    thread = threading.Thread(target=pipeline.run, args=(stop,))
+    thread.start()
+
+    def streams() -> list[dict[str, Any]]:
+        return list(ask(control.address, make_request("status"), timeout_s=30)["streams"])
+
+    try:
+        assert streams() == []
+        ask(control.address, make_request("add", ["pattern://swipe?size=640x480"], "one"), timeout_s=30)
+        wait_for(lambda: streams()[0]["work_ms"] > 0)
+        ask(control.address, make_request("remove", ["one"]), timeout_s=30)
+        assert streams() == []
+        assert thread.is_alive()
+    finally:
+        stop.set()
+        thread.join()
+        control.close()
