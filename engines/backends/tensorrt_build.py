@@ -27,6 +27,11 @@ LOGGER = logging.getLogger(__name__)
 REBUILD = "build it again on this machine: streamer build MODEL --backend tensorrt"
 WORKSPACE = 0.5  # of the memory that is free now: on a Jetson it is all that the system has
 WITHOUT_PRECISION = ("CONSTANT", "CONCATENATION", "SHAPE", "CAST")  # layers of 8.6 that cannot be told theirs
+REAL = ("FLOAT", "HALF")
+
+
+class BuildError(EngineError):
+    """TensorRT has no engine for a graph that it could read; it may have one in another precision."""
 
 
 def load_tensorrt() -> ModuleType:
@@ -124,8 +129,9 @@ def build_engine(
     out        the engine file; it appears whole or not at all. What was timed is kept beside it for the next build
     progress   is told each phase
 
-    Returns what the engine was built for, which belongs into its sidecar. Raises EngineError for a machine that cannot
-    build, a graph that cannot be parsed or built, and a graph that is not the sidecar's.
+    Returns what the engine was built for, which belongs into its sidecar. Raises BuildError for a graph that TensorRT
+    reads and cannot build; EngineError for a machine that cannot build, a graph that cannot be parsed, and one that is
+    not the sidecar's.
     """
     facts = machine_facts(rows=rows, precision=precision)
     timings = out.with_name(f"tensorrt-{facts.tensorrt}-{facts.compute_capability}.timings")
@@ -184,7 +190,7 @@ def serialize(
     log.forget()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineError(f"{graph}: TensorRT {trt.__version__} cannot build this graph: {log.reason()}")
+        raise BuildError(f"{graph}: TensorRT {trt.__version__} cannot build this graph: {log.reason()}")
     if timings is not None:
         write_whole(timings, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
@@ -259,13 +265,24 @@ def use_own_kernels(trt: ModuleType, config: Any) -> None:
 
 
 def pin_float32(trt: ModuleType, network: Any, config: Any) -> None:
-    """8.6: have the nodes that the graph marks computed in float32 in a network that may use float16."""
+    """8.6: have the nodes that the graph marks computed in float32 in a network that may use float16.
+
+    A layer that takes or gives conditions or indices is not told a type: no kernel has such a one in float32, and the
+    whole build fails for it.
+    """
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     for layer in (network.get_layer(index) for index in range(network.num_layers)):
-        if FLOAT32_NODE in layer.name and layer.type.name not in WITHOUT_PRECISION:
+        if FLOAT32_NODE in layer.name and layer.type.name not in WITHOUT_PRECISION and is_real(layer):
             layer.precision = trt.DataType.FLOAT
             for index in range(layer.num_outputs):
                 layer.set_output_type(index, trt.DataType.FLOAT)
+
+
+def is_real(layer: Any) -> bool:
+    """Whether all that a layer takes and gives are real numbers; an input that it may have and lacks is None."""
+    ends = [layer.get_input(index) for index in range(layer.num_inputs)]
+    ends += [layer.get_output(index) for index in range(layer.num_outputs)]
+    return all(tensor.dtype.name in REAL for tensor in ends if tensor is not None)
 
 
 def make_monitor(trt: ModuleType, progress: Callable[[str], None]) -> Any:

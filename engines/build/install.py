@@ -155,6 +155,8 @@ class Install:
 
     def for_tensorrt(self, precision: str, via: Via) -> Installed:
         """Build an engine file in the cache, compare it, and give it its sidecar, which makes it one that is used."""
+        from ..backends.tensorrt_build import BuildError
+
         kinds = [kind for kind in BUILT_IN if precision in ("auto", kind)]
         if self.force:  # then the first is installed whatever its certificate says
             kinds = kinds[:1]
@@ -167,7 +169,7 @@ class Install:
         for kind in kinds[:-1]:
             try:
                 return self.build_tensorrt(kind, via, *plan(kind))
-            except CertificateError as refused:
+            except (CertificateError, BuildError) as refused:
                 self.progress(f"{refused}; building in {last}")
         return self.build_tensorrt(last, via, *plan(last))
 

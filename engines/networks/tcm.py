@@ -115,7 +115,8 @@ class MTDM(nn.Module):
 
     def clip_motion(self, maps: Tensor) -> Tensor:
         """Normalised maps [B, T, 64, H, W] -> [B, T, 6, H, W]; the last slot repeats the one before."""
-        motion = two_tempos(maps[:, :-1], maps[:, :1].expand_as(maps[:, 1:]), maps[:, 1:])
+        first = torch.cat([maps[:, :1]] * (maps.shape[1] - 1), 1)  # TensorRT 8.6 cannot stack what is only expanded
+        motion = two_tempos(maps[:, :-1], first, maps[:, 1:])
         return torch.cat([motion, motion[:, -1:]], 1)
 
     def causal_motion(self, maps: Tensor, state: State) -> tuple[Tensor, State]:

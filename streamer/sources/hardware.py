@@ -1,7 +1,7 @@
 """Decoding on an NVIDIA GPU (NVDEC), by FFmpeg; in software where that cannot be, and told where it was asked for.
 
 A decoded frame comes down into this machine's memory once, as NV12 in the camera's size, whether it is wanted or not.
-No GPU was at hand: what the tests run is everything but the decoding itself.
+The decoding itself has never run: the tests run everything around it.
 """
 
 from __future__ import annotations

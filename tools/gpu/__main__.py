@@ -85,12 +85,17 @@ def check_torch(args: argparse.Namespace, weights: Path, spec: EngineSpec, journ
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ToolError("no usable GPU: torch sees none; `nvidia-smi` must list one, and torch must be a CUDA build")
-    free_bytes = (lambda: int(torch.cuda.mem_get_info()[0])) if args.device == "cuda" else None
+
+    def free_bytes() -> int:
+        torch.cuda.empty_cache()  # torch keeps what its tensors and graphs gave back
+        return int(torch.cuda.mem_get_info()[0])
+
     torch.set_num_threads(4 if args.device == "cuda" else 1)
     recording = Recording(EagerEngine(weights, spec, device="cpu"))
     for precision in PRECISIONS if args.device == "cuda" else ("fp32",):
         engine = EagerEngine(weights, spec, precision=precision, device=args.device)
-        for ask in questions(f"torch {precision}", engine, precision, recording, args, args.rows, free_bytes):
+        leaks = free_bytes if args.device == "cuda" else None
+        for ask in questions(f"torch {precision}", engine, precision, recording, args, args.rows, leaks):
             journal.put(*ask)
         engine.close()
     if args.record:

@@ -10,7 +10,7 @@ import ctypes
 import enum
 import json
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -23,7 +23,7 @@ from engines.spec import STATE_OUT
 from .fake_cuda import FakeDriver
 
 Arrays = dict[str, NDArray[Any]]
-DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "BOOL": np.bool_}
+DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "BOOL": np.bool_, "INT32": np.int32}
 
 
 def members(name: str, *names: str) -> Any:
@@ -144,16 +144,33 @@ class FakeParser:
         read = json.loads(graph)
         self.network.inputs = [FakeTensor(*tensor) for tensor in read["inputs"]]
         self.network.outputs = [FakeTensor(*tensor) for tensor in read["outputs"]]
-        self.network.layers = [FakeLayer(name, kind) for name, kind in read.get("layers", [])]
+        self.network.layers = [FakeLayer(*layer) for layer in read.get("layers", [])]
         self.trt.network = self.network
         return True
 
 
 class FakeLayer:
-    def __init__(self, name: str, kind: str) -> None:
-        self.name, self.type, self.num_outputs = name, types.SimpleNamespace(name=kind), 1
+    """A layer of one output; its inputs are types by name, or None for one that it lacks."""
+
+    num_outputs = 1
+
+    def __init__(
+        self, name: str, kind: str, inputs: Sequence[str | None] = ("HALF", None), output: str = "HALF"
+    ) -> None:
+        self.name, self.type = name, types.SimpleNamespace(name=kind)
+        self.inputs = [dtype and FakeTensor(name, dtype, []) for dtype in inputs]
+        self.output = FakeTensor(name, output, [])
         self.precision: Any = None
         self.output_types: dict[int, Any] = {}
+
+    num_inputs = property(lambda self: len(self.inputs))
+
+    def get_input(self, index: int) -> Any:
+        return self.inputs[index]
+
+    def get_output(self, index: int) -> FakeTensor:
+        assert index == 0
+        return self.output
 
     def set_output_type(self, index: int, dtype: Any) -> None:
         self.output_types[index] = dtype

@@ -217,7 +217,13 @@ def test_an_engine_is_built_and_run_by_every_version(
 ) -> None:
     module = install(monkeypatch, cuda, version)
     told: list[str] = []
-    layers = [["conv", "CONVOLUTION"], [FLOAT32_NODE + "softmax", "SOFTMAX"], [FLOAT32_NODE + "cast", "CAST"]]
+    layers = [
+        ["conv", "CONVOLUTION"],
+        [FLOAT32_NODE + "softmax", "SOFTMAX"],
+        [FLOAT32_NODE + "cast", "CAST"],
+        [FLOAT32_NODE + "where", "SELECT", ["BOOL", "FLOAT", "FLOAT"], "FLOAT"],
+        [FLOAT32_NODE + "strongest", "TOPK", ["FLOAT"], "INT32"],
+    ]
     path, spec = build(tmp_path, graph=write_graph(tmp_path, layers=layers), progress=told.append)
     assert "TF32" not in module.config.flags
     pinned = [layer.name for layer in module.network.layers if layer.precision is not None]

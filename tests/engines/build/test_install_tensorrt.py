@@ -124,6 +124,22 @@ def test_where_float16_fails_its_certificate_float32_is_built_instead(model: Pat
     assert load_engine(model, "tensorrt").device.endswith("fp32, 1 row")
 
 
+def test_where_tensorrt_has_no_kernels_in_float16_float32_is_built_instead(model: Path, gpu: Gpu) -> None:
+    give_a_float32_graph(model)
+    gpu.tensorrt.fails, gpu.tensorrt.logs = "build", "Could not find any implementation for node where_11"
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if line.endswith("; building in fp32"):
+            gpu.tensorrt.fails = ""
+
+    assert build_for_here(model, "tensorrt", steps=STEPS, progress=tell).path == build(model, "tensorrt").path
+    refused = "cannot build this graph: Could not find any implementation for node where_11; building in fp32"
+    assert any(refused in line for line in told)
+    assert load_engine(model, "tensorrt").device.endswith("fp32, 1 row")
+
+
 def test_an_engine_of_another_driver_is_not_taken(model: Path, gpu: Gpu) -> None:
     first = build(model, "tensorrt")
     spec = read_spec(first.path)
