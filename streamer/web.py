@@ -1,4 +1,4 @@
-"""One HTTP listener for every port of the program: pages that are made on request, and conversations (WebSockets).
+"""One HTTP listener for every port of the program: pages made on request, and conversations (WebSockets, REST).
 
 It is for few visitors at a time, and none of them can keep the others out. A connection gets one answer and is closed.
 It has 5 seconds for everything, from its first byte to taking the answer; only a conversation that was welcomed goes
@@ -22,20 +22,34 @@ _BACKLOG = 16  # connections that wait to be accepted
 
 _REQUEST = re.compile(rb"(?P<method>[A-Z]+) (?P<target>[!-~]+) HTTP/1\.[01]")
 _FIELD = re.compile(rb"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[^\x00\n\r]*?)[ \t]*")
+_ONCE = frozenset(
+    {"host", "origin", "content-length", "content-type", "transfer-encoding", "authorization", "sec-fetch-site"}
+)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a connection asks for: `path` is without the query; `head` is all of it, up to the empty line."""
+    """What a connection asks for: `path` is without the query; `head` is all of it, up to the empty line; `fields` are
+    its fields, with their names in lower case.
+    """
 
     method: str
     path: str
-    host: str | None
-    origin: str | None
+    query: str
+    fields: Mapping[str, str]
     head: bytes
-    range: str | None = None
+
+    @property
+    def host(self) -> str | None:
+        """Under which name this machine was asked."""
+        return self.fields.get("host")
+
+    @property
+    def origin(self) -> str | None:
+        """The site whose page asks, by a browser."""
+        return self.fields.get("origin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +117,7 @@ class Listener:
 
     pages    path -> what makes the page
     talks    path -> a conversation, which answers for itself; a path that ends with / is for all that begin with it
+    desks    the same for requests of any method, not of GET alone; but pages go first
     knows    whether a request may be answered, by its `Host`: on a loopback address a site in a browser could have its
              own name resolve to this machine, and read
     most     connections at a time
@@ -116,9 +131,11 @@ class Listener:
         *,
         knows: Callable[[Request], bool],
         talks: Mapping[str, Conversation] | None = None,
+        desks: Mapping[str, Conversation] | None = None,
         most: int = 16,
     ) -> None:
-        self._socket, self._pages, self._talks, self._knows, self._most = sock, pages, talks or {}, knows, most
+        self._socket, self._pages, self._knows, self._most = sock, pages, knows, most
+        self._talks, self._desks = talks or {}, desks or {}
         self._visitors: dict[Visitor, None] = {}  # the oldest first
         self._loop = asyncio.new_event_loop()
         self._closed = asyncio.Event()
@@ -184,16 +201,17 @@ class Listener:
         elif not self._knows(request):
             told = "this is no name of this machine; open the page as 127.0.0.1 or localhost"
             await visitor.answer(text(HTTPStatus.FORBIDDEN, told))
-        elif request.method == "GET" and (talk := self._talk(request.path)):
+        elif talk := self._talk(request):
             await talk(visitor, request)
         else:
             await visitor.answer(self._page(request), whole=request.method != "HEAD")
 
-    def _talk(self, path: str) -> Conversation | None:
-        if path in self._talks:
-            return self._talks[path]
-        below = (talk for begin, talk in self._talks.items() if begin.endswith("/") and path.startswith(begin))
-        return next(below, None)
+    def _talk(self, request: Request) -> Conversation | None:
+        """Who answers for itself; None if a page is the answer."""
+        if request.path in self._pages:
+            return None
+        desk = _below(self._desks, request.path)
+        return desk or (_below(self._talks, request.path) if request.method == "GET" else None)
 
     def _page(self, request: Request) -> Page:
         if request.method not in ("GET", "HEAD"):
@@ -203,20 +221,28 @@ class Listener:
         return page() if page else text(HTTPStatus.NOT_FOUND, f"here are {', '.join(self._pages)}")
 
 
+def _below(talks: Mapping[str, Conversation], path: str) -> Conversation | None:
+    """The conversation of a path."""
+    if path in talks:
+        return talks[path]
+    below = (talk for begin, talk in talks.items() if begin.endswith("/") and path.startswith(begin))
+    return next(below, None)
+
+
 def read_head(head: bytes) -> Request | None:
-    """The request of a head with its empty line; None if it is none, or says twice where it wants to go."""
+    """The request of a head with its empty line; None if it is none, or says twice what may be said once."""
     line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     asked, fields = _REQUEST.fullmatch(line), [_FIELD.fullmatch(one) for one in lines]
-    named: dict[bytes, str] = {}
+    named: dict[str, str] = {}
     for one in fields:
-        name = one["name"].lower() if one else b""
-        if one is None or (name in named and name in (b"host", b"origin")):
+        name = one["name"].decode().lower() if one else ""
+        if one is None or (name in named and name in _ONCE):
             return None
         named[name] = one["value"].decode("latin-1")
     if asked is None:
         return None
-    path = asked["target"].decode().partition("?")[0]
-    return Request(asked["method"].decode(), path, named.get(b"host"), named.get(b"origin"), head, named.get(b"range"))
+    path, _, query = asked["target"].decode().partition("?")
+    return Request(asked["method"].decode(), path, query, named, head)
 
 
 def text(status: HTTPStatus, told: str, **headers: str) -> Page:

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-_METHODS = st.sampled_from([b"GET", b"HEAD", b"POST", b"OPTIONS", b"PRI", b"get", b"", b"\x16\x03\x01"])
+_METHODS = st.sampled_from([b"GET", b"HEAD", b"POST", b"DELETE", b"OPTIONS", b"PRI", b"get", b"", b"\x16\x03\x01"])
 _TARGETS = st.sampled_from(
-    [b"/", b"/hello", b"/labels", b"/healthz", b"/metrics", b"/../x", b"*", b"//[", b"http://[", b"/%00", b"/\xff", b""]
+    [
+        b"/",
+        b"/hello",
+        b"/labels",
+        b"/api/streams",
+        b"/api/events?since=",
+        b"/healthz",
+        b"/metrics",
+        b"/../x",
+        b"*",
+        b"//[",
+        b"http://[",
+        b"/%00",
+        b"/\xff",
+        b"",
+    ]
 )
 _VERSIONS = st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2", b"HTTP/9.9", b""])
 _VALUES = st.one_of(

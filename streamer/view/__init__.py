@@ -7,6 +7,7 @@ server.py     serves the page to all browsers; auth.py says who may look
 viewer.py     one browser: what it asks for and gets, over websocket.py
 asking.py     what it may ask of the run; trial.py: what other thresholds would have made of the last minute
 clips.py      the run's clips, for the browser's player
+api.py        the run over HTTP, for programs; openapi.py: what it says of itself
 process.py    all of this in a process of its own
 page/         what the browser runs
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 
-from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage
+from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage
 
 SECONDS = 60  # how far back a page is told at once, and how far back scores are kept
 HOUR_S = 3600  # how far back it may ask
@@ -17,6 +19,23 @@ _LOG = 4096  # messages that a page may be behind before it starts over
 
 Scores = list[tuple[int, list[tuple[str, float]]]]
 """Evaluations: their times, microseconds UTC, and the highest probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What `Feed.events` gives: each event by its newest message, the one that was told of longest ago first.
+
+    next          where to go on
+    more          whether there are more than were asked for
+    whole         whether none is missing between where to begin and the first of them
+    kept_from_us  from this time on all events are kept, microseconds UTC; None: nothing has been heard yet
+    """
+
+    events: list[EventMessage]
+    next: str
+    more: bool
+    whole: bool
+    kept_from_us: int | None
 
 
 class Feed:
@@ -34,7 +53,11 @@ class Feed:
         self._log: deque[Message] = deque(maxlen=_LOG)
         self._order = tuple(order)
         self._streams = dict.fromkeys(order, False)  # whether the publisher has said anything of it
-        self._events: dict[tuple[str, str], Message] = {}  # the newest message of each event, and gaps
+        self._events: dict[tuple[str, str], tuple[int, Message]] = {}  # newest messages and their numbers, and gaps
+        self._name = secrets.token_hex(4)  # of these events, in `Past.next`
+        self._lost = 0  # who has heard less than so many messages has missed an event that is not among them
+        self._kept_from_us: int | None = None
+        self._next_seq: dict[str, int] = {}  # of the events of a stream
         self._scores: dict[str, deque[ScoreMessage]] = {}
         self._last: dict[tuple[str, str], Message] = {}  # stream, kind -> the newest of the others
 
@@ -42,7 +65,10 @@ class Feed:
         """Take one message. Never waits for a page; a new session of the publisher forgets the old one's messages."""
         with self._lock:
             if message.session != self._session:
-                self._session = message.session
+                if self._session:
+                    self._name = secrets.token_hex(4)
+                self._session, self._lost, self._kept_from_us = message.session, 0, message.ts.pub_us
+                self._next_seq.clear()
                 self._events.clear()
                 self._scores.clear()
                 self._last.clear()
@@ -58,11 +84,22 @@ class Feed:
                 self._scores.setdefault(message.stream, deque(maxlen=MOST_SCORES)).append(message)
 
     def _keep(self, message: EventMessage | GapMessage) -> None:
-        name = message.id if isinstance(message, EventMessage) else f"gap {message.seq}"
-        self._events[message.stream, name] = message
+        name = f"gap {message.seq}"
+        if isinstance(message, EventMessage):
+            name = message.id
+            if self._next_seq.get(message.stream, message.seq) != message.seq:  # the page was too slow to hear it
+                self._lose(self._count, message)
+            self._next_seq[message.stream] = message.seq + 1
+        self._events.pop((message.stream, name), None)  # the one that was told of last is the last
+        self._events[message.stream, name] = self._count, message
         oldest_us = message.ts.pub_us - HOUR_S * 1_000_000
-        while len(self._events) > MOST_EVENTS or next(iter(self._events.values())).ts.pub_us < oldest_us:
-            del self._events[next(iter(self._events))]
+        while len(self._events) > MOST_EVENTS or next(iter(self._events.values()))[1].ts.pub_us < oldest_us:
+            self._lose(*self._events.pop(next(iter(self._events))))
+
+    def _lose(self, number: int, message: Message) -> None:
+        """Of what was told until this message not all is kept."""
+        if isinstance(message, EventMessage) and number > self._lost:
+            self._lost, self._kept_from_us = number, message.ts.pub_us + 1
 
     def knows(self, stream: str) -> bool:
         """Whether the publisher has said anything of this stream."""
@@ -76,7 +113,45 @@ class Feed:
     def past(self, stream: str) -> list[Message]:
         """The events and gaps of a stream in the last hour, the oldest first; of an event its newest message."""
         with self._lock:
-            return [message for (name, _), message in self._events.items() if name == stream]
+            return [message for (name, _), (_, message) in self._events.items() if name == stream]
+
+    def state(self, stream: str) -> StateMessage | None:
+        """The last label in force of a stream that was told."""
+        last = self._last.get((stream, "state"))
+        return last if isinstance(last, StateMessage) else None
+
+    def events(self, since: str | int | None, most: int, stream: str | None = None, label: str | None = None) -> Past:
+        """The first `most` events of which something was told after `since`; None: the last `most`.
+
+        since   what `next` was, or a time, microseconds UTC
+        stream  of this stream alone; label: of this one
+        """
+        with self._lock:
+            number = self._number(since) if isinstance(since, str) else 0
+            after_us = since if isinstance(since, int) else -1
+            found: list[tuple[int, EventMessage]] = []
+            for at, message in reversed(self._events.values()):
+                if at <= (number or 0) or (since is None and len(found) == most):
+                    break
+                if (
+                    isinstance(message, EventMessage)
+                    and message.ts.pub_us > after_us
+                    and stream in (None, message.stream)
+                    and label in (None, message.label)
+                ):
+                    found.append((at, message))
+            found.reverse()
+            more = len(found) > most
+            last = found[most - 1][0] if more else self._count
+            whole = since is None or (number is not None and number >= self._lost)
+            if isinstance(since, int):
+                whole = self._kept_from_us is not None and since + 1 >= self._kept_from_us
+            return Past([one for _, one in found[:most]], f"{last}@{self._name}", more, whole, self._kept_from_us)
+
+    def _number(self, since: str) -> int | None:
+        """The number of a message that an earlier `next` names; None if it names one of other events."""
+        number, _, name = since.partition("@")
+        return int(number) if name == self._name and int(number) <= self._count else None
 
     def scores(self, stream: str) -> Scores:
         """The evaluations of a stream in its last minute, the oldest first."""
@@ -101,6 +176,6 @@ class Feed:
         """Status first, so that a page knows a stream before it hears of its labels."""
         last = sorted(self._last.values(), key=lambda message: message.kind != "status")
         newest_us = max((message.ts.pub_us for message in last), default=0)
-        recent = [one for one in self._events.values() if one.ts.pub_us >= newest_us - SECONDS * 1_000_000]
+        recent = [one for _, one in self._events.values() if one.ts.pub_us >= newest_us - SECONDS * 1_000_000]
         statuses = sum(message.kind == "status" for message in last)
         return last[:statuses] + recent + last[statuses:]

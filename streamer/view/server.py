@@ -1,7 +1,7 @@
-"""Serves the page: its files, and the WebSocket at /labels, from a thread of its own.
+"""Serves the page: its files, the WebSocket at /labels, and /api/ for programs, from a thread of its own.
 
 The files are read once and answered by their exact paths: no request ever names a file. They hold no secrets; labels
-and pictures go over the WebSocket alone, to those whom `auth.py` lets in.
+and pictures go over the WebSocket, and labels over /api/, to those whom `auth.py` lets in.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from pathlib import PurePath
 
 from streamer.labels.messages import Message
 from streamer.types import Image
+from streamer.view.api import Api
 from streamer.view.asking import Run
 from streamer.view.auth import Place, is_ours
 from streamer.view.clips import open_clip, send_clip
 from streamer.view.feed import Feed
+from streamer.view.openapi import description, page
 from streamer.view.pictures import Pictures
 from streamer.view.viewer import Viewer
 from streamer.view.websocket import WebSocket
@@ -63,10 +65,11 @@ class PageServer:
         self.viewers: set[Viewer] = set()
         self._listener = Listener(
             place.socket,
-            page_files(),
+            {**page_files(), "/api/": page, "/api/openapi.json": description},
             "view",
             knows=lambda request: place.guard.knows_host(request.host),
             talks={"/labels": self._labels, "/clips/": self._clip},
+            desks={"/api/": Api(place.guard, self._feed, run)},
             most=MOST_CONNECTIONS,
         )
 

@@ -36,7 +36,7 @@ from engines.loading import find_models
 from streamer.errors import StreamerError
 from streamer.labels.messages import encode
 from streamer.types import Image
-from streamer.view.asking import NO_CONTROL, NO_RUN, NOT_YOURS, Run, refusal, told
+from streamer.view.asking import NO_RUN, Run, refusal, told, why_not
 from streamer.view.auth import Guard
 from streamer.view.colours import COLOURS
 from streamer.view.feed import Feed
@@ -229,15 +229,7 @@ class Viewer:
             "colours": COLOURS,
             "order": self._feed.order(),
             "asks": self._run is not None,
-            "why_not": self._why_not(),
+            "why_not": why_not(self._run, may_change=self._may_change),
             "clips": f"/clips/{self.secret}/" if self._run and self._run.clips else None,
             "models": sorted(find_models()) if self._run else [],
         }
-
-    def _why_not(self) -> str | None:
-        """Why this browser can change nothing; None if it can."""
-        if self._run is None:
-            return NO_RUN
-        if not self._run.changes:
-            return NO_CONTROL
-        return None if self._may_change else NOT_YOURS

@@ -1,9 +1,10 @@
-"""Attacks on the HTTP ports: the page, and that of /metrics and /healthz."""
+"""Attacks on the HTTP ports: the page with its /api/, and that of /metrics and /healthz."""
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import ExitStack, suppress
 
 from tools.attack.target import Attack, Target
@@ -103,11 +104,91 @@ def web_garbage(target: Target) -> list[str]:
     return [] if _is_ok(_get(target.program.web, "/healthz")) else ["/healthz is not answered any more"]
 
 
+INTRUDER = '{"uri": "pattern://still", "name": "intruder"}'
+FOREIGN = (
+    "Origin: http://evil.example", "Origin: null", "Origin: http://{host}.evil.example", "Sec-Fetch-Site: cross-site",
+    "Sec-Fetch-Site: same-site\r\nOrigin: http://{host}", "Content-Encoding: gzip", "Transfer-Encoding: chunked",
+)  # fmt: skip
+
+
+def _post(
+    host: str, body: str, *fields: str, kind: str = "application/json", method: str = "POST /api/streams"
+) -> bytes:
+    """A request with a body."""
+    lines = [f"{method} HTTP/1.1", f"Host: {host}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *fields]
+    return "\r\n".join([*(line.format(host=host) for line in lines), "", body]).encode("latin-1")
+
+
+def foreign_posts(target: Target) -> list[str]:
+    """Pages of other sites add and remove streams: as forms, as scripts, and under another name of this machine."""
+    page = target.program.page
+    assert page
+    remove = f"DELETE /api/streams/{target.program.sources[0]['name']}"
+    problems = set()
+    for _ in target.moments(0.05):
+        asked = [_post(page, INTRUDER, field) for field in FOREIGN]
+        asked += [_post(page, "", field, what=remove) for field in FOREIGN[:5]]
+        asked += [_post(host, INTRUDER) for host in HOSTS[:2]]
+        asked += [_post(page, INTRUDER, f"Content-Type: {kind}") for kind in ("text/plain", "multipart/form-data", "")]
+        for one in asked:
+            answer = _answer(page, one)
+            if not answer.startswith(b"HTTP/1.1 4"):
+                problems.add(f"{one[:60]!r} was answered {answer[:60]!r}")
+    return sorted(problems)
+
+
+def odd_posts(target: Target) -> list[str]:
+    """Requests that cannot be: bodies that are no source, too long, too deep, or longer than they say."""
+    page = target.program.page
+    assert page
+    bodies = ("", "{", "null", "[" * 16_000, '{"a":' * 2500, "9" * 16_000, '"' + "\\ud800" * 99 + '"', "x" * 60_000,
+              '{"uri": ["pattern://still"]}', '"' + "://" * 5000 + '"', '{"uri": "\\u0000"}')  # fmt: skip
+    asked = [_post(page, body) for body in bodies]
+    asked += [_post(page, "{}", length=length) for length in (10**20, -1, "0x10", "", "2\r\nContent-Length: 3")]
+    paths = ("streams/" + "%2e" * 2000, "streams/" + "a" * 4000, "events?since=" + "9" * 4000, "events?limit=99999999",
+             "events?" + "a=1&" * 1800, "events?label=" + "%f0%9f%98%80" * 300)  # fmt: skip
+    asked += [_post(page, "", what=f"{method} /api/{path}") for path in paths for method in ("GET", "DELETE")]
+    problems = set()
+    for _ in target.moments(0.05):
+        for one in asked:
+            answer = _answer(page, one)
+            if answer.startswith((b"HTTP/1.1 5", b"HTTP/1.1 201")):
+                problems.add(f"{one[:60]!r} was answered {answer[:60]!r}")
+    return sorted(problems) + ([] if _is_ok(_get(page, "/api/streams")) else ["/api/streams is not answered any more"])
+
+
+def slow_posts(target: Target) -> list[str]:
+    """A hundred requests whose bodies never come."""
+    assert target.program.page
+    said = _post(target.program.page, INTRUDER)[:-5]
+    return _crowd(target.program.page, "/api/model", said, target)
+
+
+def api_flood(target: Target) -> list[str]:
+    """Requests as fast as they are taken, by who reads no answer."""
+    page = target.program.page
+    assert page
+    said = [f"GET /api/{path} HTTP/1.1\r\nHost: {page}\r\n\r\n".encode() for path in ("streams", "events", "model")]
+    for number, _ in enumerate(target.moments(0.001)):
+        with suppress(OSError), socket.create_connection(_place(page), 1) as peer:
+            peer.sendall(said[number % len(said)])
+    deadline = time.monotonic() + 10  # those that were asked last may still wait
+    while time.monotonic() < deadline:
+        if _is_ok(_get(page, "/api/streams")):
+            return []
+        time.sleep(0.2)
+    return ["/api/streams is not answered any more"]
+
+
 ATTACKS = (
     Attack("odd-origins", "other sites ask the page for labels", odd_origins, "page"),
     Attack("foreign-hosts", "names of somebody else that lead here", foreign_hosts, "page"),
     Attack("silent-viewers", "100 connections to the page that say nothing", silent_viewers, "page"),
     Attack("mute-websockets", "100 WebSockets without a token", mute_websockets, "page"),
     Attack("slow-heads", "100 halves of a request to /healthz", slow_heads),
+    Attack("foreign-posts", "other sites add and remove streams", foreign_posts, "page"),
+    Attack("odd-posts", "requests to /api/ that cannot be", odd_posts, "page"),
+    Attack("slow-posts", "100 requests to /api/ whose bodies never come", slow_posts, "page"),
+    Attack("api-flood", "requests to /api/ whose answers nobody reads", api_flood, "page"),
     Attack("web-garbage", "what is no HTTP", web_garbage, "page"),
 )

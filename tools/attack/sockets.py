@@ -167,6 +167,18 @@ ODD = (
     json.dumps({"command": "add", "source": {f"{number:x}": 1 for number in range(1500)}}).encode(),
     json.dumps({"command": "add", "source": "a" + "://" * 5000}).encode(),
     json.dumps({"command": "add", "source": "http://127.0.0.1:1/" + "://" * 600}).encode(),
+    b'{"command": "set"}', b'{"command": "set", "set": {}}', b'{"command": "set", "set": {"events.enter": 1e999}}',
+    json.dumps({"command": "set", "set": {f"events.labels.{number:x}.enter": 0.5 for number in range(200)}}).encode(),
+    json.dumps({"command": "set", "set": {"events" + ".labels" * 1500: 1}}).encode(),
+    b'{"command": "set", "set": {"events.enter": ' + b"[" * 7000 + b"]" * 7000 + b"}}",
+    b'{"command": "set", "set": {"events.background": ["' + b"x" * 15_000 + b'"]}}',
+    b'{"command": "set", "set": {"model": "other", "control": null, "publish.address": "tcp://0.0.0.0:1"}}',
+    b'{"command": "model"}', b'{"command": "model", "model": ""}', b'{"command": "model", "model": "/dev/zero"}',
+    b'{"command": "model", "model": "/proc/self/mem"}', b'{"command": "model", "model": "\\u0000"}',
+    json.dumps({"command": "model", "model": "../" * 300 + "etc/passwd"}).encode(),
+    b'{"command": "clips", "of": "/"}', b'{"command": "answer", "clip": "../../etc/passwd", "label": "x"}',
+    b'{"command": "answer", "clip": "x", "label": "../../x"}', b'{"command": "answer", "clip": 1, "label": []}',
+    json.dumps({"command": "answer", "clip": "a" * 8000, "label": "b" * 7000}).encode(),
 )  # fmt: skip
 
 
@@ -179,11 +191,16 @@ def odd_requests(target: Target) -> list[str]:
                 peer.settimeout(10)
                 peer.sendall(frame(request))
                 try:
-                    if not peer.recv(4096):
+                    if not (answer := peer.recv(4096)):
                         problems.add(f"{request[:40]!r} has no answer")
+                    elif b"please report it" in answer:
+                        problems.add(f"{request[:40]!r} was answered {answer[:200]!r}")
                 except TimeoutError:
                     problems.add(f"{request[:40]!r} has no answer within 10 s")
-        for stream in target.program.ask("status")["streams"]:
+        report = target.program.ask("status")
+        if report["set"]:
+            problems.add(f"settings were changed: {report['set']}")
+        for stream in report["streams"]:
             if stream["stream"] not in {source["name"] for source in target.program.sources}:
                 target.remove(stream["stream"])
     return sorted(problems)
