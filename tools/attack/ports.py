@@ -111,11 +111,10 @@ FOREIGN = (
 )  # fmt: skip
 
 
-def _post(
-    host: str, body: str, *fields: str, kind: str = "application/json", method: str = "POST /api/streams"
-) -> bytes:
-    """A request with a body."""
-    lines = [f"{method} HTTP/1.1", f"Host: {host}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *fields]
+def _post(host: str, body: str, *fields: str, what: str = "POST /api/streams", length: object = None) -> bytes:
+    """A request with a body; fields may be given anew."""
+    lines = [f"{what} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body) if length is None else length}", *fields]
+    lines += ["Content-Type: application/json"] * ("Content-Type" not in "".join(fields))
     return "\r\n".join([*(line.format(host=host) for line in lines), "", body]).encode("latin-1")
 
 

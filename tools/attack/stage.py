@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.request import urlopen
 
 from streamer import ScoreMessage, Subscriber
 from streamer.errors import ConfigError
@@ -84,6 +85,8 @@ class Stage:
     def _warm_up(self) -> None:
         """Until it has the threads and files that it needs to be asked, to run, and to read a camera."""
         self._listen(tiny_pictures)
+        if self._program.page:
+            urlopen(f"http://{self._program.page}/api/model", timeout=REST_S).close()
         deadline = time.monotonic() + REST_S
         before, after = Usage(0, 0, 0, 0), self._program.usage()
         while left_behind(before, after) and time.monotonic() < deadline:

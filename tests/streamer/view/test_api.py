@@ -120,7 +120,7 @@ def test_who_asks_for_what_is_not_kept_any_more_is_told(serve: Serve, monkeypatc
         speaker.end(speaker.start("nod"))
 
     def missed(since: object) -> bool:
-        return ask(page, "GET", f"events?since={since}").body["missed"] == api._MISSED
+        return bool(ask(page, "GET", f"events?since={since}").body["missed"] == api._MISSED)
 
     kept_from_us = ask(page, "GET", "events").body["kept_from_us"]
     assert missed(old)
