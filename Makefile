@@ -73,11 +73,13 @@ $(VENV)/docs.done: pyproject.toml requirements/base.txt | $(VENV)/bin/pip
 	@touch $@
 
 # pip takes torch from where this machine has it, so its hash is not the same everywhere
-$(VENV)/test.done: pyproject.toml requirements/test.txt tools/debian.sh | $(VENV)/bin/pip
+$(VENV)/test.done: pyproject.toml requirements/test.txt tools/debian.sh tools/promtool.sh | $(VENV)/bin/pip
 	@sh tools/debian.sh chromium || echo 'Without it the tests of the page in a browser are skipped.'
 	@sh tools/debian.sh $(RTSP_SERVER) || echo 'Without them the tests on a real RTSP server are skipped.'
 	@{ command -v npm >/dev/null || sh tools/debian.sh nodejs npm; } && npm install --silent --no-audit --no-fund \
 	    --prefix $(VENV) zeromq@6 || echo 'Without the JavaScript package zeromq the test of examples/subscribe.js is skipped.'
+	@sh tools/debian.sh g++ cppzmq-dev nlohmann-json3-dev || echo 'Without them the test of examples/subscribe.cpp is skipped.'
+	@command -v promtool >/dev/null || sh tools/promtool.sh $(VENV)/bin || echo 'Without promtool the tests of examples/alerts.yaml are skipped.'
 	@echo 'Installing what the tests need into $(VENV) (torch among it) ...'
 	@$(if $(LOCKED),$(PIP) install $(LOCKED) requirements/test.txt)
 	@$(PIP) install $(if $(LOCKED),,--upgrade --upgrade-strategy eager) --editable '.[dev,discover,docs,train,view]'

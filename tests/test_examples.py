@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,10 @@ import pytest
 
 from streamer.labels.events import Event
 from streamer.labels.publisher import Publisher
+from streamer.view.auth import claim
+from streamer.view.server import PageServer
 from tests.streamer.labels.peers import ANY_PORT, STAMP, moments
+from tests.streamer.view.peers import Speaker
 from tests.tools.docs.pages import ROOT, fences
 
 Spawn = Callable[..., subprocess.Popen[str]]
@@ -27,8 +32,8 @@ LOOPS = [(page, code) for page, code in fences("python") if "kinds=" in code and
 def spawn() -> Iterator[Spawn]:
     started = []
 
-    def spawn(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-u", *arguments]
+    def spawn(*arguments: str, program: str = "") -> subprocess.Popen[str]:
+        command = [program, *arguments] if program else [sys.executable, "-u", *arguments]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT))
         return started[-1]
 
@@ -164,3 +169,34 @@ def test_a_webcam_of_ones_own_is_read_as_its_page_shows(write_video: Callable[..
     code = f"{code.replace('VideoCapture(0)', f'VideoCapture({clip!r})')}print(logits.shape)\n"
     out, err = spawn("-c", code).communicate(timeout=120)
     assert (out, err) == ("(1, 10)\n", "")
+
+
+def test_a_program_without_zeromq_follows_the_events_over_http_and_a_page_that_starts_anew(spawn: Spawn) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not here; `make test` installs it")
+    with PageServer(claim("127.0.0.1:0")) as page:
+        speaker, url = Speaker(page), page.url
+        speaker.status()
+        waving = speaker.start("wave")
+        example = spawn("examples/events.mjs", url, program=node)
+        assert example.stdout
+        assert example.stderr
+        assert example.stdout.readline() == "cam start wave 0.9\n"
+        speaker.end(waving)
+        assert example.stdout.readline().startswith("cam end wave ")
+    assert "asked again in a second" in example.stderr.readline()
+    with PageServer(claim(url.split("/")[2])) as page:
+        Speaker(page).start("nod")
+        assert example.stdout.readline() == "cam start nod 0.9\n"
+    told = iter(example.stderr.readline, "")
+    assert next(line for line in told if "asked again" not in line).startswith("events are missing")
+
+
+def test_the_bridge_to_ros_is_python_and_names_kinds_of_messages_that_there_are() -> None:
+    """ROS is not here, so it is not run."""
+    import streamer
+
+    tree = ast.parse((ROOT / "examples/ros2_bridge.py").read_text(encoding="utf-8"), feature_version=(3, 10))
+    ours = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "streamer"]
+    assert {name.name for node in ours for name in node.names} <= set(streamer.__all__)

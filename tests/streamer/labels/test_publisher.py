@@ -34,6 +34,7 @@ from tests.streamer.labels.peers import (
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "examples"
+INCLUDES = Path("/usr/include")
 NODE_MODULES = ROOT / ".venv" / "node_modules"  # where the Makefile puts them
 
 
@@ -189,14 +190,31 @@ def receive_one(bare: zmq.Socket[bytes]) -> bytes:
     return bare.recv_multipart()[1]
 
 
-@pytest.mark.parametrize("name", ["subscribe.py", "subscribe.js"])
-def test_the_bare_examples_read_the_stream(name: str, spawn: Callable[..., subprocess.Popen[str]]) -> None:
-    node = shutil.which("node")
-    if name == "subscribe.js" and (node is None or not (NODE_MODULES / "zeromq").exists()):
-        pytest.skip("node and its package zeromq are not here; `make test` installs them")
+def example_command(name: str, folder: Path) -> tuple[str, ...]:
+    """How an example is run here; skips where what it needs is not here."""
+    if name == "subscribe.py":
+        return sys.executable, str(EXAMPLES / name)
+    if name == "subscribe.js":
+        if (node := shutil.which("node")) is None or not (NODE_MODULES / "zeromq").exists():
+            pytest.skip("node and its package zeromq are not here; `make test` installs them")
+        return node, str(EXAMPLES / name)
+    compiler = shutil.which("g++")
+    if compiler is None or not all((INCLUDES / header).exists() for header in ("zmq.hpp", "nlohmann/json.hpp")):
+        pytest.skip("apt-get install g++ cppzmq-dev nlohmann-json3-dev")
+    program = str(folder / "subscribe")
+    subprocess.run(
+        [compiler, "-std=c++17", "-Wall", "-Werror", str(EXAMPLES / name), "-o", program, "-lzmq"], check=True
+    )
+    return (program,)
+
+
+@pytest.mark.parametrize("name", ["subscribe.py", "subscribe.js", "subscribe.cpp"])
+def test_the_bare_examples_read_the_stream(
+    name: str, spawn: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    program, *arguments = example_command(name, tmp_path)
     with publisher_at() as publisher:
-        program = node if name == "subscribe.js" else sys.executable
-        example = spawn(str(EXAMPLES / name), publisher.address, program=program)
+        example = spawn(*arguments, publisher.address, program=program)
         first = read_line(publisher, example, lambda: publisher.send(publisher.build.event("cam1", STAMP, START)))
         assert first == "cam1 start wave 0.8125"
         publisher.send(publisher.build.event("cam1", STAMP, END))
