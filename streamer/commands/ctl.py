@@ -16,14 +16,14 @@ def ctl(
     command: Annotated[
         str,
         typer.Argument(
-            help="status, snapshot, reset, add, remove, set, model, clips, answer or drain.", show_default=False
+            help="status, snapshot, reset, add, remove, state, set, model, clips, answer or drain.", show_default=False
         ),
     ],
     what: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="STREAM|SOURCE|KEY=VALUE|MODEL|CLIP LABEL",
-            help="reset and remove: a stream. add: a source. set: keys. model: a name or file. answer: a clip and "
+            help="reset, remove and state: a stream. add: a source. set: keys. model: a name or file. answer: a clip and "
             "what it shows.",
         ),
     ] = None,
@@ -37,7 +37,8 @@ def ctl(
     """Send a command to a running `streamer run` and print its answer as JSON.
 
     status and snapshot tell how the run and its streams are; reset starts a stream's temporal state anew; add and
-    remove change the streams; set changes settings of events, such as events.enter=0.7, and without a value takes that
+    remove change the streams; state ends one for another run to go on with, and tells the file of its temporal state;
+    set changes settings of events, such as events.enter=0.7, and without a value takes that
     back; model lets another model take over, which is answered when it has; clips lists the clips, and answer says what
     one shows, a label or nothing; drain ends the run.
     """

@@ -7,9 +7,12 @@
     snapshot           the last `state` and `status` message of every stream
     reset    stream    its temporal state starts anew: open event ends, epoch + 1, a `gap` message; all with `reset`
     add      source    one more stream; the source is written as in the configuration, as an address or with its fields.
-                       One with views gives several, which the reply has as `streams`. A `term` is told in its messages
+                       One with views gives several, which the reply has as `streams`. A `term` is told in its messages.
+                       With `held` it sees no frame until `state`
     remove   stream    it ends: open event with `shutdown`, status `stopped`, and new subscribers hear nothing of it.
                        With a `term` only if its own is not later
+    state    stream    it ends, for another run to go on with: the reply's `file` has its temporal state; whoever asks
+                       deletes it. With a `file` the reverse: a stream that is held goes on from there
     set      set       settings of events, {"events.enter": 0.7}, are obeyed from the next step on; null takes one back
     model    model     another model, by name or file, takes over: events end, epoch + 1, a `gap`; all with `model`
     clips              the clips of the run's folder, the newest first, 1000 at most
@@ -25,6 +28,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, get_args
 
 import msgspec
@@ -104,6 +108,19 @@ class ClipReport(msgspec.Struct, frozen=True, kw_only=True):
     why: Literal["event", "unsure"]
 
 
+class Moves(Protocol):
+    """How a stream goes on in another run."""
+
+    def give(self, name: str) -> Future[Path]:
+        """End a stream; the file of its state, as soon as it is written."""
+
+    def read(self, path: Path) -> Any:
+        """A state for `take`. Any thread may ask."""
+
+    def take(self, name: str, passed: Any) -> None:
+        """Let a stream that is held go on with a state."""
+
+
 class Controlled(Protocol):
     """What the commands act on: the pipeline. ConfigError, SourceError and EngineError say why something cannot be
     done.
@@ -121,13 +138,19 @@ class Controlled(Protocol):
     def open(self, config: SourceConfig) -> Source:
         """The source of one more stream. Any thread may ask, since it may take its time."""
 
-    def add(self, config: SourceConfig, source: Source | None = None, term: int = 0) -> list[str]:
+    def add(
+        self, config: SourceConfig, source: Source | None = None, term: int = 0, *, held: bool = False
+    ) -> list[str]:
         """Begin the streams of one more source; returns their names. source: what `open` made of it, or else it is
-        opened now. term: that a fleet gave them.
+        opened now. term: that a fleet gave them. held: they see no frame until they take a state.
         """
 
     def remove(self, name: str, term: int | None = None) -> None:
         """End a stream; term: only if its own is not later."""
+
+    @property
+    def moves(self) -> Moves:
+        """Streams that come from other runs, and go to them."""
 
     def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Change settings, by path; returns all that were changed since the run began."""
@@ -171,6 +194,7 @@ class Add(_Request, frozen=True):
 
     source: int | str | dict[str, Any]
     term: Term = 0
+    held: bool = False
 
 
 class Remove(_Request, frozen=True):
@@ -178,6 +202,13 @@ class Remove(_Request, frozen=True):
 
     stream: str
     term: Term | None = None
+
+
+class State(_Request, frozen=True):
+    """Give the temporal state of a stream, or take it from a file."""
+
+    stream: str
+    file: Annotated[str, Meta(max_length=MOST_LENGTH)] = ""
 
 
 class Set(_Request, frozen=True):
@@ -207,13 +238,18 @@ class Drain(_Request, frozen=True):
     """End the run."""
 
 
-Request = Status | Snapshot | Reset | Add | Remove | Set | Model | Clips | Answer | Drain
+Request = Status | Snapshot | Reset | Add | Remove | State | Set | Model | Clips | Answer | Drain
 COMMANDS: dict[str, tuple[str, ...]] = {
     kind.__name__.lower(): tuple(field.name for field in msgspec.structs.fields(kind) if field.required)
     for kind in get_args(Request)
 }
 """The commands, each with the fields that it needs."""
 _decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
+
+def takes_time(request: Request) -> bool:
+    """Whether something must be opened, loaded or read before it can be done."""
+    return isinstance(request, Add | Model) or (isinstance(request, State) and request.file != "")
 
 
 def answer(done: Future[Any]) -> bytes:
@@ -240,12 +276,17 @@ def act(request: Request, on: Controlled, config: SourceConfig | None = None, ma
             told = on.snapshot()
         case Reset(name):
             told = {"stream": name, "epoch": on.reset(name)}
-        case Add(_, term):
+        case Add(_, term, held):
             assert config
-            names = on.add(config, made, term)
+            names = on.add(config, made, term, held=held)
             told = {"stream": names[0]} | ({"streams": names} if config.views else {})
         case Remove(name, term):
             on.remove(name, term)
+            told = {"stream": name}
+        case State(name, ""):
+            told = _named(name, on.moves.give(name))
+        case State(name):
+            on.moves.take(name, made)
             told = {"stream": name}
         case Set(values):
             told = {"set": on.set(values)}
@@ -257,6 +298,20 @@ def act(request: Request, on: Controlled, config: SourceConfig | None = None, ma
             told = on.answer(clip, label)
         case Drain():
             on.drain()
+    return told
+
+
+def _named(stream: str, file: Future[Path]) -> Future[dict[str, str]]:
+    """The answer to `state`, as soon as the file is there."""
+    told: Future[dict[str, str]] = Future()
+
+    def tell(done: Future[Path]) -> None:
+        if error := done.exception():
+            told.set_exception(error)
+        else:
+            told.set_result({"stream": stream, "file": str(done.result())})
+
+    file.add_done_callback(tell)
     return told
 
 

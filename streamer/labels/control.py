@@ -3,8 +3,8 @@
 commands.py tells what can be asked.
 
 It is a ROUTER socket: REQ and DEALER sockets of any binding can ask. Nothing in a request is looked at before its size
-and its number of parts are known to be small. The source of `add` is opened, and the model of `model` loaded, in a
-thread of its own; the reply comes when it is done.
+and its number of parts are known to be small. The source of `add` is opened, the model of `model` loaded, and the
+file of `state` read in a thread of its own; the reply comes when it is done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,18 @@ import zmq
 from streamer.config import CurveConfig, SourceConfig
 from streamer.errors import ConfigError
 from streamer.labels import addresses
-from streamer.labels.commands import Add, Controlled, Model, Request, act, answer, parse, source_config
+from streamer.labels.commands import (
+    Add,
+    Controlled,
+    Model,
+    Request,
+    State,
+    act,
+    answer,
+    parse,
+    source_config,
+    takes_time,
+)
 from streamer.labels.guard import Guard
 from streamer.labels.outlet import LINGER_MS, end_context
 from streamer.labels.runtime import new_address
@@ -116,7 +127,7 @@ class Control:
                 return
             asked = self._asked.popleft()
             try:
-                if isinstance(asked.request, Add | Model) and asked.made is None:
+                if asked.made is None and takes_time(asked.request):
                     self._begin_to_make(asked, on)
                 else:
                     _settle(asked.done, act(asked.request, on, asked.config, asked.made))
@@ -146,7 +157,7 @@ class Control:
         self.close()
 
     def _begin_to_make(self, asked: _Asked, on: Controlled) -> None:
-        """Open a source or load a model in a thread, since that may hang or take long, and ask again with it."""
+        """Open a source, load a model or read a state in a thread, as that may hang or take long; then ask again."""
         self._openers = [thread for thread in self._openers if thread.is_alive()]
         if len(self._openers) >= MOST_OPENERS:
             raise ConfigError(f"{MOST_OPENERS} sources are being opened already; try again when they are")
@@ -155,6 +166,8 @@ class Control:
             try:
                 if isinstance(asked.request, Model):
                     asked.made = on.load(asked.request.model)
+                elif isinstance(asked.request, State):
+                    asked.made = on.moves.read(Path(asked.request.file))
                 elif asked.config:
                     asked.made = on.open(asked.config)
             except Exception as error:
@@ -163,7 +176,7 @@ class Control:
             else:
                 self._asked.append(asked)
 
-        name = "load model" if isinstance(asked.request, Model) else "open source"
+        name = {Model: "load model", State: "read state"}.get(type(asked.request), "open source")
         self._openers.append(threading.Thread(target=run, name=name, daemon=True))
         self._openers[-1].start()
 

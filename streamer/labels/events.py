@@ -22,9 +22,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -105,6 +107,34 @@ class _Open:
     low_us: int = _NEVER  # since when the score is too low
 
 
+Times = Annotated[int, Meta(ge=-_NEVER, le=_NEVER)]
+
+
+class OpenMemory(msgspec.Struct, frozen=True):
+    """What a Decider knows of the event that is open, in JSON."""
+
+    label_id: Annotated[int, Meta(ge=0)]
+    start_us: Times
+    peak: float
+    told_peak: float
+    told_us: Times
+    lead_since: list[Times]
+    low_us: Times
+
+
+class DeciderMemory(msgspec.Struct, frozen=True):
+    """What a Decider knows, in JSON: for one of the same labels, which goes on with it. Lists are by label."""
+
+    time_us: Times | None
+    idle_since_us: Times | None
+    raw: list[float]
+    smoothed: list[float]
+    since: list[Times]
+    peak: list[float]
+    silent_until: list[Times]
+    open: OpenMemory | None
+
+
 class Decider:
     """Turns the probabilities of ONE stream into events.
 
@@ -181,6 +211,31 @@ class Decider:
         if self._open is None or self._time_us is None or self._eligible[self._open.label_id]:
             return []
         return [self._end(self._open, "set", self._time_us)]
+
+    def memory(self) -> DeciderMemory:
+        """What this Decider knows."""
+        arrays = self._raw, self._smoothed, self._since, self._peak, self._silent_until
+        raw, smoothed, since, peak, silent_until = (array.tolist() for array in arrays)
+        event, opened = self._open, None
+        if event:
+            told, leads = (event.peak, event.told_peak, event.told_us), event.lead_since.tolist()
+            opened = OpenMemory(event.label_id, event.start_us, *told, leads, event.low_us)
+        return DeciderMemory(self._time_us, self._idle_since_us, raw, smoothed, since, peak, silent_until, opened)
+
+    def recall(self, memory: DeciderMemory) -> list[Event]:
+        """Go on with what another Decider knew; the start of its open event. ConfigError if it had other labels."""
+        event, count = memory.open, len(self._labels)
+        lists: list[list[Any]] = [memory.raw, memory.smoothed, memory.since, memory.peak, memory.silent_until]
+        lists += [event.lead_since] if event else []
+        if {len(one) for one in lists} != {count} or (event and event.label_id >= count):
+            raise ConfigError(f"this state is of a model with other labels; this one has {count}")
+        self._time_us, self._idle_since_us = memory.time_us, memory.idle_since_us
+        self._raw, self._smoothed, self._peak = map(np.array, (memory.raw, memory.smoothed, memory.peak))
+        self._since, self._silent_until, self._open = np.array(memory.since), np.array(memory.silent_until), None
+        if event:
+            told, leads = (event.peak, event.told_peak, event.told_us), np.array(event.lead_since)
+            self._open = _Open(event.label_id, event.start_us, *told, leads, event.low_us)
+        return [self._event(self._open, "start")] if self._open else []
 
     @property
     def state(self) -> State:

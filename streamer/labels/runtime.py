@@ -18,12 +18,36 @@ from streamer.errors import ConfigError
 from streamer.labels.addresses import unreachable
 
 _SUFFIX = ".control"
+_PASSED, _PASSING_S = ".state", 600.0
 _LONGEST = 84  # bytes of a folder's name: a socket's may have 107
 _STARTING_S = 10.0  # a younger socket that nobody listens at may be of a run that is starting
 
 
 def new_address() -> str:
     """An ipc address of this run's own. Raises ConfigError where there is no folder that is the user's alone."""
+    folder = _own_folder()
+    for path in folder.glob(f"*{_SUFFIX}"):
+        if unreachable(f"ipc://{path}"):  # left behind by a run that was killed
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STARTING_S:
+                    path.unlink()
+    return f"ipc://{folder}/{os.getpid()}-{secrets.token_hex(3)}{_SUFFIX}"
+
+
+def new_file() -> Path:
+    """A name for a file that one program of this user writes and another reads soon, and deletes. Raises ConfigError.
+
+    Those that nobody has deleted for ten minutes go.
+    """
+    folder = _own_folder()
+    for path in folder.glob(f"*{_PASSED}"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _PASSING_S:
+                path.unlink()
+    return folder / f"{os.getpid()}-{secrets.token_hex(6)}{_PASSED}"
+
+
+def _own_folder() -> Path:
     folder = _folders()[0]
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -33,12 +57,7 @@ def new_address() -> str:
         raise ConfigError(
             f"{folder}: is no folder of your own, or others may enter it; remove it, or set control=ipc://PATH, or null"
         )
-    for path in folder.glob(f"*{_SUFFIX}"):
-        if unreachable(f"ipc://{path}"):  # left behind by a run that was killed
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STARTING_S:
-                    path.unlink()
-    return f"ipc://{folder}/{os.getpid()}-{secrets.token_hex(3)}{_SUFFIX}"
+    return folder
 
 
 def find_address() -> str:

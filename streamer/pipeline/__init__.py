@@ -17,7 +17,7 @@ stream.py    `Stream.decide`: what the logits of one row mean for its stream: pr
 pipeline.py  `Pipeline._send`: to labels/publisher.py `Publisher.send`, out over ZeroMQ; then to the listeners
 
 Beside the way: watch.py looks after the sources and tells how they are, shedding.py leaves frames out when the engine
-is too slow, exchange.py loads another model, meters.py measures, summary.py counts what a run did, replay.py goes the
-same way with a recording, in one thread and without clocks, and frames.py goes it up to the engine, for programs that
-run a model themselves.
+is too slow, exchange.py loads another model, moving.py gives streams to other runs and takes theirs (held.py keeps
+frames meanwhile), meters.py measures, summary.py counts what a run did, replay.py goes the same way with a recording,
+in one thread and without clocks, and frames.py goes it up to the engine, for programs that run a model themselves.
 """

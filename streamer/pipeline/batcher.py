@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from engines import Engine, EngineState
 from streamer.pipeline.meters import Meter, Probe
 from streamer.types import Image
+
+Row = dict[str, NDArray[Any]]
+"""What the engine remembers of one stream, by name: the state's tensors, without the axis of rows."""
 
 
 class Batcher:
@@ -48,6 +52,17 @@ class Batcher:
             snapshot[name][: len(kept)] = before[list(kept)]
         state.restore(snapshot)
         self._use(state)
+
+    def give(self, index: int) -> Row:
+        """What a row remembers. To be called between two steps."""
+        return {name: value[index].copy() for name, value in self._state.snapshot().items()}
+
+    def take(self, index: int, row: Row) -> None:
+        """Let a row remember what another one did, of the same model. To be called between two steps."""
+        snapshot = self._state.snapshot()
+        for name, value in snapshot.items():
+            value[index] = row[name]
+        self._state.restore(snapshot)
 
     def row(self, index: int) -> Image:
         """Where the next frame of a stream goes, [H, W, 3] uint8."""

@@ -45,6 +45,15 @@ class Coming:
         self._queue.append(frame)
         self._last = frame
 
+    @property
+    def last(self) -> tuple[int, Image] | None:
+        """Time and picture of the frame that was added last."""
+        return self._last
+
+    def follow(self, last: tuple[int, Image] | None) -> None:
+        """Go on after a frame that another has added."""
+        self._last = last
+
     def pop(self, out: Image) -> int:
         """Copy the next picture into `out` [H, W, 3]; its time."""
         time_us, image = self._queue.popleft()

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engines import Engine, EngineSpec, EngineState, load_engine
-from streamer.config import Config
+from streamer.config import Config, EventConfig
 from streamer.errors import ConfigError
+from streamer.labels.events import Decider, suited
 
 NICENESS = 10
 CLOSE_S = 10.0  # how long closing waits for a model that is being loaded: a compiler must not outlive the interpreter
@@ -35,6 +36,13 @@ def make_engine(config: Config, model: str, rows: int) -> Engine:
         rows=max(1, rows),
         graphs=engine.cuda_graphs,
     )
+
+
+def events_for(config: Config, spec: EngineSpec) -> EventConfig:
+    """The settings of events for a model. ConfigError if it cannot obey them."""
+    events = suited(config.events, spec.events, spec.name)
+    Decider(spec.labels, events)
+    return events
 
 
 class Loader:

@@ -13,16 +13,17 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engines import Engine, EngineSpec, EngineState
-from streamer.config import Config, EventConfig, SourceConfig
+from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError
 from streamer.labels.commands import ClipReport, Report
 from streamer.labels.control import Control
-from streamer.labels.events import Decider, resolved, suited
+from streamer.labels.events import resolved, suited
 from streamer.labels.messages import Kind, Message, MessageBuilder, stream_prefix
 from streamer.labels.publisher import RETAINED, Publisher, wall_us
-from streamer.pipeline.exchange import Loaded, Loader
+from streamer.pipeline.exchange import Loaded, Loader, events_for
 from streamer.pipeline.intake import Intake
 from streamer.pipeline.meters import Meter, Probe
+from streamer.pipeline.moving import Moves
 from streamer.pipeline.rows import Rows
 from streamer.pipeline.shedding import Load
 from streamer.pipeline.stream import Stream
@@ -65,6 +66,7 @@ class Pipeline:
     control    served between two steps of the engine
     probe      is told of the work as it goes on
     manager    is told that the loop is alive
+    moves      gives streams to other runs, and takes theirs
     keeper     keeps clips of what happens; closed at the end
     turned     when the loop of `run` last began a turn, by the monotonic clock; None before the first
     """
@@ -104,6 +106,7 @@ class Pipeline:
         self.streams += [stream for source in sources for stream in self._streams(source)]
         self.draining = False
         self._rows = Rows(engine, self.streams, self._in_thread, self._probe, config.rows)
+        self.moves = Moves(self._watch, lambda: self._rows, lambda: self.engine.spec, self._advance)
         self._last: dict[tuple[str, Kind], Message] = {}
         self._age_ms = Meter()
 
@@ -163,7 +166,7 @@ class Pipeline:
         """Bring the engine's rows in line with the streams."""
         if error := self._rows.arrange(self.streams):
             for stream in self._rows.waiting(self.streams):
-                self._watch.end(stream, f"the engine has no room for it: {error}")
+                self._watch.fail(stream, f"the engine has no room for it: {error}")
 
     def _send(self, message: Message) -> None:
         if message.kind in RETAINED:
@@ -245,7 +248,7 @@ class Pipeline:
     def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Change settings of events; returns all that were changed since the run began. ConfigError changes nothing."""
         config, changes = changed(self._begun, self._set, values)
-        events = _events(config, self.engine.spec)  # or ConfigError, before any stream has changed
+        events = events_for(config, self.engine.spec)  # or ConfigError, before any stream has changed
         self._config, self._set = config, changes
         for stream in self.streams:
             stream.change(events)
@@ -288,7 +291,7 @@ class Pipeline:
 
     def _check(self, spec: EngineSpec) -> None:
         """ConfigError if this run cannot obey its settings with a model."""
-        _events(self._config, spec)
+        events_for(self._config, spec)
         if self.keeper:
             self.keeper.check(spec)
 
@@ -302,11 +305,13 @@ class Pipeline:
         """A source for `add`. Any thread may ask, since a file system may hang. SourceError if there is none."""
         return open_source(config, (), self._config.capture)
 
-    def add(self, config: SourceConfig, source: Source | None = None, term: int = 0) -> list[str]:
+    def add(
+        self, config: SourceConfig, source: Source | None = None, term: int = 0, *, held: bool = False
+    ) -> list[str]:
         """Begin the streams of one more source; returns their names. ConfigError or SourceError if that cannot be.
 
         They are captured at once, and seen by the engine when they have rows. source: what `open` made of the
-        configuration. term: that a fleet gave them.
+        configuration. term: that a fleet gave them. held: they see no frame until they take a state.
         """
         if self.draining:
             raise ConfigError("the run is ending; no stream can be added any more")
@@ -320,6 +325,8 @@ class Pipeline:
         streams = self._streams(source)
         for stream in streams:
             stream.term = term
+            if held:
+                stream.hold()
         self._watch.add(streams)
         return [stream.name for stream in streams]
 
@@ -389,10 +396,3 @@ class Pipeline:
             age_ms_p50=self._age_ms.percentile(50),
             age_ms_p99=self._age_ms.percentile(99),
         )
-
-
-def _events(config: Config, spec: EngineSpec) -> EventConfig:
-    """The settings of events for a model. ConfigError if it cannot obey them."""
-    events = suited(config.events, spec.events, spec.name)
-    Decider(spec.labels, events)
-    return events

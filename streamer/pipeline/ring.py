@@ -64,6 +64,7 @@ class Ring:
     """
 
     def __init__(self, capacity: int, height: int, width: int, on_push: Callable[[], None] = lambda: None) -> None:
+        self.capacity = capacity
         self._slots = np.zeros((capacity, height, width, 3), np.uint8)
         self._free = deque(range(capacity))
         self._queue: deque[tuple[int, Origin]] = deque()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 
 from engines import Engine, EngineError, EngineState
-from streamer.pipeline.batcher import Batcher
+from streamer.pipeline.batcher import Batcher, Row
 from streamer.pipeline.meters import Probe
 from streamer.pipeline.stream import Stream, advance
 
@@ -111,6 +111,18 @@ class Rows:
             self._making = None
         else:
             before.close()
+
+    def give(self, stream: Stream) -> Row | None:
+        """What the engine remembers of a stream; None if it has no row. To be called between steps."""
+        return self.batcher.give(self._rows.index(stream)) if self.has(stream) else None
+
+    def has(self, stream: Stream) -> bool:
+        """Whether a stream has a row."""
+        return stream in self._rows
+
+    def take(self, stream: Stream, row: Row) -> None:
+        """Let the engine remember this of a stream that has a row. To be called between steps."""
+        self.batcher.take(self._rows.index(stream), row)
 
     def close(self) -> None:
         """Wait for states that are being made."""

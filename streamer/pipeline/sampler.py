@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+import msgspec
+
 from streamer.types import ONE_TIMELINE, Timeline
 
 GapReason = Literal["gap", "reconnect", "clock"]
@@ -49,6 +51,16 @@ SKIP = Decision(take=False)
 TAKE = Decision(take=True)
 
 
+class SamplerMemory(msgspec.Struct, frozen=True):
+    """Where a sampler stands, in JSON: its grid begins at `origin_us`, and the `due`-th point of it wants a frame."""
+
+    origin_us: int
+    taken_us: int
+    latest_us: int
+    due: int
+    step: int
+
+
 class Sampler:
     """Takes the frames of one stream at `rate_hz`; more than `max_gap` periods between two frames taken is a gap.
 
@@ -65,6 +77,7 @@ class Sampler:
         self._period = 1_000_000 * rate.denominator
         self._max_gap = round(max_gap * self._period)
         self._connection: int | None = None
+        self._goes_on = False  # with what another sampler took
         self._timeline = ONE_TIMELINE
         self._origin = self._due = 0  # the grid: its first point, the next one that wants a frame
         self._taken = self._latest = 0  # the last frame taken, the latest one offered
@@ -83,7 +96,9 @@ class Sampler:
         t = time_us * self._scale
         if self._connection is None:
             self._connection = connection
-            return self._anchor(t, None)
+            if not self._goes_on:
+                return self._anchor(t, None)
+            known = timeline
         if connection != self._connection:
             self._connection = connection
             return self._anchor(t, "reconnect")
@@ -101,6 +116,19 @@ class Sampler:
         self._due = self._origin + (nearest + 1) * self._period
         self._taken = t
         return Decision(take=True, missed=missed) if missed > 0 else TAKE
+
+    def memory(self) -> SamplerMemory:
+        """Where this sampler stands, which has taken a frame."""
+        origin, taken, latest = (value // self._scale for value in (self._origin, self._taken, self._latest))
+        return SamplerMemory(origin, taken, latest, (self._due - self._origin) // self._period, self._step)
+
+    def recall(self, memory: SamplerMemory) -> None:
+        """Go on where another sampler stood, of the same rate, over whatever connection the next frame comes."""
+        self._origin, self._taken, self._latest = (
+            value * self._scale for value in (memory.origin_us, memory.taken_us, memory.latest_us)
+        )
+        self._due, self._step = self._origin + memory.due * self._period, memory.step
+        self._connection, self._goes_on = None, True
 
     def _anchor(self, t: int, reason: GapReason | None) -> Decision:
         """Take the frame at t and let the grid begin there."""

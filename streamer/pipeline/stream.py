@@ -5,26 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from engines import probabilities
 from streamer.clips.hook import NoClips
 from streamer.config import Config, EventConfig
-from streamer.labels.events import CloseReason, Decider, Event, suited
+from streamer.errors import ConfigError
+from streamer.labels.events import CloseReason, Decider, DeciderMemory, Event, suited
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window, topk
 from streamer.pipeline.batcher import Batcher
 from streamer.pipeline.between import Coming
+from streamer.pipeline.held import Held
 from streamer.pipeline.intake import Intake
 from streamer.pipeline.meters import Probe
 from streamer.pipeline.pace import Slowness
-from streamer.pipeline.sampler import Sampler
+from streamer.pipeline.ring import Ring
+from streamer.pipeline.sampler import Sampler, SamplerMemory
 from streamer.types import Image
 
 STATE_EVERY_US = 1_000_000
 
 EpochReason = Literal["gap", "reconnect", "clock", "reset", "model"]
 """Why the temporal state starts anew: time was lost, somebody asked for it, or another model took over."""
+
+
+class StreamMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream knows beside the engine's state, in JSON: the same stream in another run goes on with it.
+
+    frame_us, infer_us, ready, epoch, times: as in its messages, of the frame that was seen last, and of the last T
+    """
+
+    epoch: int
+    ready: bool
+    frame_us: int
+    infer_us: int | None
+    times: list[int]
+    window_step: int
+    told_label: str | None
+    told_us: int | None
+    sampler: SamplerMemory
+    decider: DeciderMemory
 
 
 class Stream:
@@ -38,6 +60,7 @@ class Stream:
     started   events that have begun
     gaps      how often time was lost, by reason; lost_us: how much, microseconds
     slowness  whether its source gives too few frames
+    held      keeps its frames until it has taken the state of the same stream in another run; None: it has no need to
     """
 
     def __init__(
@@ -71,13 +94,16 @@ class Stream:
         self._infer_us: int | None = None
         self._told_label: str | None = None
         self._told_us: int | None = None  # the frame time of the last `state`
+        self.held: Held | None = None
         self._begin(config.events)
 
     def _begin(self, events: EventConfig) -> None:
         """Begin with the network that the source is taken for."""
         lens, spec = self.intake.lens, self.intake.lens.spec
         self._spec = spec
-        self.ring = lens.rings[self.name]
+        self.ring: Ring | Held = lens.rings[self.name]
+        if self.held is not None:
+            self.hold()
         self.slowness = Slowness(self.source.uri, lens.pace, self._max_gap)
         self._sampler = Sampler(spec.rate_hz, self._max_gap)  # what the network is told
         self._events = suited(events, spec.events, spec.name)
@@ -214,6 +240,47 @@ class Stream:
         if self.frame_us is not None:
             self._begin_epoch("model", self.frame_us, self.frame_us, "model")
         self.repeat_state()
+
+    def hold(self) -> None:
+        """See no frame until `recall`."""
+        self.held = self.ring = Held(self.intake.lens.rings[self.name], self.intake.realtime)
+
+    @property
+    def between(self) -> int:
+        """Pictures between two frames that the network has not seen yet."""
+        return len(self._coming)
+
+    def memory(self) -> tuple[StreamMemory, tuple[int, Image] | None]:
+        """What the same stream in another run needs to go on; with time and picture of the last frame.
+
+        Raises ConfigError when nothing was seen since it began.
+        """
+        if not self._times or self.frame_us is None:
+            raise ConfigError(f"{self.name} has no temporal state yet: its model has seen no frame")
+        memory = StreamMemory(
+            epoch=self.epoch, ready=self._ready, frame_us=self.frame_us, infer_us=self._infer_us, times=self._times,
+            window_step=self._window_step, told_label=self._told_label, told_us=self._told_us,
+            sampler=self._sampler.memory(), decider=self._decider.memory(),
+        )  # fmt: skip
+        return memory, self._coming.last
+
+    def recall(self, memory: StreamMemory, last: tuple[int, Image] | None) -> None:
+        """Go on where the same stream in another run has stopped: its open event is told again, from its start."""
+        started = self._decider.recall(memory.decider)
+        self._sampler.recall(memory.sampler)
+        self._coming.follow(last)
+        self.epoch, self._ready, self.frame_us = memory.epoch, memory.ready, memory.frame_us
+        self._infer_us, self._times = memory.infer_us, memory.times[-self._spec.frames :]
+        self._window_step, self._told_label, self._told_us = memory.window_step, memory.told_label, memory.told_us
+        if self.held is not None:
+            self.ring, self.held = self.held, None
+            self.ring.go_on(memory.frame_us, self._let_go)
+        if started:
+            self._tell(started)
+        self.repeat_state()
+
+    def _let_go(self, ring: Ring) -> None:
+        self.ring = ring
 
     def _begin_epoch(self, ends: CloseReason, from_us: int, to_us: int, reason: EpochReason) -> None:
         self.interrupt(ends)

@@ -13,6 +13,7 @@ from typing import Any
 from engines.errors import did_you_mean
 from streamer.errors import ConfigError, SourceError
 from streamer.labels.commands import StreamReport
+from streamer.labels.messages import SourceState
 from streamer.labels.publisher import wall_us
 from streamer.pipeline.capture import Capture
 from streamer.pipeline.shedding import Load
@@ -86,13 +87,15 @@ class Watch:
                 kind = f"{type(capture.error).__name__}: " * unexpected
                 detail = kind + redact(str(capture.error))
                 for stream in list(capture.streams):
-                    self.end(stream, detail)
+                    self.fail(stream, detail)
                 continue
             if capture.error:
                 raise capture.error
             capture.replace_if_hung(now)
             for stream in capture.streams:
                 health = capture.health(stream, now)
+                if stream.held is not None:  # another run speaks for it
+                    continue
                 if health.state != "ended" or not stream.waiting:  # its last frame has been seen
                     self._tell(stream, health, now)
         ended = [health.state == "ended" for health in self._health.values()]
@@ -160,10 +163,13 @@ class Watch:
         hint = did_you_mean(name, names, f"there are {', '.join(names) or 'none'}")
         raise ConfigError(f"there is no stream {name[:64]!r}; {hint}")
 
+    def fail(self, stream: Stream, detail: str) -> None:
+        """A stream leaves that nobody asked to; `detail` says why."""
+        log.warning("%s: removed: %s", stream.name, detail)
+        self.end(stream, detail)
+
     def end(self, stream: Stream, detail: str = "") -> None:
-        """A stream leaves while the others go on; `detail` says why if nobody asked for it."""
-        if detail:
-            log.warning("%s: removed: %s", stream.name, detail)
+        """A stream leaves while the others go on; `detail` is for its last status."""
         capture = next(capture for capture in self._captures if stream in capture.streams)
         name = stream.name
         capture.streams.remove(stream)
@@ -214,7 +220,7 @@ class Watch:
         now = time.monotonic()
         captures = {stream: capture for capture in self._captures for stream in capture.streams}
         told = [
-            (stream, health, *self._load.condition(stream, health), captures[stream].work_ms(now))
+            (stream, health, *self._condition(stream, health), captures[stream].work_ms(now))
             for stream, health in self.conditions()
         ]
         return [
@@ -224,6 +230,12 @@ class Watch:
             )
             for stream, health, state, detail, work_ms in told
         ]  # fmt: skip
+
+    def _condition(self, stream: Stream, health: Health) -> tuple[SourceState, str]:
+        """One that is held is online when it can go on at once."""
+        if stream.held is not None and health.state == "online" and not stream.held.ready:
+            return "connecting", "it waits for its first frame, or for a row of the engine"
+        return self._load.condition(stream, health)
 
     def details(self) -> list[str]:
         """What is wrong with the sources, each in a sentence."""

@@ -21,6 +21,7 @@ from streamer.labels.commands import (
     Controlled,
     Model,
     Report,
+    State,
     act,
     answer,
     parse,
@@ -46,6 +47,20 @@ class Nobody:
     def __init__(self) -> None:
         self.done: list[Any] = []
 
+    @property
+    def moves(self) -> Nobody:
+        return self
+
+    def give(self, name: str) -> Future[Path]:
+        self.done.append(("give", name))
+        return told(Path("/run/it.state"))
+
+    def read(self, path: Path) -> str:
+        return f"content of {path}"
+
+    def take(self, name: str, passed: str) -> None:
+        self.done.append(("take", name, passed))
+
     def report(self) -> Report:
         return Report("m@1", "s", None, False, [])
 
@@ -59,9 +74,11 @@ class Nobody:
     def open(self, config: SourceConfig) -> Source:
         return open_source(config)
 
-    def add(self, config: SourceConfig, source: Source | None = None, term: int = 0) -> list[str]:
+    def add(
+        self, config: SourceConfig, source: Source | None = None, term: int = 0, *, held: bool = False
+    ) -> list[str]:
         assert source
-        self.done.append(("add", config) if not term else ("add", config, term))
+        self.done.append(("add", config, term, held) if term else ("add", config))
         return [*source.streams]
 
     def remove(self, name: str, term: int | None = None) -> None:
@@ -117,7 +134,7 @@ def error_of(request: Any) -> str:
     ("request_", "message"),
     [
         (b"", "cannot read the request: Input data was truncated; send one JSON object"),
-        (b"{", "the commands are status, snapshot, reset, add, remove, set, model, clips, answer, drain"),
+        (b"{", "the commands are status, snapshot, reset, add, remove, state, set, model, clips, answer, drain"),
         (b"status", "JSON is malformed"),
         (b"\xff\xfe{}", "cannot read the request"),
         (b"[" * 100_000, "cannot read the request"),
@@ -184,6 +201,8 @@ def test_every_command_does_its_work() -> None:
     told = {"stream": "c-bed", "streams": ["c-bed", "c-door"]}
     assert reply({"command": "add", "source": with_views}, nobody) == {"ok": told}
     assert reply({"command": "remove", "stream": "a"}, nobody) == {"ok": {"stream": "a"}}
+    assert reply({"command": "state", "stream": "a"}, nobody) == {"ok": {"stream": "a", "file": "/run/it.state"}}
+    assert act(State("b", "f"), nobody, None, "read") == {"stream": "b"}
     assert reply({"command": "set", "set": {"events.enter": 0.7}}, nobody) == {"ok": {"set": {"events.enter": 0.7}}}
     assert reply({"command": "clips"}, nobody) == {"ok": []}
     answered = reply({"command": "answer", "clip": "c", "label": "wave"}, nobody)
@@ -195,6 +214,8 @@ def test_every_command_does_its_work() -> None:
         ("reset", "a"),
         *(("add", one) for one in sources),
         ("remove", "a"),
+        ("give", "a"),
+        ("take", "b", "read"),
         ("set", {"events.enter": 0.7}),
         ("answer", "c", "wave"),
         ("swap", "loaded"),
