@@ -23,7 +23,7 @@ def ctl(
         list[str] | None,
         typer.Argument(
             metavar="STREAM|SOURCE|KEY=VALUE|MODEL|CLIP LABEL",
-            help="reset, remove and state: a stream. add: a source. set: keys. model: a name or file. answer: a clip and "
+            help="reset, remove, state: a stream. add: a source. set: keys. model: a name or file. answer: a clip and "
             "what it shows.",
         ),
     ] = None,
