@@ -73,7 +73,8 @@ def test_each_reason_of_a_drop_and_of_a_gap_is_counted(wait_for: WaitFor) -> Non
     camera = Camera()
     camera.silent.set()
     with monitored(camera) as running:
-        ring, second = running.pipeline.streams[0].ring, 1_000_000
+        stream, second = running.pipeline.streams[0], 1_000_000
+        ring = stream.intake.lens.rings[stream.name]
         for time_us, connection in (
             (100 * second, 0),
             (100 * second + 10_000, 0),  # not due
