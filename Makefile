@@ -43,7 +43,7 @@ matrix:
 
 lock: $(VENV)/bin/pip
 	@$(PIP) install --upgrade uv
-	$(LOCK) --extra dev --extra discover --extra docs --extra train --extra view --no-emit-package torch --output-file requirements/test.txt
+	$(LOCK) --extra dev --extra discover --extra docs --extra mqtt --extra train --extra view --no-emit-package torch --output-file requirements/test.txt
 	$(LOCK) --constraint requirements/test.txt --output-file requirements/base.txt
 	$(MAKE) test
 
@@ -75,6 +75,7 @@ $(VENV)/docs.done: pyproject.toml requirements/base.txt | $(VENV)/bin/pip
 # pip takes torch from where this machine has it, so its hash is not the same everywhere
 $(VENV)/test.done: pyproject.toml requirements/test.txt tools/debian.sh tools/promtool.sh | $(VENV)/bin/pip
 	@sh tools/debian.sh chromium || echo 'Without it the tests of the page in a browser are skipped.'
+	@sh tools/debian.sh mosquitto || echo 'Without it the tests on a real MQTT broker are skipped.'
 	@sh tools/debian.sh $(RTSP_SERVER) || echo 'Without them the tests on a real RTSP server are skipped.'
 	@{ command -v npm >/dev/null || sh tools/debian.sh nodejs npm; } && npm install --silent --no-audit --no-fund \
 	    --prefix $(VENV) zeromq@6 || echo 'Without the JavaScript package zeromq the test of examples/subscribe.js is skipped.'
@@ -82,7 +83,7 @@ $(VENV)/test.done: pyproject.toml requirements/test.txt tools/debian.sh tools/pr
 	@command -v promtool >/dev/null || sh tools/promtool.sh $(VENV)/bin || echo 'Without promtool the tests of examples/alerts.yaml are skipped.'
 	@echo 'Installing what the tests need into $(VENV) (torch among it) ...'
 	@$(if $(LOCKED),$(PIP) install $(LOCKED) requirements/test.txt)
-	@$(PIP) install $(if $(LOCKED),,--upgrade --upgrade-strategy eager) --editable '.[dev,discover,docs,train,view]'
+	@$(PIP) install $(if $(LOCKED),,--upgrade --upgrade-strategy eager) --editable '.[dev,discover,docs,mqtt,train,view]'
 	@touch $@
 
 clean:

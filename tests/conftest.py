@@ -26,7 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 hypothesis.settings.register_profile("project", deadline=None)  # time never decides a test
 hypothesis.settings.load_profile("project")
 
-EXTRAS = ("torch", "lightning_fabric", "onnx", "onnxscript", "tensorboardX")
+EXTRAS = ("torch", "lightning_fabric", "onnx", "onnxscript", "paho", "tensorboardX")
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed; `make test` installs it")
 

@@ -20,7 +20,7 @@ for version; do
     if [ -z "$python" ]; then
         result='not tested: no such interpreter here'
     elif "$python" -m venv "$folder" &&
-        "$folder/bin/pip" install --quiet --disable-pip-version-check -c .matrix/locked.txt --editable '.[test,view]' &&
+        "$folder/bin/pip" install --quiet --disable-pip-version-check -c .matrix/locked.txt --editable '.[test,view,mqtt]' &&
         "$folder/bin/pytest" -q -n 2 --dist loadfile --no-loadscope-reorder; then
         result=passed
     else

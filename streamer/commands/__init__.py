@@ -1,11 +1,11 @@
 """The command `streamer`: it parses, wires, prints, and turns errors into exit codes. One file a command.
 
-run.py, view.py, watch.py, replay.py   labels, live and from recordings
+run.py, view.py, watch.py, replay.py   labels, live and from recordings; bridge.py: on to other systems
 discover.py which cameras there are; check.py: what works on this machine, which trials.py tries for real
 record.py, teach.py   clips of one's own, and a model that learns from them; tune.py: thresholds from recordings
 models.py, build.py   models, and engines for this machine (build, verify)
 init.py, config.py (keys.py describes them), ctl.py, keygen.py   settings, requests to a run, keys
-options.py  what several commands share; console.py: arguments and outputs of any kind
+options.py  what several commands share; console.py: arguments and outputs of any kind; stopping.py: signals
 
 Exit codes: 0 done, 2 configuration, 3 source, 4 engine.
 """
@@ -21,6 +21,7 @@ import typer
 
 from engines import EngineError
 from streamer.commands import (
+    bridge,
     build,
     check,
     config,
@@ -65,6 +66,9 @@ app = typer.Typer(
 app.command(short_help="Recognise actions in live video and publish them", epilog=run.EXAMPLES)(run.run)
 app.command(short_help="Print the events that a run publishes", epilog=watch.EXAMPLES)(watch.watch)
 app.command(short_help="Show the labels of a run as a page in the browser")(view.view)
+app.add_typer(
+    bridge.bridge_app, name="bridge", short_help="Carry labels to MQTT, Home Assistant, a web address, a program"
+)
 app.command(short_help="Recognise actions in recordings, as fast as it goes", epilog=replay.EXAMPLES)(replay.replay)
 app.command(short_help="Find cameras", epilog=discover.EXAMPLES)(discover.discover)
 app.command(short_help="Write a configuration, or a webhook, to begin with")(init.init)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
-import signal
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,6 +25,7 @@ from streamer.commands.options import (
     make_settings,
     make_sources,
 )
+from streamer.commands.stopping import stop_on_signals
 from streamer.commands.view import DEFAULT_ADDRESS, open_page, open_window
 from streamer.config import Config
 from streamer.errors import ConfigError, SourceError
@@ -228,34 +227,3 @@ def _watching(address: str, encrypts: bool) -> str:
     """The command that shows what is published."""
     where = "" if address == LABELS else f" {address.replace('//0.0.0.0:', '//127.0.0.1:')}"
     return f"streamer watch{where}{' --server-key RUN.key --key YOURS.key_secret' if encrypts else ''}"
-
-
-def stop_on_signals() -> threading.Event:
-    """An event that Ctrl-C, SIGTERM and SIGHUP set; the second time the first two end the program at once.
-
-    SIGHUP: the terminal is gone, so what would be told there is told nobody. `nohup` is obeyed.
-    """
-    stop = threading.Event()
-
-    def handle(number: int, _frame: object) -> None:
-        stop.set()
-        if number == signal.SIGHUP:  # may come twice, from the terminal and from the shell
-            silence_what_hung_up()
-        else:
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, handle)
-    return stop
-
-
-def silence_what_hung_up() -> None:
-    """Let standard output and error lead nowhere where nobody is at their other end any more."""
-    for descriptor in (1, 2):
-        poller = select.poll()
-        poller.register(descriptor, 0)
-        if poller.poll(0):  # an error or a hang-up
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)

@@ -92,9 +92,12 @@ def open_window(sources: Sequence[Source]) -> Window:
 def with_view_address(arguments: Sequence[str]) -> list[str]:
     """The command line with an address after a `--view` that has none: typer knows no option whose value may be absent.
 
-    What follows it is its address, unless it is another option or could be a source.
+    What follows it is its address, unless it is another option or could be a source. Behind a `--` stand no options.
     """
-    completed = []
+    completed: list[str] = []
+    if "--" in arguments:
+        end = arguments.index("--")
+        return [*with_view_address(arguments[:end]), *arguments[end:]]
     for argument, following in zip(arguments, [*arguments[1:], "-"], strict=False):
         completed.append(argument)
         if argument == "--view" and (following.startswith("-") or _is_source(following)):

@@ -198,6 +198,7 @@ def test_a_video_is_replayed_with_its_labels_drawn_in(tmp_path: Path) -> None:
         (["run", "0", "--view", "0.0.0.0:80"], ["run", "0", "--view", "0.0.0.0:80"]),
         (["run", "0", "--view=[::1]:80"], ["run", "0", "--view=[::1]:80"]),
         (["view", "tcp://127.0.0.1:5557"], ["view", "tcp://127.0.0.1:5557"]),
+        (["bridge", "exec", "--", "show", "--view"], ["bridge", "exec", "--", "show", "--view"]),
         ([], []),
     ],
 )
