@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
 from contextlib import ExitStack, suppress
 
+from tools.attack.sockets import CHANGES, COMMANDS
 from tools.attack.target import Attack, Target
 
 UPGRADE = (
@@ -104,6 +106,36 @@ def web_garbage(target: Target) -> list[str]:
     return [] if _is_ok(_get(target.program.web, "/healthz")) else ["/healthz is not answered any more"]
 
 
+def odd_asks(target: Target) -> list[str]:
+    """What cannot be asked of the run, asked by a browser that may ask."""
+    page = target.program.page
+    assert page
+    problems = set()
+    for _ in target.moments(0.05):
+        for request in (*CHANGES, *COMMANDS):
+            if not _is_refused(page, request):
+                problems.add(f"{request[:60]!r} was not refused")
+    return sorted(problems)
+
+
+def _is_refused(page: str, request: bytes) -> bool:
+    """Whether a browser is told why this is not done, or is sent away."""
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+    from websockets.typing import Origin
+
+    with connect(f"ws://{page}/labels", origin=Origin(f"http://{page}"), proxy=None, max_size=None) as browser:
+        browser.send('{"token": null}')
+        browser.send(b'{"id": 7, "ask": %s}' % request, text=True)
+        with suppress(ConnectionClosed):
+            while True:
+                told = browser.recv(10)
+                for one in json.loads(told) if isinstance(told, str) else ():
+                    if (one["kind"], one.get("id")) == ("answer", 7):
+                        return "error" in one and "please report it" not in one["error"]
+    return True
+
+
 INTRUDER = '{"uri": "pattern://still", "name": "intruder"}'
 FOREIGN = (
     "Origin: http://evil.example", "Origin: null", "Origin: http://{host}.evil.example", "Sec-Fetch-Site: cross-site",
@@ -185,6 +217,7 @@ ATTACKS = (
     Attack("silent-viewers", "100 connections to the page that say nothing", silent_viewers, "page"),
     Attack("mute-websockets", "100 WebSockets without a token", mute_websockets, "page"),
     Attack("slow-heads", "100 halves of a request to /healthz", slow_heads),
+    Attack("odd-asks", "what cannot be asked of the run, by a browser", odd_asks, "page"),
     Attack("foreign-posts", "other sites add and remove streams", foreign_posts, "page"),
     Attack("odd-posts", "requests to /api/ that cannot be", odd_posts, "page"),
     Attack("slow-posts", "100 requests to /api/ whose bodies never come", slow_posts, "page"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 from streamer.errors import ConfigError
@@ -167,6 +168,8 @@ ODD = (
     json.dumps({"command": "add", "source": {f"{number:x}": 1 for number in range(1500)}}).encode(),
     json.dumps({"command": "add", "source": "a" + "://" * 5000}).encode(),
     json.dumps({"command": "add", "source": "http://127.0.0.1:1/" + "://" * 600}).encode(),
+)  # fmt: skip
+CHANGES = (
     b'{"command": "set"}', b'{"command": "set", "set": {}}', b'{"command": "set", "set": {"events.enter": 1e999}}',
     json.dumps({"command": "set", "set": {f"events.labels.{number:x}.enter": 0.5 for number in range(200)}}).encode(),
     json.dumps({"command": "set", "set": {"events" + ".labels" * 1500: 1}}).encode(),
@@ -184,9 +187,19 @@ ODD = (
 
 def odd_requests(target: Target) -> list[str]:
     """Requests that are no JSON, nested deeply, full of numbers without end, or of addresses in addresses."""
+    return _odd(target, ODD)
+
+
+def odd_changes(target: Target) -> list[str]:
+    """Settings, models and answers to clips that cannot be."""
+    return _odd(target, CHANGES)
+
+
+def _odd(target: Target, requests: Sequence[bytes]) -> list[str]:
+    """Send requests of which none may change anything but the streams; each must be answered."""
     problems = set()
     for _ in target.moments():
-        for request in ODD:
+        for request in requests:
             with join(target.program.control, b"DEALER") as peer:
                 peer.settimeout(10)
                 peer.sendall(frame(request))
@@ -221,4 +234,5 @@ ATTACKS = (
     Attack("garbage", "what is no ZeroMQ", garbage),
     Attack("request-flood", "requests whose answers nobody reads", requests),
     Attack("odd-requests", "requests that cannot be", odd_requests),
+    Attack("odd-changes", "settings, models and answers to clips that cannot be", odd_changes),
 )

@@ -18,7 +18,8 @@ from tools.peers.usage import Usage
 QUIET = Usage(100.0, 20, 40, 2)
 SHORT = (
     "http-to-zeromq", "old-zmtp", "endless-empty-parts", "subscriptions", "silent-connections", "request-flood",
-    "odd-requests", "odd-sources", "redirecting-rtsp", "crowded-rtsp", "foreign-posts", "odd-posts",
+    "odd-requests", "odd-changes", "odd-sources", "redirecting-rtsp", "crowded-rtsp", "odd-asks", "foreign-posts",
+    "odd-posts",
 )  # fmt: skip
 
 
