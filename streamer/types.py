@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 """A picture, [H, W, 3] uint8, BGR as OpenCV gives it."""
 
+Size = tuple[int, int]
+"""Height and width, pixels."""
+
 Probabilities = NDArray[np.float32]
 """One row of softmax outputs, [K] float32."""
 
@@ -45,6 +48,9 @@ class Frame:
                 and is as old as whoever reads it wants
     timeline    what `time_us` is told by, within the connection
     key         decoded from itself alone; others may only say that nothing has changed
+    small       converts it and makes it smaller in one go, where that is quicker than by way of `bgr`: given what makes
+                of the picture's size the one that is wanted, it gives the picture, each pixel the mean of what it
+                covers; None: only `bgr` will do. Called as `bgr` is
     """
 
     time_us: int
@@ -54,3 +60,4 @@ class Frame:
     arrived_s: float | None = None
     timeline: Timeline = ONE_TIMELINE
     key: bool = True
+    small: Callable[[Callable[[Size], Size]], Image | None] = lambda _: None

@@ -30,7 +30,7 @@ from streamer.commands.view import DEFAULT_ADDRESS, open_page, open_window
 from streamer.config import Config
 from streamer.errors import ConfigError, SourceError
 from streamer.health import logs
-from streamer.health.memory import share_heaps
+from streamer.health.memory import settled, share_heaps
 from streamer.health.systemd import ServiceManager
 from streamer.labels.addresses import is_taken, next_free
 from streamer.sources import Source
@@ -141,6 +141,7 @@ def run_pipeline(
             names = [name for source in sources for name in source.streams]
             changes, folder = settings.control is not None, settings.clips.folder
             page.start(pipeline.picture, pipeline.corners, names, control, changes=changes, clips=folder)
+        stack.enter_context(settled())
         summary = desk.run(pipeline.run, stop, pipeline.picture) if desk else pipeline.run(stop)
         logs.log.info("stopped: %s", "; ".join(" ".join(line.split()) for line in summary.lines()))
     for line in summary.lines():

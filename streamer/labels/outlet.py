@@ -25,6 +25,7 @@ _ROOT = ROOT.encode()
 _SUBSCRIBE, _UNSUBSCRIBE = b"\1", b"\0"  # first byte of a subscription and of its end; the topic's prefix follows
 _PREFIX = re.compile(rb"act/1/([a-z0-9_-]{1,64}(/[a-z]{0,8}/?)?)?")  # of a topic of ours, if it is not a piece of ROOT
 _MESSAGE_BYTES = 512  # a subscription has 90 at most, CURVE's handshake more; who sends longer ones is disconnected
+_READABLE, _NO_WAIT, _MORE_COMES = int(zmq.POLLIN), int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
 _SUBSCRIPTIONS_PER_POLL = 500  # the rest waits for the next poll
 _PENALTY_S = 0.25  # nobody may come so soon after somebody had to go; readers try again by themselves
 MOST_OF_A_PEER = 1500  # subscriptions: 256 streams with five kinds each are fewer
@@ -65,7 +66,7 @@ class Outlet:
         """Send a payload under its topic; keep: for late joiners. Returns at once, whatever the subscribers do."""
         if keep:
             self._retained[name] = payload
-        self._socket.send_multipart((name, payload), zmq.DONTWAIT)
+        self._send(name, payload)
 
     @property
     def subscriptions(self) -> int:
@@ -76,10 +77,9 @@ class Outlet:
         """Answer the subscriptions that have arrived. Returns at once."""
         prefixes = set()
         for _ in range(_SUBSCRIPTIONS_PER_POLL):
-            try:
-                frame = self._socket.recv(zmq.DONTWAIT, copy=False)
-            except zmq.Again:
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE:  # quicker than to try, and fail
                 break
+            frame = self._socket.recv(zmq.DONTWAIT, copy=False)
             request, is_rest, self._more = frame.bytes, self._more, frame.more
             if is_rest or self._more:  # a subscription is one frame
                 continue
@@ -94,7 +94,11 @@ class Outlet:
                 self._guard.cut(number, f"of {self.subscriptions} subscriptions it has {peer.subscriptions}")
             for name, payload in self._retained.items():
                 if name.startswith(tuple(prefixes)):
-                    self._socket.send_multipart((name, payload), zmq.DONTWAIT)
+                    self._send(name, payload)
+
+    def _send(self, name: bytes, payload: bytes) -> None:
+        self._socket.send(name, _MORE_COMES)
+        self._socket.send(payload, _NO_WAIT)
 
     def _may_subscribe(self, frame: zmq.Frame, prefix: bytes) -> bool:
         """Count a subscription; False, and its peer is disconnected, if it cannot be meant."""

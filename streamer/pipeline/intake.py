@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
 
 from engines import EngineSpec
 from streamer.config import Config
@@ -19,6 +21,7 @@ from streamer.sources.frozen import Frozen
 from streamer.types import Frame, Image
 
 _LATE = 0.25  # sample periods: a frame that is later than this is not waited for any more
+_SHOWN = 20  # frames that are converted in full after somebody has looked
 
 
 class Lens:
@@ -44,7 +47,6 @@ class Intake:
     streams   that are made of it, by name, each with its part of the picture
     realtime  its frames come when they come; otherwise they wait for the engine
     step      take one of so many of the frames that the network should see: load is shed
-    picture   the frame that was converted last, in full size, [H, W, 3]; nobody writes into it
     lens      of the network that sees the source
     """
 
@@ -61,7 +63,8 @@ class Intake:
         self._config, self._wake = config, wake
         self.realtime = source.config.pace == "realtime"
         self.step = 1
-        self.picture: Image | None = None
+        self._picture: Image | None = None
+        self._shown = 0  # so many frames more are converted in full
         self.see_for(spec)
         self._probe = probe or Probe()
         self._above_rate = self._shed = self._frozen_frames = 0
@@ -102,10 +105,11 @@ class Intake:
         step = self.step
         lens.pass_over = step - 1
         with self._probe.stage("convert"):
-            self.picture = frame.bgr()
-            if self._is_frozen(self.picture, frame):
+            frame = replace(frame, bgr=cache(frame.bgr))  # once for all who need the whole of it, if anybody does
+            images = {name: sight.see(frame) for name, sight in lens.sights.items()}
+            self._show(frame)
+            if self._is_frozen(images, frame):
                 return
-            images = {name: sight.see(self.picture) for name, sight in lens.sights.items()}
         if frame.arrived_s is not None:
             self._due_s = frame.arrived_s + step / lens.spec.rate_hz
         origin = Origin(frame.time_us, frame.index, frame.connection, frame.arrived_s, step, frame.timeline, distance)
@@ -114,10 +118,24 @@ class Intake:
                 ring.push(origin, image, wait)
         self._wake()
 
-    def _is_frozen(self, picture: Image, frame: Frame) -> bool:
+    def _show(self, frame: Frame) -> None:
+        if self._shown:
+            self._shown -= 1
+            self._picture = frame.bgr()
+
+    def look(self) -> Image | None:
+        """The newest frame that the network took, in full size, [H, W, 3]; nobody writes into it. Only while somebody
+        looks again and again are there such pictures, so the first look finds none, or an old one.
+        """
+        self._shown = _SHOWN
+        return self._picture
+
+    def _is_frozen(self, images: Mapping[str, Image], frame: Frame) -> bool:
         """Whether the camera hangs and repeats itself; SourceError from time to time, so that it is connected again."""
         key, self._key = self._key, False
-        if self._frozen is None or frame.arrived_s is None or not self._frozen.see(picture, frame.arrived_s, key):
+        if self._frozen is None or frame.arrived_s is None or not images:
+            return False
+        if not self._frozen.see(next(iter(images.values())), frame.arrived_s, key, frame.bgr):
             return False
         self._frozen_frames += 1
         if self._frozen.wants_connection():

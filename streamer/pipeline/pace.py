@@ -55,6 +55,7 @@ class Pace:
         self._last: tuple[int, int, Timeline] | None = None  # time, connection and timeline of the last frame
         self._habit: deque[int] = deque(maxlen=_HABIT)
         self._measured: deque[int] = deque()
+        self._span_us = 0  # the sum of them
         self.rate_hz: float | None = None
         self.slow = False
 
@@ -64,6 +65,7 @@ class Pace:
         if last is None or last[1:] != self._last[1:] or frame.time_us <= last[0]:
             self._habit.clear()
             self._measured.clear()
+            self._span_us = 0
             return UNKNOWN
         patience_us, slow = self._most_us, False  # nobody knows it yet
         if len(self._habit) > 1:
@@ -77,9 +79,10 @@ class Pace:
 
     def _measure(self, distance_us: int) -> None:
         self._measured.append(distance_us)
-        while sum(self._measured) - self._measured[0] > _MEASURED_S * 1e6:
-            self._measured.popleft()
-        span_s = sum(self._measured) / 1e6
+        self._span_us += distance_us
+        while self._span_us - self._measured[0] > _MEASURED_S * 1e6:
+            self._span_us -= self._measured.popleft()
+        span_s = self._span_us / 1e6
         if span_s < _LEAST_S:
             return
         rate_hz = len(self._measured) / span_s

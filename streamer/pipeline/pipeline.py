@@ -369,8 +369,8 @@ class Pipeline:
         return self._watch.details()
 
     def picture(self, name: str) -> Image | None:
-        """The newest frame of a stream that was converted for the network; None if there is none."""
-        return next((stream.intake.picture for stream in self.streams if stream.name == name), None)
+        """The newest frame of a stream that the network took, for who asks often; None if there is none."""
+        return next((stream.intake.look() for stream in self.streams if stream.name == name), None)
 
     def corners(self, name: str) -> Corners | None:
         """Of the part of its source's pictures that a stream sees; None: all."""

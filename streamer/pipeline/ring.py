@@ -15,7 +15,7 @@ import numpy as np
 
 from engines.opencv import cv2
 from streamer.pipeline.pace import UNKNOWN, Distance
-from streamer.types import ONE_TIMELINE, Image, Timeline
+from streamer.types import ONE_TIMELINE, Image, Size, Timeline
 
 _STOP_POLL_S = 0.05  # how often a push that waits for space looks whether it should give up
 _CROP_MARGIN = 256 / 224  # networks with a centre crop were trained on pictures this much larger than their input
@@ -29,16 +29,22 @@ def fit(image: Image, height: int, width: int, mode: Fit) -> Image:
     `stretch` ignores the aspect ratio; `crop` keeps it: the picture is scaled to cover 256/224 of the size, and its
     centre is cut out.
     """
+    scaled = scaled_size(image.shape[:2], height, width, mode)
+    return centre(np.asarray(cv2.resize(image, scaled[::-1], interpolation=cv2.INTER_AREA), np.uint8), height, width)
+
+
+def scaled_size(size: Size, height: int, width: int, mode: Fit) -> Size:
+    """What a picture of this size is scaled to, before its centre is cut out."""
     if mode == "stretch":
-        return _resize(image, height, width)
-    scale = max(height * _CROP_MARGIN / image.shape[0], width * _CROP_MARGIN / image.shape[1])
-    scaled = _resize(image, round(image.shape[0] * scale), round(image.shape[1] * scale))
-    top, left = (scaled.shape[0] - height) // 2, (scaled.shape[1] - width) // 2
-    return scaled[top : top + height, left : left + width]
+        return height, width
+    scale = max(height * _CROP_MARGIN / size[0], width * _CROP_MARGIN / size[1])
+    return round(size[0] * scale), round(size[1] * scale)
 
 
-def _resize(image: Image, height: int, width: int) -> Image:
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+def centre(image: Image, height: int, width: int) -> Image:
+    """[H, W, 3] -> [height, width, 3], a view of it."""
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 @dataclass(frozen=True, slots=True)

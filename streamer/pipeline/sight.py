@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from engines import EngineSpec
 from engines.opencv import cv2
-from streamer.pipeline.ring import fit
+from streamer.pipeline.ring import centre, fit, scaled_size
 from streamer.region import Corners, is_box
-from streamer.types import Image
+from streamer.types import Frame, Image, Size
 
 FILL = (104, 116, 124)
 """Blue, green and red of what lies outside a polygon: the mean of ImageNet, which networks take for nothing at all."""
@@ -29,7 +29,12 @@ class Sight:
         self._outside: NDArray[np.uint8] | None = None
         self._filled = np.full((spec.height, spec.width, 3), FILL, np.uint8)
 
-    def see(self, picture: Image) -> Image:
+    def see(self, frame: Frame) -> Image:
+        """The frame as [height, width, 3] of the network; converted in one go where the whole of it is seen."""
+        small = None if self._corners else frame.small(self._scaled)
+        return self.cut(frame.bgr()) if small is None else centre(small, self._spec.height, self._spec.width)
+
+    def cut(self, picture: Image) -> Image:
         """[H, W, 3] -> [height, width, 3] of the network; the picture stays as it is."""
         if self._corners and picture.shape[:2] != self._size:
             self._look_at(self._corners, picture.shape[:2])
@@ -51,6 +56,9 @@ class Sight:
             cv2.fillPoly(part, [np.round(points - (left + 0.5, top + 0.5)).astype(np.int32)], (255, 255, 255))
             inside = self._fit(part)[..., 0]
             self._outside = (inside < inside.max()).astype(np.uint8)  # of a very narrow one the best is inside
+
+    def _scaled(self, size: Size) -> Size:
+        return scaled_size(size, self._spec.height, self._spec.width, self._spec.fit)
 
     def _fit(self, image: Image) -> Image:
         return fit(image, self._spec.height, self._spec.width, self._spec.fit)

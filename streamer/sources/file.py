@@ -26,7 +26,17 @@ from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
 from streamer.sources.hardware import in_software
 from streamer.sources.pipe import Pipe
-from streamer.sources.video import LIMITS, Bytes, decode, has_decoder, open_video, picture, pts_us, video_stream
+from streamer.sources.video import (
+    LIMITS,
+    Bytes,
+    Smaller,
+    decode,
+    has_decoder,
+    open_video,
+    picture,
+    pts_us,
+    video_stream,
+)
 from streamer.text import printable
 from streamer.types import Frame, Timeline
 
@@ -155,12 +165,13 @@ class FileSource(Source):
         timed = _UNTIMED.isdisjoint(container.format.name.split(","))
         rate = stream.average_rate if timed else self._guessed_rate(stream)
         timeline = _Timeline(round(1_000_000 / (rate or _USUAL_FPS)), patient=not realtime)
-        utc, began_us = UtcClock(), time.monotonic_ns() // 1000
+        utc, began_us, smaller = UtcClock(), time.monotonic_ns() // 1000, Smaller()
+        base = stream.time_base if timed else None
         index = -1
         for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop, recorder=self.recorder)):
             if index == 0 and (note := in_software(self.config.hwaccel, stream)):
                 self.say(note)
-            at_us, due = timeline.place_us(pts_us(frame) if timed else None), None
+            at_us, due = timeline.place_us(pts_us(frame, base)), None
             if realtime:
                 due = (began_us + at_us) / 1e6
                 if stop.wait(due - time.monotonic()):
@@ -170,7 +181,7 @@ class FileSource(Source):
                 partial(picture, frame, self.uri, packet),
                 Timeline(timeline.piece, utc.set_us if realtime else 0),
             )
-            yield Frame(at_us, index, connection, show, due, told_by)
+            yield Frame(at_us, index, connection, show, due, told_by, small=partial(smaller.small, frame, packet))
         if index < 0 and not stop.is_set():
             advice = "it is damaged or cut off, copy it again; or larger than 8192x4320, scale it"
             raise self._unreadable("not one frame could be decoded", advice)

@@ -8,6 +8,8 @@ has shown it again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from streamer.types import Image
@@ -30,22 +32,29 @@ class Frozen:
         self.for_s = 0.0
         self._again = False  # a key frame has shown it again
         self._reconnect_s = _RECONNECT * limit_s
-        self._picture: Image | None = None
+        self._seen: Image | None = None
+        self._whole: Image | None = None  # of a picture that looked like the one before it
         self._seen_s = 0.0
 
     def __bool__(self) -> bool:
         return self.for_s >= self.limit_s and (self._again or self.for_s >= _KEYLESS * self.limit_s)
 
-    def see(self, picture: Image, now_s: float, key: bool = True) -> bool:
-        """Whether this picture, [H, W, 3], that came at `now_s` is a frozen one.
+    def see(self, seen: Image, now_s: float, key: bool, whole: Callable[[], Image]) -> bool:
+        """Whether the picture that came at `now_s` is a frozen one.
 
-        key: it is a key frame, or one has come since the picture before.
+        seen   a part of it, or all of it made smaller: what differs there is not looked at any further
+        key    it is a key frame, or one has come since the picture before
+        whole  gives all of it, [H, W, 3]
         """
-        if self._picture is not None and _same(self._picture, picture):
+        again, self._seen = self._seen is not None and np.array_equal(self._seen, seen), seen
+        before, self._whole = self._whole, whole() if again else None
+        if before is not None and self._whole is not None:
+            again = _same(before, self._whole)
+        if again:
             self.for_s += min(now_s - self._seen_s, _MOST_S)
-            self._again |= key
+            self._again |= key and before is not None
         else:
-            self._picture, self.for_s, self._again = picture, 0.0, False
+            self.for_s, self._again = 0.0, False
             self._reconnect_s = _RECONNECT * self.limit_s
         self._seen_s = now_s
         return bool(self)

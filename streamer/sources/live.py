@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Generator
+from fractions import Fraction
 from functools import partial
 
 from av.container import InputContainer
@@ -16,7 +17,7 @@ from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
 from streamer.sources.hardware import in_software
-from streamer.sources.video import Damage, decode, has_decoder, picture, pts_us, video_stream
+from streamer.sources.video import Damage, Smaller, decode, has_decoder, picture, pts_us, video_stream
 from streamer.sources.waited import Waited
 from streamer.text import redact
 from streamer.types import Frame, Timeline
@@ -53,9 +54,10 @@ def live_frames(
 
     note: what is to be told of it. came: called for each packet.
     """
-    clock, utc, waited = CaptureClock(), UtcClock(), Waited()
+    clock, utc, waited, smaller = CaptureClock(), UtcClock(), Waited(), Smaller()
     damage = Damage(source.damaged, jpeg=stream.codec_context.name == "mjpeg")
     timed = _UNTIMED.isdisjoint(container.format.name.split(","))
+    base = stream.time_base if timed else None
     began, seen = time.monotonic(), False
 
     def heard(shown: bool) -> None:
@@ -64,21 +66,24 @@ def live_frames(
             source.say(_KEYFRAME if time.monotonic() - began > _KEYFRAME_S else note)
 
     for index, (frame, packet) in enumerate(decode(container, stream, source.damaged, stop, heard, source.recorder)):
-        pts, now_s = pts_us(frame) if timed else None, time.monotonic()
-        time_us = clock.utc_us(pts, utc.now_us(), _reference_us(packet, pts), utc.set_us)
+        pts, now_s = pts_us(frame, base), time.monotonic()
+        time_us = clock.utc_us(pts, utc.now_us(), _reference_us(packet, pts, base), utc.set_us)
         arrived_s = now_s - waited.wait_s(pts, now_s)
         if not seen:
             seen = True
             source.say("; ".join(filter(None, (note, in_software(source.config.hwaccel, stream)))))
         if not damage.hides(frame, packet):
             show, timeline = partial(picture, frame, source.uri, packet), Timeline(set_us=utc.set_us)
-            yield Frame(time_us, index, connection, show, arrived_s, timeline, frame.key_frame)
+            shrink = partial(smaller.small, frame, packet)
+            yield Frame(time_us, index, connection, show, arrived_s, timeline, frame.key_frame, shrink)
 
 
-def _reference_us(packet: Packet[VideoStream], frame_us: int | None) -> int | None:
+def _reference_us(packet: Packet[VideoStream], frame_us: int | None, base: Fraction | None) -> int | None:
     """UTC of a frame as the camera says: the packet's producer reference time, moved to the frame's timestamp."""
-    packet_us = pts_us(packet)
-    if frame_us is None or packet_us is None or not packet.has_sidedata("prft"):
+    if not packet.has_sidedata("prft"):
+        return None
+    packet_us = pts_us(packet, base)
+    if frame_us is None or packet_us is None:
         return None
     wallclock_us: int = struct.unpack_from("=q", bytes(packet.get_sidedata("prft")))[0]
     return wallclock_us + frame_us - packet_us

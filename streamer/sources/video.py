@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any, Protocol
 
 import av
@@ -15,14 +16,15 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from streamer.config import Hwaccel
 from streamer.errors import SourceError
 from streamer.sources.hardware import accelerator
 from streamer.sources.packets import Recorder
-from streamer.sources.upright import orientation, turned
-from streamer.types import Image
+from streamer.sources.upright import UPRIGHT, orientation, turned
+from streamer.types import Image, Size
 
 MOST_PIXELS = 8192 * 4320
 """Of a picture: 8K. A damaged header shall not cost gigabytes and minutes."""
@@ -167,11 +169,11 @@ class Damage:
         return self._ends and not ends
 
 
-def pts_us(timed: av.VideoFrame | Packet[VideoStream]) -> int | None:
-    """The timestamp in microseconds from the stream's own zero; None if it has none."""
-    if timed.pts is None or timed.time_base is None:
+def pts_us(timed: av.VideoFrame | Packet[VideoStream], base: Fraction | None) -> int | None:
+    """The timestamp in microseconds from the stream's own zero; None if it has none. base: its unit, seconds."""
+    if timed.pts is None or base is None:
         return None
-    return timed.pts * timed.time_base.numerator * 1_000_000 // timed.time_base.denominator
+    return timed.pts * base.numerator * 1_000_000 // base.denominator
 
 
 def bgr(frame: av.VideoFrame, packet: Packet[VideoStream] | None = None) -> Image:
@@ -189,6 +191,30 @@ def bgr(frame: av.VideoFrame, packet: Packet[VideoStream] | None = None) -> Imag
         frame.colorspace = _UNSPECIFIED
         image = frame.to_ndarray(format="bgr24", threads=1)
     return np.ascontiguousarray(turned(np.asarray(image, np.uint8), orientation(frame, packet)))
+
+
+class Smaller:
+    """Makes the frames of one connection smaller as `Frame.small` says, in its thread.
+
+    Brightness and colours are averaged as they are stored and then converted, which gives the same but for rounding.
+    """
+
+    def __init__(self) -> None:
+        self._scaler, self._painter = VideoReformatter(), VideoReformatter()  # what they prepare is for the next frame
+
+    def small(self, frame: av.VideoFrame, packet: Packet[VideoStream], sized: Callable[[Size], Size]) -> Image | None:
+        """The frame in the size that `sized` makes of its own, if that is smaller and it need not be turned."""
+        height, width = sized((frame.height, frame.width))
+        shrinks = height <= frame.height and width <= frame.width
+        if not shrinks or frame.format.name in _ABORTING or frame.format.is_rgb:
+            return None
+        if orientation(frame, packet) != UPRIGHT:
+            return None
+        try:
+            scaled = self._scaler.reformat(frame, width, height, "yuv444p", interpolation="AREA", threads=1)
+            return np.asarray(self._painter.reformat(scaled, format="bgr24", threads=1).to_ndarray(), np.uint8)
+        except av.error.FFmpegError:
+            return None
 
 
 def picture(frame: av.VideoFrame, uri: str, packet: Packet[VideoStream] | None = None) -> Image:

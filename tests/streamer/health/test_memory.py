@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from streamer.health.memory import ARENAS
+from streamer.health.memory import ARENAS, settled
 
 MANY_THREADS = """
 import ctypes, sys, threading
@@ -40,3 +41,10 @@ def test_threads_share_a_few_heaps(tmp_path: Path) -> None:
         subprocess.run(command, check=True, timeout=60)
         heaps[how] = (tmp_path / "info").read_text().count("<heap nr")
     assert heaps["shared"] <= ARENAS < heaps["as it is"]
+
+
+def test_the_garbage_collector_leaves_alone_what_was_there_before_a_run_until_it_ends() -> None:
+    before = gc.get_freeze_count()
+    with settled():
+        assert gc.get_freeze_count() > before + 1000
+    assert gc.get_freeze_count() == 0

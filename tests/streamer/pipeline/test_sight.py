@@ -21,8 +21,8 @@ def noise(height: int, width: int, seed: int = 0) -> Image:
 @pytest.mark.parametrize("mode", ["stretch", "crop"])
 def test_without_a_view_a_stream_sees_the_whole_picture(mode: Fit) -> None:
     picture, net = noise(48, 64), msgspec.structs.replace(NET, fit=mode)
-    np.testing.assert_array_equal(Sight(None, net).see(picture), fit(picture, 16, 20, mode))
-    np.testing.assert_array_equal(Sight(corners([0, 0, 1, 1]), net).see(picture), fit(picture, 16, 20, mode))
+    np.testing.assert_array_equal(Sight(None, net).cut(picture), fit(picture, 16, 20, mode))
+    np.testing.assert_array_equal(Sight(corners([0, 0, 1, 1]), net).cut(picture), fit(picture, 16, 20, mode))
 
 
 @pytest.mark.parametrize("mode", ["stretch", "crop"])
@@ -34,9 +34,9 @@ def test_a_box_is_cut_out_before_it_is_scaled_whatever_the_size_of_the_picture(
     sight = Sight(corners([0.25, 0.5, 0.75, 1]), msgspec.structs.replace(NET, fit=mode))
     picture = noise(height, width)
     part = picture[height // 2 :, width // 4 : -(-3 * width // 4)]
-    np.testing.assert_array_equal(sight.see(picture), fit(part, 16, 20, mode))
+    np.testing.assert_array_equal(sight.cut(picture), fit(part, 16, 20, mode))
     other = noise(96, 40, 1)  # the camera has changed its resolution
-    np.testing.assert_array_equal(sight.see(other), fit(other[48:, 10:30], 16, 20, mode))
+    np.testing.assert_array_equal(sight.cut(other), fit(other[48:, 10:30], 16, 20, mode))
 
 
 @pytest.mark.parametrize("mode", ["stretch", "crop"])
@@ -52,21 +52,21 @@ def test_what_happens_outside_a_polygon_is_not_seen(size: tuple[int, int], mode:
         turn = (bx - ax) * ((y + 0.5) / height - ay) - (by - ay) * ((x + 0.5) / width - ax)
         inside &= turn > -1.5 * np.hypot((bx - ax) / height, (by - ay) / width)  # and what lies next to the sides
     other[inside] = one[inside]
-    seen = sight.see(one)
-    np.testing.assert_array_equal(seen, sight.see(other))
+    seen = sight.cut(one)
+    np.testing.assert_array_equal(seen, sight.cut(other))
     filled = (seen == FILL).all(-1)
     assert filled[-1, 0]
     assert 0.2 < filled.mean() < 0.9
     changed = one.copy()
     changed[height // 3, width // 2] ^= 255
-    assert (sight.see(changed) != seen).any()
+    assert (sight.cut(changed) != seen).any()
 
 
 def test_a_picture_is_left_as_it_is() -> None:
     picture = noise(16, 20)
     before = picture.copy()
     for view in ([0, 0, 1, 1], [[0, 0], [1, 0], [0.5, 1]], [0, 0, 0.5, 0.5]):
-        Sight(corners(view), NET).see(picture)
+        Sight(corners(view), NET).cut(picture)
     np.testing.assert_array_equal(picture, before)
 
 
@@ -75,6 +75,6 @@ def test_a_picture_is_left_as_it_is() -> None:
 )
 def test_a_view_is_a_pixel_wide_at_least(view: list[float]) -> None:
     for size in ((48, 64), (1, 1)):
-        seen = Sight(corners(view), NET).see(np.full((*size, 3), 7, np.uint8))
+        seen = Sight(corners(view), NET).cut(np.full((*size, 3), 7, np.uint8))
         assert seen.shape == (16, 20, 3)
         assert (seen == 7).all(-1).any()

@@ -239,6 +239,7 @@ def test_metrics_and_the_page_know_each_view(see: See, wait_for: WaitFor) -> Non
         assert f'streamer_frames_inferred_total{{stream="{name}"}}' in text
     assert run.pipeline.corners("ward-left") == ((0, 0), (0.5, 0), (0.5, 1), (0, 1))
     assert run.pipeline.corners("nobody") is None
+    wait_for(lambda: run.pipeline.picture("ward-right") is not None)
     shown = run.pipeline.picture("ward-right")
     assert shown is not None
     assert shown.shape == (24, 32, 3)  # the whole: the page draws the view into it
