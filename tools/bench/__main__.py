@@ -4,6 +4,8 @@ networks   each network against its limit, the 2-D backbone alone on one frame: 
            and the whole window computed anew
 peers      the published online TSM, and continual-inference if it is installed, beside the same here (CPU)
 pipeline   the shipped model, and `streamer run` from capture to publish
+many       1 to 32 cameras: where the processor's time goes, beside what decoding and the network alone cost and beside
+           ffmpeg and OpenCV; 8 minutes, and only if it is asked for
 
 What is compared runs in turns in one process and is told as medians: what else the machine does hits all alike. The
 absolute times of a shared machine mean little, the ratios more.
@@ -30,7 +32,8 @@ from tools.results import write_result
 if TYPE_CHECKING:
     from tools.bench.networks import Failure, Row
 
-PARTS = ("networks", "peers", "pipeline")
+USUAL = ("networks", "peers", "pipeline")
+PARTS = (*USUAL, "many")
 NETWORKS = ("tsm", "tcm", "tanet", "stm", "gtdnet")
 ROWS = {"cpu": (1,), "cuda": (1, 4, 16, 64)}
 
@@ -100,7 +103,7 @@ def table(rows: Sequence[Row | Failure]) -> Iterator[str]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m tools.bench", description="Measure networks and pipeline here.")
-    made.add_argument("--parts", type=names(PARTS), default=PARTS, help=f"of {','.join(PARTS)}; default all")
+    made.add_argument("--parts", type=names(PARTS), default=USUAL, help=f"of {','.join(PARTS)}; default all but many")
     made.add_argument("--device", choices=tuple(ROWS), default="cpu")
     made.add_argument("--networks", type=names((*NETWORKS, "tsn")), default=NETWORKS, help="default all five")
     made.add_argument("--backbone", default="resnet50")
@@ -119,8 +122,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--rounds", type=number, default=11, help="of turns, after one that does not count")
     made.add_argument("--graphs", type=Path, metavar="DIR", help="keep the exported graphs here for the next time")
-    made.add_argument("--seconds", type=float, default=60, help="of the paced clip")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the rows of the networks here, too")
+    made.add_argument("--seconds", type=float, help="of the paced clip, default 60; of a number of cameras, 10")
+    made.add_argument("--cameras", type=numbers, metavar="N,...", help="of many; default 1,2,4,8,16,24,32")
+    made.add_argument("--picture", type=Path, metavar="FILE", help="draw how many cameras' time grows, as SVG")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the rows of the networks here, too, or of many")
     made.add_argument(
         "--show", type=Path, nargs="+", metavar="FILE", help="print such files again, and measure nothing"
     )
@@ -176,13 +181,25 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     if "pipeline" in args.parts:
         from tools.bench import pipeline as bench_pipeline
 
-        bench_pipeline.report(args.seconds, threads, 20 * args.rounds)
+        bench_pipeline.report(args.seconds or 60, threads, 20 * args.rounds)
+    if "many" in args.parts:
+        from tools.bench import many
+
+        found = list(many.measure_all(folder, args.cameras or many.CAMERAS, args.seconds or 10, threads))
+        for line in many.table(found):
+            print(line)
+        if args.json:
+            write_result("--json", args.json, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        if args.picture:
+            write_result("--picture", args.picture, many.picture(found).encode())
     print(machine(), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print all figures; 2 for a setting or a machine with which nothing can be measured."""
     args = parser().parse_args(arguments)
+    if args.json and {"networks", "many"} <= set(args.parts):
+        parser().error("--json takes the rows of networks or of many; measure one of them at a time")
     try:
         if args.show:
             show(args.show)
