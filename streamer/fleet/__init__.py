@@ -13,5 +13,6 @@ orders.py    what a head can be asked
 hub.py       `Hub`: hears all nodes, publishes at the fleet's one address
 relay.py     what the hub passes on, and what it says itself where nodes cannot; pure
 wire.py      what it changes in a message; pure
+moving.py    `Move`: a stream goes from node to node with its temporal state
 journal.py   the events that are open, on disk, for the hub after this one
 """

@@ -53,6 +53,7 @@ class _Stream:
     silent      why nobody speaks for it, in a sentence; "": somebody does, or will soon
     speaker, spoken, session, numbers  of the last message heard: its node, its term, its session, its `seq` by kind
     epoch       that was told last, base: what it is more than the node's
+    given       the node has given the stream away, and has no more to say of it
     open        the event that has started and not ended, as it was told
     latest      the last message heard
     """
@@ -68,6 +69,7 @@ class _Stream:
     numbers: dict[str, int] = field(default_factory=dict)
     epoch: int = 0
     base: int = 0
+    given: bool = False
     open: EventMessage | None = None
     latest: Out | None = None
     status: StatusMessage | None = None
@@ -177,6 +179,9 @@ class Relay:
         told = self._follow(stream_name, stream, heard)
         if told is None:
             return []
+        stream.given |= isinstance(message, EventMessage) and message.reason == MOVED
+        if stream.given:  # what it says of the end is not so: another node goes on
+            return told
         stream.latest = (name, payload)
         heard.kind = kind
         match message:
@@ -214,7 +219,7 @@ class Relay:
                 stream.fenced = False
             stream.spoken, stream.session, stream.numbers = heard.term, heard.session, {}
             stream.base = stream.epoch - heard.epoch
-            stream.speaker = stream.node
+            stream.speaker, stream.given = stream.node, False
         last = stream.numbers.get(heard.kind)
         if last is not None and heard.seq <= last:
             return None
@@ -232,8 +237,6 @@ class Relay:
         return f"act/1/{name}/{heard.kind}/".encode(), join(heard, name)
 
     def _event(self, name: str, stream: _Stream, heard: Heard, event: EventMessage) -> list[Out]:
-        if event.type == "end" and event.reason == MOVED:  # another node goes on with it
-            return []
         is_same = _is_of(stream.open, event.label, event.t_start_us)
         if event.type == "start" and is_same:  # it was moved here, or a hub before this one told it
             return []

@@ -25,6 +25,7 @@ class Node:
         self.build = MessageBuilder(f"net@{name}", "stream", now_us=clock.now_us, node=name)
         self.terms: dict[str, int] = {}
         self.open: dict[str, tuple[str, int]] = {}  # stream -> label and start of its event
+        self.given: dict[str, tuple[str, int]] = {}  # likewise, on its way to another node
         self.epoch = 0
 
     def stamp(self, stream: str) -> Stamp:
@@ -64,14 +65,17 @@ class Node:
 
     def give(self, stream: str) -> list[Message]:
         """As a run does whose stream's state is asked for."""
-        ended = [self._event(stream, "end", "moved")] if stream in self.open else []
-        return [*ended, self.status(stream, "stopped", "moved")]
+        told = [self._event(stream, "end", "moved")] if stream in self.open else []
+        if event := self.open.pop(stream, None):
+            told.append(self.state(stream))
+            self.given[stream] = event
+        return [*told, self.status(stream, "stopped", "moved")]
 
     def take(self, stream: str, term: int, before: Node) -> list[Message]:
         self.terms[stream] = term
         told = [self.status(stream)]
-        if stream in before.open:
-            self.open[stream] = before.open.pop(stream)
+        if stream in before.given:
+            self.open[stream] = before.given.pop(stream)
             told.append(self._event(stream, "start"))
         return [*told, self.state(stream)]
 

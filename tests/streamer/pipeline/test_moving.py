@@ -34,10 +34,11 @@ class Running:
         self.process = subprocess.Popen(
             command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
         )
-        address = line_with(self.process, "labels  ").split()[1]
+        self.labels = line_with(self.process, "labels  ").split()[1]
+        self.folder = Path()
         self.control = line_with(self.process, "control ").split()[1]
         self.told: list[Message] = []
-        self.subscriber = Subscriber(address, timeout_s=0.2, queue=100_000)
+        self.subscriber = Subscriber(self.labels, timeout_s=0.2, queue=100_000)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
