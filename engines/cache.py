@@ -48,10 +48,15 @@ def default_folder(xdg_cache_home: str | None, home: str | None) -> Path:
 
 def temporary_folder() -> Path:
     """A folder among the temporary files that no other user can have prepared; OSError where there can be none."""
-    own = Path(tempfile.gettempdir()) / f"action-streamer-{os.getuid()}"
+    own = Path(tempfile.gettempdir()) / f"action-streamer-{_uid()}"
     with contextlib.suppress(OSError):
         own.mkdir(mode=0o700)
     return own if is_own(own) else Path(tempfile.mkdtemp(prefix="action-streamer-"))
+
+
+def _uid() -> int:
+    """Number of this user; on Windows 0, as `stat` has it of every file."""
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def can_be_made(folder: Path) -> bool:
@@ -69,7 +74,7 @@ def is_own(folder: Path) -> bool:
         status = folder.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == _uid() and not status.st_mode & 0o077
 
 
 def engine_file(spec: EngineSpec, key: str) -> Path:

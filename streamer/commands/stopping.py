@@ -17,13 +17,14 @@ def stop_on_signals() -> threading.Event:
 
     def handle(number: int, _frame: object) -> None:
         stop.set()
-        if number == signal.SIGHUP:  # may come twice, from the terminal and from the shell
+        if number == hang_up:  # may come twice, from the terminal and from the shell
             silence_what_hung_up()
         else:
             signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+    hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
+    for number in filter(None, (signal.SIGINT, signal.SIGTERM, hang_up)):
+        if number != hang_up or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handle)
     return stop
 

@@ -17,7 +17,7 @@ def share_heaps() -> None:
     """
     try:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):
         return  # another C library
 
 

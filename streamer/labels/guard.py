@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import resource
 import select
 import socket
 import struct
@@ -27,8 +26,10 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from streamer.config import CurveConfig
+from streamer.errors import ConfigError
 from streamer.labels import addresses
 from streamer.labels.curve import Gate
+from streamer.system import LINUX
 
 HANDSHAKE_MS = 5000  # then a connection that is not let in is closed; its client may try again
 MOST_PEERS = 500  # or a quarter of the descriptors that this process may have
@@ -91,24 +92,34 @@ class Guard:
         self.peers: dict[int, Peer] = {}
         self.gate = Gate(sock, curve, key, self.warn) if curve else None
         self._heartbeat_bytes_s = _HEARTBEAT_BYTES_S[curve is not None]
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._most = MOST_PEERS if files == resource.RLIM_INFINITY else min(MOST_PEERS, files // 4)
+        self._most = _most_peers() if LINUX else 0
         self._warn_at, self._unsaid = time.monotonic(), 0
-        self._events = _events_of(sock)
-        self._arrivals = select.epoll()
+        if LINUX:
+            self._events = _events_of(sock)
+            self._arrivals = select.epoll()
         self._looked_at = self._closed_until = time.monotonic()
         self._is_untidy = False
         self._family = socket.AF_INET
         self._place: str | int = 0  # the path or the port
 
     def start(self, address: str) -> None:
-        """Begin, now that the socket is bound to this address."""
+        """Begin, now that the socket is bound to this address. ConfigError where those who reach it go unwatched."""
+        if not LINUX:
+            self._refuse_others(address)
+            return
         if address.startswith("ipc://"):
             self._family, self._place = socket.AF_UNIX, address.removeprefix("ipc://")
         else:
             self._family = socket.AF_INET6 if "[" in address else socket.AF_INET
             self._place = int(address.rpartition(":")[2])
         threading.Thread(target=self._watch, name="guard", daemon=True).start()
+
+    def _refuse_others(self, address: str) -> None:
+        """Without what Linux tells of a connection, only this machine's programs may come."""
+        host = address.removeprefix("tcp://").rpartition(":")[0]
+        if address.startswith("tcp:") and (host == "*" or addresses.is_public(host)):
+            advice = "use 127.0.0.1, and an SSH tunnel for others"
+            raise ConfigError(f"{address}: peers of other machines are kept in their limits on Linux only; {advice}")
 
     def peer(self, frame: zmq.Frame) -> tuple[int, Peer]:
         """The connection that a frame came over, with its descriptor: -1 when it is gone."""
@@ -246,6 +257,13 @@ class Guard:
     def _is_ours(self, connection: socket.socket) -> bool:
         here = connection.getsockname()
         return bool((here if isinstance(here, str) else here[1]) == self._place)
+
+
+def _most_peers() -> int:
+    import resource  # not on Windows
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_PEERS if files == resource.RLIM_INFINITY else min(MOST_PEERS, files // 4)
 
 
 def _events_of(sock: zmq.Socket[bytes]) -> zmq.Socket[bytes]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from streamer.errors import ConfigError
 from streamer.labels.addresses import unreachable
+from streamer.system import WINDOWS
 
 _SUFFIX = ".control"
 _PASSED, _PASSING_S = ".state", 600.0
@@ -77,7 +78,9 @@ def find_address() -> str:
 
 
 def _folders() -> list[Path]:
-    """Where sockets may be; a run takes the first."""
+    """Where sockets may be; a run takes the first. ConfigError on Windows."""
+    if WINDOWS:
+        raise ConfigError("commands to a run need Unix sockets, which there are none of for Python on Windows")
     given = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
     is_mine = given.is_absolute() and _is_private(given)  # after `su` it may be another user's
     temporary = dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp")))

@@ -1,9 +1,10 @@
-"""Webcams: V4L2 through OpenCV."""
+"""Webcams through OpenCV: V4L2 on Linux; elsewhere its own back ends, unproven."""
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -17,10 +18,17 @@ from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
 from streamer.sources.waited import Waited
+from streamer.system import LINUX
 from streamer.types import Frame, Timeline
 
 _DEVICES = Path("/dev")
 _NAMES = Path("/sys/class/video4linux")
+_BACKENDS = {"darwin": cv2.CAP_AVFOUNDATION, "win32": cv2.CAP_MSMF}
+_MAY = {
+    "darwin": "may this program use the camera (System Settings, Privacy)",
+    "linux": "may your user read it (group video)",
+    "win32": "may desktop apps use the camera (Settings, Privacy)",
+}
 
 
 class CameraSource(Source):
@@ -32,27 +40,34 @@ class CameraSource(Source):
     noisy = True
 
     def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
-        device = self._device()
+        device, backend = self._device() if LINUX else self._number()
         # how long OpenCV waits for a frame, in seconds; it reads this once, at the first capture of the process
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(self.config.read_s)))
-        capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
+        capture = cv2.VideoCapture(device, backend)
         try:
             if not capture.isOpened():
-                advice = "is another program using it, and may your user read it (group video)?"
+                advice = f"is another program using it, and {_MAY.get(sys.platform, _MAY['linux'])}?"
                 raise SourceError(f"{self.uri}: the camera {device} cannot be opened; {advice}", "soon")
             self._ask(capture)
             yield from self._read(capture, connection, stop)
         finally:
             capture.release()
 
-    def _device(self) -> Path:
-        """The device that the URI names."""
+    def _number(self) -> tuple[int, int]:
+        """The camera that the URI names on another system, and OpenCV's back end there."""
+        wanted = self.config.uri.removeprefix("v4l2:")
+        if not wanted.isdecimal():
+            raise SourceError(f"{self.uri}: cameras have names on Linux only; name it by its number, such as 0")
+        return int(wanted), _BACKENDS.get(sys.platform, cv2.CAP_ANY)
+
+    def _device(self) -> tuple[str, int]:
+        """The device that the URI names on Linux, and OpenCV's back end for it."""
         wanted = self.config.uri.removeprefix("v4l2:")
         device = _DEVICES / f"video{wanted}" if wanted.isdecimal() else Path(wanted)
         if not device.is_absolute():
             device = next((path for name, path in _named_devices() if wanted.lower() in name.lower()), device)
         if device.is_absolute() and device.exists():
-            return device
+            return str(device), cv2.CAP_V4L2
         present = ", ".join(sorted(str(path) for path in _DEVICES.glob("video*"))) or "none"
         raise SourceError(f"{self.uri}: no such camera; cameras here: {present}; plug it in or name another", "soon")
 
@@ -81,7 +96,7 @@ class CameraSource(Source):
             if not decoded:
                 self.damaged()
                 continue
-            timed = driver_us > 0
+            timed = LINUX and driver_us > 0
             reference_us = utc.utc_us(driver_us) if timed else None
             time_us = clock.utc_us(driver_us if timed else None, arrival_us, reference_us, set_us)
             arrived_s -= waited.wait_s(driver_us if timed else None, arrived_s)

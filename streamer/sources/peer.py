@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import ipaddress
 import math
-import select
+import selectors
 import socket
 import ssl
 import threading
@@ -18,6 +18,7 @@ from streamer.errors import SourceError
 
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
 _SECURE = {"http": "https", "rtsp": "rtsps"}
+_SELECTOR = getattr(selectors, "PollSelector", selectors.SelectSelector)  # Windows has no poll
 _LOOK_S = 0.1  # how often a wait looks whether it should stop
 
 
@@ -99,8 +100,8 @@ class Wire(io.RawIOBase):
         self.deadline = deadline
         self.empty_s = time.monotonic()
         self._connection, self._read_s, self._stop = connection, read_s, stop
-        self._poll = select.poll()
-        self._poll.register(connection, select.POLLIN)
+        self._selector = _SELECTOR()
+        self._selector.register(connection, selectors.EVENT_READ)
         connection.setblocking(False)
 
     def begin(self, read_s: float) -> None:
@@ -123,7 +124,7 @@ class Wire(io.RawIOBase):
                 if time.monotonic() > limit:
                     break
             began = time.monotonic()
-            self._poll.poll(1000 * _LOOK_S)
+            self._selector.select(_LOOK_S)
             self.empty_s = min(time.monotonic(), began + _LOOK_S)  # later only if this process was stopped meanwhile
         if self._stop.is_set():
             return 0

@@ -204,3 +204,36 @@ def test_stop_ends_reading_and_releases_the_camera(
     stop.set()
     assert next(frames, None) is None
     assert capture.released == 1
+
+
+@pytest.mark.parametrize(("system", "backend"), [("darwin", cv2.CAP_AVFOUNDATION), ("win32", cv2.CAP_MSMF)])
+@pytest.mark.parametrize("uri", ["1", "v4l2:1"])
+def test_on_other_systems_a_camera_is_opened_by_its_number_with_their_back_end(
+    play: Callable[[PlayedCapture], PlayedCapture], monkeypatch: pytest.MonkeyPatch, system: str, backend: int, uri: str
+) -> None:
+    """What their POS_MSEC counts is not known, so frames are stamped by arrival."""
+    monkeypatch.setattr(camera, "LINUX", False)
+    monkeypatch.setattr("sys.platform", system)
+    capture = play(PlayedCapture(timestamp=lambda: 5.0))
+    before = time.time_ns() // 1000
+    found = collect(CameraSource(SourceConfig(uri=uri)))
+    assert capture.device == (1, backend)
+    assert all(before - 500 <= frame.time_us <= time.time_ns() // 1000 + 500 for frame, _ in found)
+
+
+def test_on_other_systems_a_name_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera, "LINUX", False)
+    with pytest.raises(SourceError, match="names on Linux only; name it by its number") as caught:
+        next(CameraSource(SourceConfig(uri="v4l2:Elgato")).frames(0, threading.Event()))
+    assert caught.value.retry == "never"
+
+
+def test_on_other_systems_a_camera_that_does_not_open_is_told_with_their_advice(
+    play: Callable[[PlayedCapture], PlayedCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(camera, "LINUX", False)
+    monkeypatch.setattr("sys.platform", "darwin")
+    play(PlayedCapture(opens=False))
+    with pytest.raises(SourceError, match="may this program use the camera") as caught:
+        next(CameraSource(SourceConfig(uri="0")).frames(0, threading.Event()))
+    assert caught.value.retry == "soon"
