@@ -16,6 +16,7 @@ PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 LOCKED := --no-deps --require-hashes --requirement
 LOCK = $(VENV)/bin/uv pip compile pyproject.toml --native-tls --quiet --universal --python-version 3.10 --upgrade \
     --generate-hashes --no-annotate --custom-compile-command 'make lock'
+IMAGE := --extra discover --extra mqtt --extra view
 RTSP_SERVER := gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 
 .PHONY: help demo test docs matrix lock newest clean
@@ -45,6 +46,7 @@ lock: $(VENV)/bin/pip
 	@$(PIP) install --upgrade uv
 	$(LOCK) --extra dev --extra discover --extra docs --extra mqtt --extra train --extra view --no-emit-package torch --output-file requirements/test.txt
 	$(LOCK) --constraint requirements/test.txt --output-file requirements/base.txt
+	$(LOCK) --constraint requirements/test.txt $(IMAGE) --output-file requirements/image.txt
 	$(MAKE) test
 
 newest:
