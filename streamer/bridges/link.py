@@ -170,7 +170,8 @@ class Link:
             accepted, lost = self._accepted, self._lost
         if accepted is None:
             if lost:
-                raise Refused("it closed the connection before it accepted it; does it want TLS (mqtts://)?", slow=True)
+                wants = "a certificate (--client-cert)" if self._broker.tls else "TLS (mqtts://)"
+                raise Refused(f"it closed the connection before it accepted it; does it want {wants}?", slow=True)
             raise Refused("what listens there does not answer as a broker; is the port right?", slow=True)
         if accepted.is_failure:
             raise refusal(accepted.value, str(accepted), self._broker.user)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Collection
 
+from engines.errors import did_you_mean
 from streamer.bridges.board import Board, Post
 from streamer.bridges.broker import Broker
 from streamer.bridges.homeassistant import OFFLINE, ONLINE
@@ -17,6 +19,8 @@ from streamer.labels.messages import Message
 
 COUNTS_S = 10.0
 _MOST_FOUND = 10_000
+
+_log = logging.getLogger(__name__)
 
 
 class Mqtt:
@@ -39,7 +43,7 @@ class Mqtt:
         most: int = 10_000,
         keep_s: float = 60.0,
     ) -> None:
-        self._prefix, self._knowing = prefix, knowing
+        self._prefix, self._knowing, self._labels = prefix, knowing, frozenset(labels)
         self._board = Board(prefix, discovery, labels)
         self._birth = f"{discovery}/status" if discovery else ""
         self._found: deque[tuple[str, bytes]] = deque(maxlen=_MOST_FOUND)
@@ -61,7 +65,11 @@ class Mqtt:
         """Switch off what nobody speaks for, and right what the broker has of an earlier time."""
         now_s = time.monotonic()
         while self._knowing and self._knowing.news:
-            self._link.put(self._board.expect(*self._knowing.news.pop(0)))
+            session, known = self._knowing.news.pop(0)
+            for label in self._labels.difference(known):
+                hint = did_you_mean(label, known, "`streamer models --labels` lists them")
+                _log.warning("--label %s: the run's model tells of no such label; %s", label, hint)
+            self._link.put(self._board.expect(session, known))
         while self._found:
             self._link.put(self._board.found(*self._found.popleft()))
         self._link.put(self._board.look(now_s))

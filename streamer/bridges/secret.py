@@ -19,7 +19,7 @@ def read_secret(
         return environment.get(variable) or None
     try:
         with file.open(encoding="utf-8") as opened:
-            text = opened.read(_LONGEST).removesuffix("\n")
+            text = opened.read(_LONGEST).removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise ConfigError(f"{option} {file}: cannot be read: {why}") from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engines.errors import install
+from streamer.commands import console
 from streamer.commands.options import LABELS, KeyOption, ServerKeyOption, make_curve
 from streamer.errors import ConfigError
 from streamer.labels.messages import Kind
@@ -244,8 +245,16 @@ def _carry(
 
     with Subscriber(source, streams, kinds, curve=curve, queue=10_000) as subscriber:
         bridge, stop = make(), stop_on_signals()
-        typer.echo(f"labels  {source}\n{other_end}")
-        carry(subscriber, source, bridge, stop, typer.echo)
+        _say(f"labels  {source}\n{other_end}")
+        carry(subscriber, source, bridge, stop, _say)
+
+
+def _say(text: str) -> None:
+    """Print it; a bridge goes on when nobody reads that any more."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        console.let_go()
 
 
 def _choice(labels: list[str] | None, types: list[str] | None) -> Choice:

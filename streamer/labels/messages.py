@@ -165,6 +165,12 @@ class GapMessage(Common, frozen=True, kw_only=True, tag="gap"):
 
 
 Message = EventMessage | StateMessage | ScoreMessage | StatusMessage | GapMessage
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
@@ -201,12 +207,21 @@ def decode(topic: bytes, payload: bytes) -> Message:
     try:
         message = _decoder.decode(payload)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise StreamerError(f"the message on {topic.decode()} cannot be read: {str(error)!r}") from error
+        later = "; it is of a later version, so update this program" if _is_later(payload) else ""
+        raise StreamerError(f"the message on {topic.decode()} cannot be read: {str(error)!r}{later}") from error
     if message.kind != kind:
         raise StreamerError(f"the message on {topic.decode()} says that it is a {message.kind!r}")
     if message.stream != stream:
         message = msgspec.structs.replace(message, stream=stream)
     return message
+
+
+def _is_later(payload: bytes) -> bool:
+    """Whether a payload that cannot be read says that it is of a version that did not exist yet."""
+    try:
+        return msgspec.json.decode(payload, type=_Version).v > 1
+    except (ValueError, RecursionError):
+        return False
 
 
 def schema() -> dict[str, Any]:

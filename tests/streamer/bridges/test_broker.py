@@ -46,7 +46,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
 
 def test_a_secret_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "secret"
-    file.write_text("from a file\n", encoding="utf-8")
+    file.write_bytes(b"from a file\r\n")
     environment = {"SECRET": "from the environment"}
     assert read_secret(file, "SECRET", "--file", environment) == "from a file"
     assert read_secret(None, "SECRET", "--file", environment) == "from the environment"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import socket
 import subprocess
 import threading
@@ -188,21 +187,6 @@ def test_a_wrong_password_is_told_in_a_sentence_without_it(
     wait_for(lambda: here.sent == 1)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate of 127.0.0.1, and its key."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    made, key = folder / "made.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=broker",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(made), "-keyout", str(key)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return made, key
-
-
 def test_a_self_signed_certificate_is_refused_unless_it_is_named(
     mosquitto: Callable[..., Mosquitto],
     link: Callable[..., Link],
@@ -239,6 +223,24 @@ def test_tls_on_the_wrong_side_is_told(
     wait_for(lambda: "does it want TLS (mqtts://)?" in caplog.text)
     link(mosquitto().address.replace("mqtt://", "mqtts://"))
     wait_for(lambda: "does not speak TLS there" in caplog.text)
+
+
+def test_a_broker_that_wants_a_certificate_gets_one(
+    mosquitto: Callable[..., Mosquitto],
+    link: Callable[..., Link],
+    wait_for: WaitFor,
+    caplog: pytest.LogCaptureFixture,
+    certificate: tuple[Path, Path],
+) -> None:
+    made, key = certificate
+    broker = mosquitto(f"certfile {made}", f"keyfile {key}", f"cafile {made}", "require_certificate true")
+    encrypted = broker.address.replace("mqtt://", "mqtts://")
+    here = link(parse_broker(encrypted, ca_file=made))
+    wait_for(lambda: "does it want a certificate (--client-cert)?" in caplog.text)
+    here.close()
+    here = link(parse_broker(encrypted, None, made, made, key))
+    here.put([Post("p/event", b"{}", retained=False)])
+    wait_for(lambda: here.sent == 1)
 
 
 def test_what_is_no_broker_is_told(

@@ -200,6 +200,19 @@ def test_labels_of_the_model_have_sensors_before_they_happen(
         speaker.until(lambda: listener.sensors("p") == {"door/wave": "OFF", "door/clap": "OFF"})
 
 
+def test_a_label_that_the_model_does_not_have_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(links, "CLOSE_S", 0.1)
+    knowing = Knowing("ipc://control")
+    made = Mqtt(parse_broker("mqtt://127.0.0.1:1"), "p", None, ["wave", "calp"], knowing)
+    knowing.news.append(("run", ["wave", "clap"]))
+    made.look()
+    made.close()
+    assert "--label calp: the run's model tells of no such label; did you mean 'clap'?" in caplog.text
+    assert "--label wave" not in caplog.text
+
+
 def test_what_a_later_version_sends_is_told_in_a_sentence_and_the_rest_goes_on(
     broker: Mosquitto, bridge: Bridge, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -220,5 +233,5 @@ def test_what_a_later_version_sends_is_told_in_a_sentence_and_the_rest_goes_on(
 
         build.until(lambda: send(v=2) and "cannot be read" in caplog.text)
         build.until(lambda: send(more={"new": 1}) and listener.kept.get("p/door/available") == "online")
-    assert caplog.text.count("cannot be read") == 1
+    assert caplog.text.count("; it is of a later version, so update this program") == 1
     assert told == []

@@ -7,9 +7,11 @@ import hmac
 import json
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +31,8 @@ def hook() -> Iterator[Hook]:
     """Begin bridges with short pauses; they end with the test."""
     begun = []
 
-    def begin(url: str, choice: Choice | None = None, **options: Any) -> Webhook:
-        begun.append(Webhook(parse_target(url), Body(), choice or Choice(), **{"pause_s": 0.01, **options}))
+    def begin(url: str, choice: Choice | None = None, ca_file: Path | None = None, **options: Any) -> Webhook:
+        begun.append(Webhook(parse_target(url, ca_file), Body(), choice or Choice(), **{"pause_s": 0.01, **options}))
         return begun[-1]
 
     yield begin
@@ -166,6 +168,24 @@ def test_what_is_no_web_server_is_told(hook: Hook, wait_for: WaitFor, caplog: py
         bridge.take(event("start"))
         wait_for(lambda: bridge.counts()["given up"] == 1)
     assert "is no HTTP" in caplog.text
+
+
+def test_a_self_signed_certificate_is_refused_unless_it_is_named(
+    hook: Hook, wait_for: WaitFor, caplog: pytest.LogCaptureFixture, certificate: tuple[Path, Path]
+) -> None:
+    made, key = certificate
+    with Web() as web:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(made, key)
+        web.socket = context.wrap_socket(web.socket, server_side=True)
+        url = web.url.replace("http://", "https://")
+        refused = hook(url, tries=1)
+        refused.take(event("start"))
+        wait_for(lambda: refused.counts()["given up"] == 1)
+        assert "is not trusted: self-signed certificate" in caplog.text
+        trusting = hook(url, ca_file=made)
+        trusting.take(event("start"))
+        wait_for(lambda: trusting.counts()["sent"] == 1)
 
 
 def test_the_end_does_not_wait_for_a_receiver_that_is_away(hook: Hook) -> None:

@@ -111,3 +111,18 @@ def test_without_the_extra_the_bridge_to_a_broker_says_what_brings_it(monkeypatc
     monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
     with pytest.raises(ConfigError, match=r"pip install 'action-streamer\[mqtt\]'"):
         app(args=["bridge", "mqtt"], standalone_mode=False)
+
+
+def test_a_bridge_goes_on_when_nobody_reads_what_it_prints(start: Start, tmp_path: Path) -> None:
+    with Speaker() as speaker:
+        process = start("bridge", "exec", "--from", speaker.address, "--", *reading(tmp_path))
+        line_with(process, "exec ")
+        assert process.stdout
+        process.stdout.close()
+        speaker.heard()
+        speaker.say(events(speaker.build))
+        speaker.until(lambda: (tmp_path / "seen").exists() and (tmp_path / "seen").read_text("utf-8").count("\n") == 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 0
