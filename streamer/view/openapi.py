@@ -33,7 +33,7 @@ _HEADERS = {
 
 
 class Stream(StreamReport, frozen=True, kw_only=True):
-    """A stream as it is now."""
+    """A stream as it is now: its address without passwords, its source and counts as in its `status` messages."""
 
     label: Annotated[str | None, Meta(description="The label in force, or null.")]
     since_us: Annotated[int | None, Meta(description="Since when, microseconds UTC.")]
@@ -228,7 +228,7 @@ def _html(api: dict[str, Any]) -> Iterator[str]:
     for name, schema in sorted(api["components"]["schemas"].items()):
         yield f'<section><h3 id="{_text(name)}">{_text(name)}</h3><p>{_text(schema.get("description", ""))}</p>'
         yield from _table(
-            (f"<code>{_text(key)}</code>", f"{_typed(one)} {_text(one.get('description', ''))}")
+            (f"<code>{_text(key)}</code>", f"{_typed(one)}. {_text(one.get('description', ''))}")
             for key, one in schema.get("properties", {}).items()
         )
         yield "</section>"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.labels.events import State
+from streamer.labels.events import Event, State
 from streamer.labels.messages import Message, MessageBuilder, Stamp, Window
 from streamer.view import feed as feed_module
 from streamer.view.feed import _LOG, Feed
@@ -86,3 +86,35 @@ def test_scores_of_the_last_minute_are_kept_by_the_streams_own_time() -> None:
         feed(build.score("cam", STAMP, [("wave", second / 100)], window))
     assert feed.scores("cam") == [(30_000_000, [("wave", 0.3)]), (61_000_000, [("wave", 0.61)])]
     assert feed.scores("nobody") == []
+
+
+HAPPENS = st.lists(st.tuples(st.sampled_from(["cam", "other"]), st.sampled_from([START, END])), max_size=4)
+
+
+@given(st.lists(st.tuples(HAPPENS, st.integers(1, 3)), max_size=20), st.integers(1, 6))
+def test_who_follows_the_events_knows_the_newest_of_each_or_is_told_that_some_are_missing(
+    turns: list[tuple[list[tuple[str, Event]], int]], kept: int
+) -> None:
+    feed, build = Feed(), MessageBuilder("test@0", "stream")
+    newest: dict[str, Message] = {}
+    known: dict[str, Message] = {}
+    after: str | None = feed.events(None, 1).next
+    whole = True
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(feed_module, "MOST_EVENTS", kept)
+        for happens, most in ([("cam", START), ("other", START)], 1), *turns:
+            for stream, event in happens:
+                message = build.event(stream, STAMP, event)
+                newest[message.id] = message
+                feed(message)
+                feed(build.state("cam", STAMP, State()))
+            told = feed.events(after, most)
+            assert len(told.events) <= most
+            after, whole = told.next, whole and told.whole
+            known |= {event.id: event for event in told.events}
+        while (told := feed.events(after, 1)).events:
+            after, whole = told.next, whole and told.whole
+            known |= {event.id: event for event in told.events}
+    if whole:
+        assert known == newest
+    assert whole or len(newest) > kept
