@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage
+from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
 
 SECONDS = 60  # how far back a page is told at once, and how far back scores are kept
 HOUR_S = 3600  # how far back it may ask
 MOST_EVENTS = 20_000  # of all streams, with gaps; about 1 KB each
 MOST_SCORES = 1800  # of a stream, about 1.5 KB each
+MOST_STOPPED = 256  # streams that have ended, of which it is still told that they have
 _LOG = 4096  # messages that a page may be behind before it starts over
 
 Scores = list[tuple[int, list[tuple[str, float]]]]
@@ -60,6 +61,7 @@ class Feed:
         self._next_seq: dict[str, int] = {}  # of the events of a stream
         self._scores: dict[str, deque[ScoreMessage]] = {}
         self._last: dict[tuple[str, str], Message] = {}  # stream, kind -> the newest of the others
+        self._stopped: dict[str, None] = {}  # the last streams that have ended
 
     def __call__(self, message: Message) -> None:
         """Take one message. Never waits for a page; a new session of the publisher forgets the old one's messages."""
@@ -72,6 +74,7 @@ class Feed:
                 self._events.clear()
                 self._scores.clear()
                 self._last.clear()
+                self._stopped.clear()
                 self._streams = dict.fromkeys(self._order, False)
             self._count += 1
             self._streams[message.stream] = True
@@ -82,6 +85,23 @@ class Feed:
                 self._last[message.stream, message.kind] = message
             if isinstance(message, ScoreMessage):
                 self._scores.setdefault(message.stream, deque(maxlen=MOST_SCORES)).append(message)
+            if isinstance(message, StatusMessage):
+                self._stopped.pop(message.stream, None)
+                if message.source == "stopped":
+                    self._stop(message.stream)
+
+    def _stop(self, stream: str) -> None:
+        """A stream has ended: with names that are always new, what is kept of old ones would grow without end."""
+        self._stopped[stream] = None
+        self._scores.pop(stream, None)
+        self._next_seq.pop(stream, None)
+        for kind in ("state", "score"):
+            self._last.pop((stream, kind), None)
+        if len(self._stopped) > MOST_STOPPED:
+            oldest = next(iter(self._stopped))
+            for forgotten in (self._stopped, self._streams):
+                forgotten.pop(oldest, None)
+            self._last.pop((oldest, "status"), None)
 
     def _keep(self, message: EventMessage | GapMessage) -> None:
         name = f"gap {message.seq}"

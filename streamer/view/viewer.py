@@ -157,6 +157,7 @@ class Viewer:
             request = await self._receive()
             if request.look is not None:
                 self._look = request.look
+                self._shown = {stream: image for stream, image in self._shown.items() if stream in self._look}
             if request.seen is not None and (sent_s := self._sent.pop(request.seen, None)) is not None:
                 self._pace.drawn(sent_s, time.monotonic())
             if request.past is not None:

@@ -69,6 +69,26 @@ def test_an_hour_of_events_is_kept_each_by_its_newest_message_and_not_more_than_
     assert feed.past("cam") == [gap]
 
 
+def test_of_streams_that_ended_only_the_last_are_told_and_nothing_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "MOST_STOPPED", 2)
+    feed, build = Feed(["first"]), MessageBuilder("test@0", "stream")
+    window = Window(n=1, step_ms=100, first_us=0, last_us=0)
+    for name in ("first", *"abc", "first", *"de"):
+        feed(build.status(name, STAMP, "online"))
+        feed(build.event(name, STAMP, START))
+        feed(build.state(name, STAMP, State()))
+        feed(build.score(name, STAMP, [("wave", 0.5)], window))
+        assert feed.scores(name)
+        assert feed.state(name)
+        if name != "first":
+            feed(build.status(name, STAMP, "stopped"))
+            assert (feed.scores(name), feed.state(name)) == ([], None)
+    assert feed.order() == ["first", "d", "e"]
+    assert [m.stream for m in feed.since(None)[2] if m.kind == "status"] == ["first", "d", "e"]
+    assert len(feed.past("a")) == 1  # what happened there stays for its hour
+    assert {len(kept) for kept in (feed._next_seq, feed._scores)} == {1}
+
+
 def test_streams_keep_the_order_of_the_configuration_and_others_come_after_them() -> None:
     feed, build = Feed(["yard", "door"]), MessageBuilder("test@0", "stream")
     for name in ("cam", "door"):
