@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -16,10 +17,13 @@ from streamer.bridges.outbox import Outbox
 from streamer.bridges.trouble import Trouble
 from streamer.errors import ConfigError
 from streamer.labels.messages import EventMessage, Message, encode
+from streamer.system import WINDOWS
 
 CLOSE_S = 5.0  # for what runs and waits when the bridge ends
 _TERM_S = 2.0  # from SIGTERM to SIGKILL
 _POLL_S = 0.1
+
+_log = logging.getLogger(__name__)
 
 
 class Exec:
@@ -31,12 +35,14 @@ class Exec:
     most       events that wait at most
 
     The program has in its environment ACTION_STREAM, ACTION_TYPE, ACTION_LABEL, ACTION_ID, ACTION_PEAK and ACTION_CLIP.
-    Raises ConfigError for a program that is not there.
+    Raises ConfigError for a program that is not there, and on Windows.
     """
 
     def __init__(
         self, command: Sequence[str], choice: Choice, at_once: int = 1, timeout_s: float = 30.0, most: int = 100
     ) -> None:
+        if WINDOWS:
+            raise ConfigError("bridge exec: needs Linux or macOS; run it in a Linux container or virtual machine")
         program = shutil.which(command[0])
         if program is None:
             raise ConfigError(f"bridge exec: there is no program {command[0]!r} that can be run; is its path right?")
@@ -80,7 +86,11 @@ class Exec:
 
     def _run(self) -> None:
         while event := self._outbox.take():
-            why = self._start(event)
+            try:
+                why = self._start(event)
+            except Exception:  # of an event that nobody has foreseen; the next ones may be well
+                _log.exception("the program could not be started for an event")
+                why = "could not be started for an event"
             with self._counting:
                 self._failed += bool(why)
                 self._done += not why

@@ -20,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from streamer.bridges.board import Post
 from streamer.bridges.broker import Broker, Refused, refusal, why_not
 from streamer.bridges.trouble import Trouble
+from streamer.errors import StreamerError
 
 MOST_ON_THE_WAY = 100  # posts that the broker has not acknowledged
 MOST_RETAINED = 20_000  # topics
@@ -87,6 +88,11 @@ class Link:
                     self.passed_over += 1
             self._bound()
             self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raises StreamerError if nothing is sent any more, for a reason that nobody has foreseen: the log has it."""
+        if not self._thread.is_alive():
+            raise StreamerError("the connection to the broker has failed; start the bridge again, and please report it")
 
     def repeat(self) -> None:
         """Send all that is retained again."""

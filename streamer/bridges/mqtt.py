@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -14,7 +15,6 @@ from streamer.bridges.broker import Broker
 from streamer.bridges.homeassistant import OFFLINE, ONLINE
 from streamer.bridges.knowing import Knowing
 from streamer.bridges.link import Link
-from streamer.bridges.names import slug
 from streamer.labels.messages import Message
 
 COUNTS_S = 10.0
@@ -51,7 +51,8 @@ class Mqtt:
         self._told, self._next_s = "", 0.0
         topics = [f"{prefix}/+/label/+", f"{prefix}/+/available", *([self._birth] if discovery else [])]
         will = Post(f"{prefix}/bridge", OFFLINE)
-        self._link = Link(broker, f"action-streamer-{slug(prefix)}", will, ONLINE, topics, self._hear, most, keep_s)
+        client_id = f"streamer{hashlib.sha256(prefix.encode()).hexdigest()[:15]}"  # no broker has to take a longer one
+        self._link = Link(broker, client_id, will, ONLINE, topics, self._hear, most, keep_s)
 
     def take(self, message: Message) -> None:
         """One more message."""
@@ -63,6 +64,7 @@ class Mqtt:
 
     def look(self) -> None:
         """Switch off what nobody speaks for, and right what the broker has of an earlier time."""
+        self._link.check()
         now_s = time.monotonic()
         while self._knowing and self._knowing.news:
             session, known = self._knowing.news.pop(0)

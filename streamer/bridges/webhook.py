@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
+import logging
 import re
 import socket
 import ssl
@@ -17,7 +18,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from streamer.bridges import tls
 from streamer.bridges.feed import Choice
@@ -31,7 +32,10 @@ SIGNATURE = "X-Hub-Signature-256"
 """The header of the signature, as GitHub's webhooks have it: `sha256=`, the HMAC-SHA256 of the body in hexadecimal."""
 LONGEST_PAUSE_S = 30.0
 CLOSE_S = 5.0  # for what waits when the bridge ends
+_LONGEST_ID = 500  # characters
 _AGAIN = frozenset({408, 425, 429, *range(500, 600)})  # answers after which it is worth another try
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ class Target:
     @property
     def shown(self) -> str:
         """The address without its path, which is a secret of many webhooks."""
-        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}/..."
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}/..."
 
 
 def parse_target(url: str, ca_file: Path | None = None) -> Target:
@@ -132,10 +137,13 @@ class Webhook:
 
     def _run(self) -> None:
         while event := self._outbox.take():
-            if self._deliver(event):
-                self._sent += 1
-            else:
-                self._failed += 1
+            try:
+                delivered = self._deliver(event)
+            except Exception:  # of an event that nobody has foreseen; the next ones may be well
+                _log.exception("an event could not be sent")
+                delivered = False
+            self._sent += delivered
+            self._failed += not delivered
 
     def _deliver(self, event: EventMessage) -> bool:
         """Whether the receiver has taken the event."""
@@ -143,7 +151,7 @@ class Webhook:
         headers = {
             "Content-Type": self._body.content_type,
             "User-Agent": self._agent,
-            "X-Event-Id": f"{event.session}/{event.id}/{event.type}",  # the same when it is sent again
+            "X-Event-Id": quote(f"{event.session}/{event.id}/{event.type}"[:_LONGEST_ID]),  # the same when sent again
         }
         if self._secret:
             headers[SIGNATURE] = f"sha256={hmac.new(self._secret, body, hashlib.sha256).hexdigest()}"

@@ -56,43 +56,72 @@ CaOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="TLS: trust the certificates in it, and no others. [default: the system's]"),
 ]
+BrokerOption = Annotated[str, typer.Option(metavar="ADDRESS", help="mqtt://[USER@]HOST[:PORT], or mqtts:// with TLS.")]
+PasswordFileOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The user's password. [default: ACTION_STREAMER_MQTT_PASSWORD]")
+]
+CertificateOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="TLS: this end's certificate, where the broker asks for one.")
+]
+CertificateKeyOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Its key. [default: in the same file]")]
+PrefixOption = Annotated[str, typer.Option(help="Begins the topics. Each bridge at a broker needs its own.")]
+DiscoveryOption = Annotated[
+    str, typer.Option(metavar="PREFIX", help="Where Home Assistant looks for devices; '' tells it nothing.")
+]
+ControlOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="The run's control address, which tells labels before they happen. [default: that of your only run]",
+    ),
+]
+KeepOption = Annotated[
+    float, typer.Option(min=0, help="How long an event may wait for the broker: late, it is taken for new.")
+]
+UrlOption = Annotated[str | None, typer.Option(metavar="URL", help="Where events are posted.", show_default=False)]
+UrlFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Holds the address, where it is a secret, or has a password. [default: ACTION_STREAMER_WEBHOOK_URL]",
+    ),
+]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT|@FILE",
+        help="The body, with $label, $stream, ... in it; as JSON if it begins with { or [. [default: the message]",
+        show_default=False,
+    ),
+]
+ClipsOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Where the clips' folder is served: adds clip_url to events that have one."),
+]
+SecretFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Signs the bodies: X-Hub-Signature-256. [default: ACTION_STREAMER_WEBHOOK_SECRET]"
+    ),
+]
+TriesOption = Annotated[int, typer.Option(min=1, max=100, help="How often an event is sent at most.")]
 
 
 @bridge_app.command(short_help="To an MQTT broker, and to Home Assistant", epilog=MQTT_EXAMPLES)
 def mqtt(
     source: FromOption = LABELS,
-    broker: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="mqtt://[USER@]HOST[:PORT], or mqtts:// with TLS.")
-    ] = "mqtt://127.0.0.1:1883",
-    password_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The user's password. [default: ACTION_STREAMER_MQTT_PASSWORD]")
-    ] = None,
+    broker: BrokerOption = "mqtt://127.0.0.1:1883",
+    password_file: PasswordFileOption = None,
     ca_file: CaOption = None,
-    client_cert: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TLS: this end's certificate, where the broker asks for one.")
-    ] = None,
-    client_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its key. [default: in the same file]")
-    ] = None,
-    prefix: Annotated[
-        str, typer.Option(help="Begins the topics. Each bridge at a broker needs its own.")
-    ] = "action-streamer",
-    discovery: Annotated[
-        str, typer.Option(metavar="PREFIX", help="Where Home Assistant looks for devices; '' tells it nothing.")
-    ] = "homeassistant",
+    client_cert: CertificateOption = None,
+    client_key: CertificateKeyOption = None,
+    prefix: PrefixOption = "action-streamer",
+    discovery: DiscoveryOption = "homeassistant",
     stream: StreamOption = None,
     label: LabelOption = None,
-    control: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="The run's control address, which tells labels before they happen. [default: that of your only run]",
-        ),
-    ] = None,
+    control: ControlOption = None,
     queue: QueueOption = 10_000,
-    keep_s: Annotated[
-        float, typer.Option(min=0, help="How long an event may wait for the broker: late, it is taken for new.")
-    ] = 60.0,
+    keep_s: KeepOption = 60.0,
     server_key: ServerKeyOption = None,
     key: KeyOption = None,
 ) -> None:
@@ -127,36 +156,15 @@ def mqtt(
 @bridge_app.command(short_help="To a web address", epilog=WEBHOOK_EXAMPLES)
 def webhook(
     source: FromOption = LABELS,
-    url: Annotated[str | None, typer.Option(metavar="URL", help="Where events are posted.", show_default=False)] = None,
-    url_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Holds the address, where it is a secret, or has a password. [default: ACTION_STREAMER_WEBHOOK_URL]",
-        ),
-    ] = None,
+    url: UrlOption = None,
+    url_file: UrlFileOption = None,
     stream: StreamOption = None,
     label: LabelOption = None,
     kind: TypeOption = None,
-    template: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT|@FILE",
-            help="The body, with $label, $stream, ... in it; as JSON if it begins with { or [. [default: the message]",
-            show_default=False,
-        ),
-    ] = None,
-    clips: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Where the clips' folder is served: adds clip_url to events that have one."),
-    ] = None,
-    secret_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Signs the bodies: X-Hub-Signature-256. [default: ACTION_STREAMER_WEBHOOK_SECRET]"
-        ),
-    ] = None,
-    tries: Annotated[int, typer.Option(min=1, max=100, help="How often an event is sent at most.")] = 5,
+    template: TemplateOption = None,
+    clips: ClipsOption = None,
+    secret_file: SecretFileOption = None,
+    tries: TriesOption = 5,
     timeout_s: Annotated[float, typer.Option(min=0.1, max=60, help="Longest wait for an answer.")] = 5.0,
     ca_file: CaOption = None,
     queue: QueueOption = 100,

@@ -117,6 +117,12 @@ def test_the_end_ends_what_runs_and_drops_what_waits(
     assert bridge.counts() == {"events": 2, "done": 0, "failed": 1, "dropped": 1}
 
 
+def test_on_windows_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridges, "WINDOWS", True)
+    with pytest.raises(ConfigError, match="needs Linux or macOS"):
+        Exec(["true"], Choice())
+
+
 def test_a_program_that_is_not_there_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="no program 'no-such-program' that can be run"):
         Exec(["no-such-program"], Choice())

@@ -19,6 +19,7 @@ from streamer.bridges.broker import parse_broker
 from streamer.bridges.feed import carry
 from streamer.bridges.knowing import Knowing
 from streamer.bridges.mqtt import Mqtt
+from streamer.errors import StreamerError
 from streamer.labels.events import State
 from streamer.labels.messages import StatusMessage, encode
 from streamer.labels.subscriber import Subscriber
@@ -198,6 +199,14 @@ def test_labels_of_the_model_have_sensors_before_they_happen(
         speaker.heard()
         speaker.say([speaker.build.status("door", STAMP, "online")])
         speaker.until(lambda: listener.sensors("p") == {"door/wave": "OFF", "door/clap": "OFF"})
+
+
+def test_a_bridge_whose_connection_fails_for_good_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links.Link, "_run", lambda _: None)
+    made = Mqtt(parse_broker("mqtt://127.0.0.1:1"), "p", None)
+    made._link._thread.join(30)
+    with pytest.raises(StreamerError, match="start the bridge again"):
+        made.look()
 
 
 def test_a_label_that_the_model_does_not_have_is_told(

@@ -14,12 +14,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from streamer.bridges.feed import Choice
 from streamer.bridges.template import Body
 from streamer.bridges.webhook import SIGNATURE, Webhook, parse_target
 from streamer.errors import ConfigError
+from streamer.labels.messages import MessageBuilder
 from tests.streamer.bridges.peers import Web, event
 
 WaitFor = Callable[[Callable[[], bool]], None]
@@ -32,7 +34,8 @@ def hook() -> Iterator[Hook]:
     begun = []
 
     def begin(url: str, choice: Choice | None = None, ca_file: Path | None = None, **options: Any) -> Webhook:
-        begun.append(Webhook(parse_target(url, ca_file), Body(), choice or Choice(), **{"pause_s": 0.01, **options}))
+        body = options.pop("body", Body())
+        begun.append(Webhook(parse_target(url, ca_file), body, choice or Choice(), **{"pause_s": 0.01, **options}))
         return begun[-1]
 
     yield begin
@@ -61,6 +64,21 @@ def test_without_a_secret_there_is_no_signature_and_a_login_is_sent(hook: Hook, 
         wait_for(lambda: bridge.counts()["sent"] == 1)
         assert SIGNATURE not in web.got[0][0]
         assert web.got[0][0]["Authorization"] == "Basic dXNlcjpwQHNz"
+
+
+def test_no_event_ends_the_bridge_whatever_is_in_it(
+    hook: Hook, wait_for: WaitFor, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = MessageBuilder("net@1", "stream", "\r\nX-Header: injected\n👋")
+    with Web() as web:
+        bridge = hook(web.url, body=Body("$label $length_s"))
+        bridge.take(event("start", build=odd))
+        bridge.take(msgspec.structs.replace(event("end"), t_end_us=10**400))
+        bridge.take(event("end"))
+        wait_for(lambda: bridge.counts() == {"events": 3, "sent": 2, "given up": 1, "dropped": 0})
+        assert "X-Header" not in web.got[0][0]
+        assert web.got[1][1] == b"wave 1.0"
+    assert "an event could not be sent" in caplog.text
 
 
 def test_only_chosen_events_are_posted(hook: Hook, wait_for: WaitFor) -> None:
