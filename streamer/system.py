@@ -20,7 +20,6 @@ def check_system(config: Config) -> None:
         return
     publish = config.publish
     missing = {
-        "capture: process": "process" in (config.capture, *(source.capture for source in config.sources)),
         "clips.folder": config.clips.folder is not None,
         "publish.curve": publish.curve is not None,
         "control_curve": config.control_curve is not None,
@@ -31,4 +30,9 @@ def check_system(config: Config) -> None:
         missing |= {"view.address": config.view.address is not None}
         missing |= {f"the source {source.uri}": source.uri == "-" for source in config.sources}
     if wrong := [what for what, asked in missing.items() if asked]:
-        raise ConfigError(f"{wrong[0]}: needs Linux; leave it out, or run in a Linux container or virtual machine")
+        raise needs_linux(wrong[0])
+
+
+def needs_linux(what: str) -> ConfigError:
+    """The error for what is asked for, and is not there."""
+    return ConfigError(f"{what}: needs Linux; leave it out, or run in a Linux container or virtual machine")

@@ -20,6 +20,7 @@ from streamer.labels.messages import KINDS, Kind
 from streamer.pipeline import exchange
 from streamer.settings import Settings, load_settings
 from streamer.sources import Source, open_source
+from streamer.system import check_system
 
 if TYPE_CHECKING:
     from streamer.labels.curve import Curve
@@ -84,7 +85,8 @@ def make_engine(config: Config) -> Engine:
 
 
 def make_sources(config: Config) -> list[Source]:
-    """The sources, each with a name of its own."""
+    """The sources, each with a name of its own. ConfigError, also for what this system lacks."""
+    check_system(config)
     if not config.sources and not config.node:
         raise ConfigError("no source is given; name one, such as `streamer run 0` for a webcam or pattern://swipe")
     sources: list[Source] = []

@@ -34,7 +34,6 @@ from streamer.health.memory import settled, share_heaps
 from streamer.health.systemd import ServiceManager
 from streamer.labels.addresses import is_taken, next_free
 from streamer.sources import Source
-from streamer.system import check_system
 from streamer.text import printable
 
 if TYPE_CHECKING:
@@ -120,7 +119,6 @@ def run_pipeline(
     from streamer.pipeline.pipeline import Pipeline
     from streamer.view.terminal import TerminalView
 
-    check_system(settings)
     sources = make_sources(settings)
     check_free(settings)
     with ExitStack() as stack:

@@ -36,7 +36,7 @@ from streamer.text import printable, shown_address
 ANSWER_S = 10.0  # for all that is asked of one camera
 MOST_BYTES = 1024 * 1024  # of one answer
 MOST_PROFILES = 64  # of one camera
-AT_ONCE = 8  # cameras that are asked at a time
+AT_ONCE = 32  # cameras that are asked at a time
 _WSDL = Path(onvif.__file__).parent / "wsdl"
 _TRANSPORTS = ("rtsp", "rtsps", "http", "https")
 _SETUP = {"Stream": "RTP-Unicast", "Transport": {"Protocol": "RTSP"}}
@@ -72,9 +72,9 @@ async def _answer(url: str, login: Login | None, turn: asyncio.Semaphore) -> lis
             return SourceError(f"{shown}: {has if login else 'wants a user; give --user and --password-file'}", "slow")
         except SourceError as error:
             return error
-        except (aiohttp.ClientConnectorError, asyncio.TimeoutError) as error:
-            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else TimeoutError()
-            return unreachable(cause, shown, ANSWER_S)
+        except (OSError, asyncio.TimeoutError) as error:  # 3.10 has two kinds of the latter
+            late = isinstance(error, asyncio.TimeoutError)
+            return unreachable(TimeoutError() if late else getattr(error, "os_error", error), shown, ANSWER_S)
         except Exception:  # the library meets what the camera made up in many ways
             log.debug("%s", shown, exc_info=True)
             return SourceError(f"{shown}: answers, but not as ONVIF does; is it the address of a camera?")
@@ -171,12 +171,10 @@ async def _skew(device: ONVIFService) -> timedelta:
     """How far the camera's clock is ahead of ours; none where it does not tell. Digests of another time are refused."""
     try:
         told = (await _call(device, "GetSystemDateAndTime", None)).UTCDateTime
-    except SourceError:
+        day, time = told.Date, told.Time
+        theirs = datetime(day.Year, day.Month, day.Day, time.Hour, time.Minute, time.Second, tzinfo=timezone.utc)
+    except (SourceError, AttributeError, TypeError, ValueError, OverflowError):
         return timedelta()
-    if told is None:
-        return timedelta()
-    day, time = told.Date, told.Time
-    theirs = datetime(day.Year, day.Month, day.Day, time.Hour, time.Minute, time.Second, tzinfo=timezone.utc)
     return theirs - datetime.now(timezone.utc)
 
 

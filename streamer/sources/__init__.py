@@ -24,6 +24,7 @@ from engines.errors import did_you_mean
 from streamer.config import LONGEST_NAME, Capture, SourceConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.sources.base import Source
+from streamer.system import LINUX, needs_linux
 from streamer.text import shown_address
 
 __all__ = ["Source", "distinguish", "open_source"]
@@ -89,6 +90,8 @@ def open_source(config: SourceConfig, taken: Collection[str] = (), capture: Capt
     except (ValueError, OSError):  # urlsplit's would tell the password
         raise SourceError(f"{shown_address(config.uri)!r}: is malformed; a source is one of: {_FORMS}") from None
     if (config.capture or capture) == "process":
+        if not LINUX:
+            raise needs_linux("capture: process")
         from streamer.sources.process import ProcessSource
 
         source = ProcessSource(source)

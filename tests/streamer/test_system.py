@@ -10,16 +10,15 @@ from typing import Any
 import pytest
 
 from streamer import system
-from streamer.config import Config
+from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError
+from streamer.sources import open_source
 from streamer.system import check_system
 from tests.streamer.commands.test_cli import environment
 
 SYSTEMS = ("darwin", "win32")
 KEYS = {"secret_key_file": "a", "authorized_keys_dir": "b"}
 EVERYWHERE: list[tuple[dict[str, Any], str]] = [
-    ({"capture": "process"}, "capture: process"),
-    ({"sources": [{"uri": "0", "capture": "process"}]}, "capture: process"),
     ({"clips": {"folder": "clips"}}, "clips.folder"),
     ({"publish": {"curve": KEYS}}, "publish.curve"),
     ({"control_curve": KEYS}, "control_curve"),
@@ -69,6 +68,22 @@ def test_what_needs_linux_is_told_before_anything_begins(
         check_system(config)
 
 
+@pytest.mark.parametrize("whose", ["the source", "the run"])
+def test_a_process_for_a_source_is_refused_also_for_one_that_is_added(
+    whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamer.sources.LINUX", False)
+    own, runs = ("process", "thread") if whose == "the source" else (None, "process")
+    with pytest.raises(ConfigError, match=r"^capture: process: needs Linux"):
+        open_source(SourceConfig.model_validate({"uri": "pattern://swipe", "capture": own}), (), runs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_check_tries_what_there_is(name: str) -> None:
+    ran = elsewhere(name, "check")
+    assert (ran.returncode, "FAILS" in ran.stdout) == (0, False), ran.stdout
+
+
 def test_the_default_configuration_needs_no_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "LINUX", False)
     monkeypatch.setattr(system, "WINDOWS", True)
@@ -78,4 +93,5 @@ def test_the_default_configuration_needs_no_linux(monkeypatch: pytest.MonkeyPatc
 def test_the_page_tells_all_that_is_refused() -> None:
     page = (Path(__file__).parents[2] / "docs/tasks/other_systems.md").read_text(encoding="utf-8")
     keys = {told.partition(": ipc")[0] for _, told in (*EVERYWHERE, *ON_WINDOWS)} - {"the source -"}
+    keys |= {"capture: process", "streamer bridge exec"}
     assert {key for key in keys if f"`{key}`" not in page} == set()

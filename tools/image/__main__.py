@@ -22,8 +22,9 @@ MOST_MB = 900
 
 def healthy(stage: Stage, *run: str) -> list[str]:
     """A shell command that runs a source until the health check is content, half a minute at most, and ends it."""
-    begun = shlex.join([*stage.entrypoint, "run", *run])
-    loop = f"for _ in $(seq 60); do if {shlex.join(stage.health)} 2>/dev/null; then well=0; break; fi; sleep 0.5; done"
+    begun, health = shlex.join([*stage.entrypoint, "run", *run]), shlex.join(stage.health)
+    look = f"if {health} 2>/dev/null; then well=0; break; fi"
+    loop = f"for _ in $(seq 60); do {look}; kill -0 $pid || break; sleep 0.5; done"
     return ["sh", "-c", f"{begun} & pid=$!; well=1; {loop}; kill $pid; wait $pid; exit $well"]
 
 

@@ -72,6 +72,9 @@ class OnvifDevice(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: who asked may have gone."""
+
     def now(self) -> datetime:
         return datetime.now(timezone.utc) + self.ahead
 

@@ -19,6 +19,12 @@ from tests.streamer.discovery.device import PASSWORD, PROFILES, USER, OnvifDevic
 
 Devices = Callable[..., OnvifDevice]
 RIGHT = (USER, PASSWORD)
+NO_TIME = envelope(
+    "<tds:GetSystemDateAndTimeResponse><tds:SystemDateAndTime><tt:DateTimeType>Manual</tt:DateTimeType><tt:UTCDateTime>"
+    "<tt:Time><tt:Hour>25</tt:Hour><tt:Minute>0</tt:Minute><tt:Second>0</tt:Second></tt:Time><tt:Date><tt:Year>0</tt:Year>"
+    "<tt:Month>13</tt:Month><tt:Day>1</tt:Day></tt:Date></tt:UTCDateTime></tds:SystemDateAndTime>"
+    "</tds:GetSystemDateAndTimeResponse>"
+)
 STREAMS = [
     Stream(f"rtsp://127.0.0.1:8554/{name}?channel=1&subtype=0", name, Mode("H264", width, height, 25.0))
     for name, (width, height) in PROFILES.items()
@@ -39,8 +45,17 @@ def ask(device: OnvifDevice, login: onvif.Login | None = RIGHT) -> list[Stream] 
         {"services": False},
         {"login": "digest"},
         {"login": "digest", "other": {"GetSystemDateAndTime": lambda: fault("Sender", "ter:NotAuthorized", "no")}},
+        {"other": {"GetSystemDateAndTime": lambda: (200, NO_TIME)}},
     ],
-    ids=["plain", "clock ahead", "clock of 2002", "before GetServices", "HTTP digest", "a clock that is not told"],
+    ids=[
+        "plain",
+        "clock ahead",
+        "clock of 2002",
+        "before GetServices",
+        "HTTP digest",
+        "a clock that is not told",
+        "no time at all",
+    ],
 )
 def test_a_camera_tells_its_streams_to_its_user(device: Devices, options: dict[str, Any]) -> None:
     asked = device(**options)
@@ -133,8 +148,9 @@ def test_a_camera_that_never_answers_holds_nobody(device: Devices, monkeypatch: 
 
 
 def test_a_camera_that_is_not_there_is_told() -> None:
-    (refused,) = onvif.ask_all(["http://127.0.0.1:1/onvif/device_service"], RIGHT)
+    refused, unknown = onvif.ask_all(["http://127.0.0.1:1/onvif/device_service", "http://no.invalid/"], RIGHT)
     assert "connection refused" in str(refused)
+    assert "check the host name" in str(unknown)
 
 
 @pytest.mark.parametrize(
