@@ -24,7 +24,7 @@ from streamer.bridges.names import slug
 from streamer.labels.messages import EventMessage, Message, StateMessage, StatusMessage, encode
 
 SILENT_S = 5.0
-MOST_STREAMS = 1000
+MOST_STREAMS = 1000  # then one that is away makes room
 MOST_LABELS = 1000  # of a stream; the labels beyond have no sensor of their own
 MOST_EXPECTED = 100  # labels that have sensors before they happen; a model that knows more gets them as they happen
 _LIVE = ("online", "degraded")
@@ -32,7 +32,7 @@ _LIVE = ("online", "degraded")
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One thing to publish. retained: the broker keeps it, and only the newest of a topic counts."""
+    """One thing to publish. retained: the broker keeps it, and only the newest of a topic counts; b"" ends that."""
 
     topic: str
     payload: bytes
@@ -70,6 +70,8 @@ class Board:
         """What a message changes."""
         stream = self._streams.get(message.stream)
         if stream is None:
+            if len(self._streams) >= MOST_STREAMS:
+                yield from self._make_room()
             if len(self._streams) >= MOST_STREAMS:
                 self.passed_over += 1
                 return
@@ -138,6 +140,18 @@ class Board:
                     yield from self._switch(name, stream, None)
                 yield Post(topic, encode(message))
 
+    def _make_room(self) -> Iterator[Post]:
+        """Forget the stream that has been away for the longest time, at the broker and in Home Assistant, too."""
+        away = [name for name, stream in self._streams.items() if not stream.available]
+        if away:
+            name = min(away, key=lambda name: self._streams[name].heard_s)
+            stream = self._streams.pop(name)
+            topics = [self._sensor(name, label) for label in stream.labels]
+            topics += [f"{self._prefix}/{name}/{what}" for what in ("state", "status", "available")]
+            topics += [post.topic for post in self._discover(name, stream)]
+            for topic in topics:
+                yield Post(topic, b"")
+
     def _leave(self, name: str, stream: _Stream) -> Iterator[Post]:
         yield from self._switch(name, stream, None)
         yield from self._avail(name, stream, available=False)
@@ -174,12 +188,16 @@ class Board:
 
     def _introduce(self, name: str, stream: _Stream) -> Iterator[Post]:
         """Tell Home Assistant of a stream, and of the labels that it is known to have."""
-        if self._discovery:
-            yield self._found_at(homeassistant.event_entity(self._prefix, name, stream.model))
-            for label in sorted(stream.labels):  # by the model of now
-                yield self._found_at(homeassistant.label_sensor(self._prefix, name, label, stream.model))
+        yield from self._discover(name, stream)  # its device tells the model of now
         for label in [*sorted(self._only), *self._expected.get(stream.session, ())]:
             yield from self._learn(name, stream, label)
+
+    def _discover(self, name: str, stream: _Stream) -> Iterator[Post]:
+        """How Home Assistant finds a stream, and its labels as far as they are known."""
+        if self._discovery:
+            yield self._found_at(homeassistant.event_entity(self._prefix, name, stream.model))
+            for label in sorted(stream.labels):
+                yield self._found_at(homeassistant.label_sensor(self._prefix, name, label, stream.model))
 
     def _found_at(self, entity: tuple[str, dict[str, object]]) -> Post:
         topic, configuration = entity

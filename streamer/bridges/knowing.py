@@ -36,12 +36,17 @@ class Knowing:
         self.news: list[tuple[str, list[str]]] = []
         self._address, self._curve = address, curve
         self._asked: set[tuple[str, str]] = set()
+        self._asking = threading.Thread()  # one at a time
 
     def wants(self, session: str, model: str) -> None:
         """Ask for the labels of this run, if that has not been done. Returns at once."""
-        if (session, model) not in self._asked and len(self._asked) < MOST_ASKED:
-            self._asked.add((session, model))
-            threading.Thread(target=self._ask, args=(session,), name="labels of the model", daemon=True).start()
+        if (session, model) in self._asked or self._asking.is_alive():
+            return
+        if len(self._asked) >= MOST_ASKED:
+            self._asked.clear()
+        self._asked.add((session, model))
+        self._asking = threading.Thread(target=self._ask, args=(session,), name="labels of the model", daemon=True)
+        self._asking.start()
 
     def _ask(self, session: str) -> None:
         try:

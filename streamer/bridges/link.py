@@ -192,8 +192,10 @@ class Link:
             with self._changed:
                 self._changed.wait_for(self._has_work, _LOOK_S)
                 while self._acknowledged:
-                    arrived = self._on_the_way.pop(self._acknowledged.popleft(), None)
-                    self.sent += arrived is not None and not arrived[0].retained
+                    post, _ = self._on_the_way.pop(self._acknowledged.popleft())
+                    self.sent += not post.retained
+                    if not post.payload and self._kept.get(post.topic) is post:  # the broker keeps it no more
+                        del self._kept[post.topic]
                 done = not (self._due or self._waiting or self._on_the_way)
                 if self._lost or (self._ending.is_set() and done) or time.monotonic() >= self._ends_s:
                     self._waiting.extendleft(one for one in reversed(self._on_the_way.values()) if not one[0].retained)

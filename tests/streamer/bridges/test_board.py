@@ -189,6 +189,20 @@ def test_without_discovery_home_assistant_is_told_nothing(build: MessageBuilder)
     assert sorted(broker.kept) == ["p/door/available", "p/door/label/wave"]
 
 
+def test_a_stream_that_is_away_makes_room_for_another_one(
+    broker: Broker, build: MessageBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boards, "MOST_STREAMS", 3)
+    for number in range(10):
+        stream = f"cam{number}"
+        broker.take(*events(build, stream), state(build, None, stream), now_s=number)
+        broker.take(build.status(stream, STAMP, "online" if number == 5 else "stopped"), now_s=number)
+    assert broker.board.passed_over == 0
+    for number in range(10):
+        kept = {text for topic, text in broker.kept.items() if f"cam{number}/" in topic}
+        assert (kept == {""}) == (number not in (5, 8, 9))
+
+
 def test_streams_and_labels_without_end_are_bounded_and_counted(
     broker: Broker, build: MessageBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,24 @@ def test_a_broker_that_is_away_costs_the_oldest_events_which_are_counted(
     assert here.dropped == 150
 
 
+def test_what_is_to_be_forgotten_is_gone_at_the_broker_and_stays_so(
+    mosquitto: Callable[..., Mosquitto], link: Callable[..., Link], wait_for: WaitFor
+) -> None:
+    broker = mosquitto()
+    here = link(broker.address)
+    here.put([Post("p/a", b"1"), Post("p/b", b"1")])
+    with closing(Listener(broker)) as listener:
+        wait_for(lambda: listener.kept == {"p/a": "1", "p/b": "1", "p/bridge": "online"})
+    here.put([Post("p/a", b""), Post("p/c", b"1")])
+    with closing(Listener(broker)) as listener:
+        wait_for(lambda: "p/c" in listener.kept)
+        assert not listener.kept.get("p/a")
+        here.repeat()
+        wait_for(lambda: "p/a" not in here._kept)
+    with closing(Listener(broker)) as listener:
+        wait_for(lambda: listener.kept == {"p/b": "1", "p/bridge": "online", "p/c": "1"})
+
+
 def test_an_event_that_would_come_too_late_is_dropped_and_counted(
     mosquitto: Callable[..., Mosquitto], link: Callable[..., Link], wait_for: WaitFor
 ) -> None:

@@ -71,15 +71,16 @@ def test_the_broker_is_told_when_the_bridge_ends_and_when_it_is_killed(start: St
             process = start("bridge", "mqtt", "--from", speaker.address, "--broker", broker.address)
             line_with(process, "broker ")
             speaker.until(lambda: listener.sensors() == {"door/wave": "ON"}, lambda: events(speaker.build)[:1])
-            assert listener.kept["action-streamer/bridge"] == "online"
+            speaker.until(lambda: listener.kept.get("action-streamer/bridge") == "online")
             if number == signal.SIGTERM:
                 _, err = ended(process)
                 assert err == ""
-                assert listener.sensors() == {"door/wave": "OFF"}
+                speaker.until(lambda: listener.kept.get("action-streamer/bridge") == "offline")
                 assert listener.kept["action-streamer/door/available"] == "offline"
+                assert listener.sensors() == {"door/wave": "OFF"}
             else:
                 process.kill()
-            speaker.until(lambda: listener.kept["action-streamer/bridge"] == "offline")
+            speaker.until(lambda: listener.kept.get("action-streamer/bridge") == "offline")
     broker.kill()
 
 
