@@ -57,6 +57,9 @@ def ask_all(urls: Sequence[str], login: Login | None) -> list[list[Stream] | Sou
 
     async def ask_each() -> list[list[Stream] | SourceError]:
         turn = asyncio.Semaphore(AT_ONCE)
+        async with _session(None) as session:
+            for name in ("devicemgmt", "media"):  # their descriptions are read once, and not in a camera's time
+                await _service(name, "http://127.0.0.1/", session, None)
         return await asyncio.gather(*(_answer(url, login, turn) for url in urls))
 
     return asyncio.run(ask_each())
@@ -99,8 +102,9 @@ async def _ask(url: str, login: Login | None) -> list[Stream]:
                 streams.append(_stream(profile, told.Uri, {address.host, peer}))
             except _RefusedError:
                 raise
-            except SourceError as error:
-                log.warning("%s: the profile %s is left out: %s", shown_address(url), _word(profile.Name), error)
+            except (SourceError, AttributeError, ValueError) as error:
+                why = error if isinstance(error, SourceError) else "its stream has no address that can be read"
+                log.warning("%s: the profile %s is left out: %s", shown_address(url), _word(profile.Name), why)
         return streams
 
 
@@ -184,7 +188,12 @@ async def _media(device: ONVIFService, login: Login | None) -> str:
         for service in await _call(device, "GetServices", login, {"IncludeCapability": False}):
             if service.Namespace == onvif.SERVICES["media"]["ns"]:
                 return str(service.XAddr)
-    return str((await _call(device, "GetCapabilities", login, {"Category": "Media"})).Media.XAddr)
+    known = getattr(await _call(device, "GetCapabilities", login, {"Category": "Media"}), "Media", None)
+    if known is None:
+        raise SourceError(
+            f"{shown_address(device.xaddr)}: has no media service of ONVIF (ver10), so it tells no streams"
+        )
+    return str(known.XAddr)
 
 
 def _stream(profile: Any, uri: str, hosts: set[str]) -> Stream:

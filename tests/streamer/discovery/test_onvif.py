@@ -130,6 +130,12 @@ def test_a_camera_that_lists_profiles_without_end_is_asked_for_a_few(device: Dev
     assert asked.asked.count("GetStreamUri") <= onvif.MOST_PROFILES
 
 
+def test_a_device_without_a_media_service_is_told(device: Devices) -> None:
+    none = envelope("<tds:GetCapabilitiesResponse><tds:Capabilities/></tds:GetCapabilitiesResponse>")
+    asked = device(services=False, other={"GetCapabilities": lambda: (200, none)})
+    assert "has no media service" in str(ask(asked))
+
+
 def test_a_camera_that_never_answers_holds_nobody(device: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onvif, "ANSWER_S", 1.0)
     silence = threading.Event()
@@ -164,10 +170,32 @@ def test_a_digest_of_the_password_goes_to_no_other_address(device: Devices, plac
 
 @pytest.mark.parametrize(
     "stream",
-    ["rtsp://192.0.2.9/{profile}", "file:///etc/passwd", "rtsp://127.0.0.1@192.0.2.9/", "rtsp://127.0.0.1/ a", "-"],
+    [
+        "rtsp://192.0.2.9/{profile}",
+        "file:///etc/passwd",
+        "rtsp://127.0.0.1@192.0.2.9/",
+        "rtsp://127.0.0.1/ a",
+        "rtsp://[::1",
+        "",
+        "-",
+    ],
 )
 def test_a_stream_that_is_elsewhere_is_left_out_with_a_warning(
     device: Devices, stream: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert ask(device(stream=stream)) == []
     assert caplog.text.count("is left out") == len(PROFILES)
+
+
+def test_what_all_cameras_share_is_read_before_the_time_of_any_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: dict[str, Any] = {}
+    at_once = []
+
+    async def ask_nothing(_url: str, _login: onvif.Login | None) -> list[Stream]:
+        at_once.append(len(read))
+        return []
+
+    monkeypatch.setattr("onvif.client._DOCUMENT_CACHE", read)
+    monkeypatch.setattr(onvif, "_ask", ask_nothing)
+    onvif.ask_all(["http://127.0.0.1:1/", "http://127.0.0.1:2/"], RIGHT)
+    assert at_once == [2, 2]
