@@ -12,11 +12,15 @@ probabilities into events; a publisher sends them out. `Subscriber` is the other
 
 from __future__ import annotations
 
-from streamer.errors import ConfigError, SourceError, StreamerError
-from streamer.labels.curve import Curve
-from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
-from streamer.labels.subscriber import Subscriber
-from streamer.pipeline.frames import open_frames
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamer.errors import ConfigError, SourceError, StreamerError
+    from streamer.labels.curve import Curve
+    from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage, StateMessage, StatusMessage
+    from streamer.labels.subscriber import Subscriber
+    from streamer.pipeline.frames import open_frames
 
 __all__ = [
     "ConfigError",
@@ -32,3 +36,23 @@ __all__ = [
     "Subscriber",
     "open_frames",
 ]
+
+_HOMES = {
+    "errors": ("ConfigError", "SourceError", "StreamerError"),
+    "labels.curve": ("Curve",),
+    "labels.messages": ("EventMessage", "GapMessage", "Message", "ScoreMessage", "StateMessage", "StatusMessage"),
+    "labels.subscriber": ("Subscriber",),
+    "pipeline.frames": ("open_frames",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from the file that it is in, which is imported now: each program pays for what it uses."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

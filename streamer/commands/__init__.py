@@ -6,6 +6,7 @@ record.py, teach.py   clips of one's own, and a model that learns from them; tun
 models.py, build.py   models, and engines for this machine (build, verify)
 init.py, config.py (keys.py describes them), ctl.py, keygen.py   settings, requests to a run, keys
 options.py  what several commands share; console.py: arguments and outputs of any kind; stopping.py: signals
+lazy.py     imports a command when it is asked for
 
 Exit codes: 0 done, 2 configuration, 3 source, 4 engine.
 """
@@ -14,31 +15,12 @@ from __future__ import annotations
 
 import faulthandler
 import sys
-from importlib import metadata
 from typing import Annotated
 
 import typer
 
-from engines import EngineError
-from streamer.commands import (
-    bridge,
-    build,
-    check,
-    config,
-    console,
-    ctl,
-    discover,
-    init,
-    keygen,
-    models,
-    record,
-    replay,
-    run,
-    teach,
-    tune,
-    view,
-    watch,
-)
+from streamer.commands import console
+from streamer.commands.lazy import STYLE, Place, group
 from streamer.errors import ConfigError, StreamerError
 from streamer.health import logs
 
@@ -54,39 +36,41 @@ Examples:
   streamer init webcam                 # a configuration to change
 """
 
+_COMMANDS = {  # in the order of use
+    "run": Place("run", "run", "Recognise actions in live video and publish them"),
+    "watch": Place("watch", "watch", "Print the events that a run publishes"),
+    "view": Place("view", "view", "Show the labels of a run as a page in the browser"),
+    "bridge": Place("bridge", "bridge_app", "Carry labels to MQTT, Home Assistant, a web address, a program"),
+    "replay": Place("replay", "replay", "Recognise actions in recordings, as fast as it goes"),
+    "models": Place("models", "models_app", "List the models, or import a published one"),
+    "discover": Place("discover", "discover", "Find cameras"),
+    "init": Place("init", "init", "Write a configuration, or a webhook, to begin with"),
+    "record": Place("record", "record", "Record labelled clips of your own"),
+    "teach": Place("teach", "teach", "Teach a model actions of your own"),
+    "tune": Place("tune", "tune", "Find the thresholds that suit your recordings"),
+    "ctl": Place("ctl", "ctl", "Ask a run how it is, or change it while it goes on"),
+    "check": Place("check", "check", "Try what works on this machine"),
+    "config": Place("config", "show_config", "Print the configuration and where it came from"),
+    "keygen": Place("keygen", "keygen", "Make keys, for encryption"),
+    "build": Place("build", "build", "Build a model's engine for this machine"),
+    "verify": Place("build", "verify", "Compare a model's engine with the trained network"),
+}
+
 app = typer.Typer(
+    cls=group(_COMMANDS),
     help="Action labels from live video: a camera, a stream or a file goes in, labels come out over ZeroMQ.",
     epilog=_EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+    **STYLE,
 )
-app.command(short_help="Recognise actions in live video and publish them", epilog=run.EXAMPLES)(run.run)
-app.command(short_help="Print the events that a run publishes", epilog=watch.EXAMPLES)(watch.watch)
-app.command(short_help="Show the labels of a run as a page in the browser")(view.view)
-app.add_typer(
-    bridge.bridge_app, name="bridge", short_help="Carry labels to MQTT, Home Assistant, a web address, a program"
-)
-app.command(short_help="Recognise actions in recordings, as fast as it goes", epilog=replay.EXAMPLES)(replay.replay)
-app.command(short_help="Find cameras", epilog=discover.EXAMPLES)(discover.discover)
-app.command(short_help="Write a configuration, or a webhook, to begin with")(init.init)
-app.command(short_help="Record labelled clips of your own")(record.record)
-app.command(short_help="Teach a model actions of your own", epilog=teach.EXAMPLES)(teach.teach)
-app.command(short_help="Find the thresholds that suit your recordings")(tune.tune)
-app.command(short_help="Ask a run how it is, or change it while it goes on")(ctl.ctl)
-app.command(short_help="Try what works on this machine")(check.check)
-app.add_typer(models.models_app, name="models", short_help="List the models, or import a published one")
-app.command(name="config", short_help="Print the configuration and where it came from")(config.show_config)
-app.command(short_help="Make keys, for encryption")(keygen.keygen)
-app.command(short_help="Build a model's engine for this machine")(build.build)
-app.command(short_help="Compare a model's engine with the trained network")(build.verify)
 
 
 def show_version(wanted: bool) -> None:
     """Print the version and end, if it is wanted."""
     if wanted:
+        from importlib import metadata
+
         typer.echo(f"action-streamer {metadata.version('action-streamer')}")
         raise typer.Exit
 
@@ -106,25 +90,36 @@ def main() -> None:
     if sys.stderr:
         faulthandler.enable()  # a library that crashes takes the process with it, but not without a word
     logs.set_up("text")
-    sys.exit(_run(view.with_view_address(sys.argv[1:])))
+    sys.exit(_run(sys.argv[1:]))
 
 
 def _run(arguments: list[str]) -> int:
+    if "--view" in arguments:
+        from streamer.commands.view import with_view_address
+
+        arguments = with_view_address(arguments)
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()
-    except (StreamerError, EngineError) as error:
-        logs.log.error("%s", error)
-        return error.exit_code
     except typer.Abort:
         return 1
     except Exception as error:
-        if hasattr(error, "show"):
-            return console.usage(error, arguments)
-        if isinstance(error, OSError) and (told := console.no_room(error)):
-            logs.log.error("%s", told)
-            console.let_go()
-            return ConfigError.exit_code
-        logs.log.critical("an error that was not expected; please report it", exc_info=True)
-        return 1
+        return _told(error, arguments)
     return code or 0
+
+
+def _told(error: Exception, arguments: list[str]) -> int:
+    """Tell what ended a command, and give its exit code."""
+    if hasattr(error, "show"):
+        return console.usage(error, arguments)
+    from engines import EngineError  # with all that its package needs, so not for help
+
+    if isinstance(error, StreamerError | EngineError):
+        logs.log.error("%s", error)
+        return error.exit_code
+    if isinstance(error, OSError) and (told := console.no_room(error)):
+        logs.log.error("%s", told)
+        console.let_go()
+        return ConfigError.exit_code
+    logs.log.critical("an error that was not expected; please report it", exc_info=error)
+    return 1

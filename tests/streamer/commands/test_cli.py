@@ -305,12 +305,35 @@ def test_the_help_has_a_line_for_each_command_in_the_order_of_use_and_examples()
     done = streamer("--help", COLUMNS="80")
     table, _, examples = done.stdout.partition("Commands:")[2].partition("Examples:")
     listed = dict(re.findall(r"^  (\w+) +(\w.*)$", table, re.M))
-    order = ["run", "watch", "view", "replay", "init", "record", "teach", "tune", "ctl", "check"]
+    order = ["run", "watch", "view", "replay", "models", "init", "record", "teach", "tune", "ctl", "check"]
     assert [name for name in listed if name in order] == [name for name in order if name in listed]
     assert {name: text for name, text in listed.items() if len(text) > 60} == {}
     assert set(listed) == {name.split()[1] for name, _ in commands()}
     assert "streamer run 0 " in examples
     assert "Examples:\n    streamer replay clip.mp4 " in CliRunner().invoke(app, ["replay", "-h"]).output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []], ids=" ".join)
+def test_help_and_version_import_neither_a_command_nor_a_heavy_library(arguments: list[str]) -> None:
+    heavy = {"av", "cv2", "engines", "msgspec", "numpy", "openvino", "pydantic", "rich", "torch", "yaml", "zmq"}
+    program = (
+        "import sys; from streamer.commands import main\n"
+        "try: main()\n"
+        f"finally: print({heavy} & {{*sys.modules}}, *(m for m in sys.modules if m.startswith('streamer.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    none, *ours = done.stdout.splitlines()[-1].split()
+    assert none == "set()"
+    parts = {"commands", "commands.console", "commands.lazy", "errors", "health", "health.logs", "text"}
+    assert {*ours} == {f"streamer.{part}" for part in parts}
+
+
+def test_what_a_command_needs_is_not_imported_for_another() -> None:
+    program = "import sys, streamer.commands.ctl; print({'av', 'cv2', 'openvino', 'websockets'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"
 
 
 def test_the_version_is_told() -> None:

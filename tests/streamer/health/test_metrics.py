@@ -200,6 +200,6 @@ def test_the_metrics_of_two_runs_in_one_process_are_their_own() -> None:
 
 
 def test_a_run_without_metrics_does_not_load_them() -> None:
-    code = "import sys, streamer.commands, streamer.pipeline; print('prometheus_client' in sys.modules)"
+    code = "import sys, streamer.commands.run, streamer.pipeline.pipeline; print('prometheus_client' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "False\n"

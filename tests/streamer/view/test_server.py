@@ -397,6 +397,6 @@ def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.Mon
 
 
 def test_the_command_line_does_without_the_extra() -> None:
-    code = "import sys, streamer.commands, streamer.view.process; print({'websockets'} & set(sys.modules))"
+    code = "import sys, streamer.commands.run, streamer.view.process; print({'websockets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "set()\n"
