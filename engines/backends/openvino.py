@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +32,49 @@ TYPES = {
     "bool": "boolean",
 }  # numpy's names -> OpenVINO's
 KEPT = 32  # compiled graphs in the cache, the newest
+MOST = 8  # rows of one inference: more share little more, and their maps leave the caches before they are read
 
 
-class OpenVINOState(EngineState):
-    """One inference request: its variables are the state."""
+class Part:
+    """Some rows of a state, in one inference request: its variables are their state."""
 
-    def __init__(self, spec: EngineSpec, rows: int, request: Any) -> None:
-        super().__init__(spec, rows)
-        self.request = request
-        self.inputs = [port.any_name for port in request.model_inputs]
-        by_id = {variable.name: variable for variable in request.query_state()}
+    def __init__(self, spec: EngineSpec, rows: slice, compiled: Any) -> None:
+        self.rows = rows
+        self.single = rows.stop - rows.start == 1
+        self.request = compiled.create_infer_request()
+        self.inputs = [port.any_name for port in self.request.model_inputs]
+        by_id = {variable.name: variable for variable in self.request.query_state()}
         self.variables = {tensor.name: by_id[f"{tensor.name}{tensor.name}{STATE_OUT}"] for tensor in spec.states}
         self.request.reset_state()
 
+    def step(self, **arrays: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+        """Frames, active and fresh of all rows -> logits and ready of these; None if none of them is active."""
+        mine = {name: array[self.rows] for name, array in arrays.items()}
+        if not mine["active"].any():
+            return None
+        if self.single and mine["fresh"][0]:
+            self.request.reset_state()
+        self.request.infer({name: mine[name] for name in self.inputs}, share_inputs=True)
+        return self.request.get_tensor("logits").data, self.request.get_tensor("ready").data
+
+
+class OpenVINOState(EngineState):
+    """The rows, in parts of at most `MOST`."""
+
+    def __init__(self, spec: EngineSpec, rows: int, compiled: Callable[[int], Any]) -> None:
+        super().__init__(spec, rows)
+        begins = range(0, rows, MOST)
+        self.parts = [Part(spec, slice(n, min(n + MOST, rows)), compiled(min(MOST, rows - n))) for n in begins]
+
     def snapshot(self) -> Snapshot:
         """A copy of the state."""
-        return {name: np.array(variable.state.data) for name, variable in self.variables.items()}
+        names = [tensor.name for tensor in self.spec.states]
+        return {name: np.concatenate([part.variables[name].state.data for part in self.parts]) for name in names}
 
     def _restore(self, snapshot: Snapshot) -> None:
-        for name, variable in self.variables.items():
-            variable.state = ov.Tensor(np.ascontiguousarray(snapshot[name]))
+        for part in self.parts:
+            for name, variable in part.variables.items():
+                variable.state = ov.Tensor(np.ascontiguousarray(snapshot[name][part.rows]))
 
 
 @functools.cache
@@ -70,6 +94,9 @@ def has_bf16() -> bool:
 
 class OpenVINOEngine(Engine):
     """`NAME.onnx` compiled for this processor, once for each number of rows, and kept on disk for the next start.
+
+    More than 8 rows run in parts of 8 and a rest, one after the other: a row of many costs what one of 8 does. A part
+    none of whose rows is active takes no step.
 
     `threads` defaults to all cores but one, which is left to capture and decoding. `precision` "auto" is bf16 where the
     processor has it and the model's sidecar has a bf16 certificate, else float32. The copies that Python makes in a
@@ -102,9 +129,13 @@ class OpenVINOEngine(Engine):
         second or so, or less if it was compiled in an earlier run.
         """
         with self.compiling:
-            if rows not in self.compiled:
-                self.compiled[rows] = self._load(rows)
-            return OpenVINOState(self.spec, rows, self.compiled[rows].create_infer_request())
+            return OpenVINOState(self.spec, rows, self._of_rows)
+
+    def _of_rows(self, rows: int) -> Any:
+        """The compiled graph of so many rows."""
+        if rows not in self.compiled:
+            self.compiled[rows] = self._load(rows)
+        return self.compiled[rows]
 
     def _load(self, rows: int) -> Any:
         """The compiled graph, from the cache if it is there and whole."""
@@ -192,18 +223,18 @@ class OpenVINOEngine(Engine):
     def _step(
         self, frames: NDArray[np.uint8], active: NDArray[np.bool_], fresh: NDArray[np.bool_], state: OpenVINOState
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        if state.rows == 1:
-            if not active[0]:
-                return np.zeros((1, len(self.spec.labels)), np.float32), np.zeros(1, np.bool_)
-            if fresh[0]:
-                state.request.reset_state()
-        inputs = {"frames": frames, "active": active, "fresh": fresh}
         try:
-            state.request.infer({name: inputs[name] for name in state.inputs}, share_inputs=True)
+            answers = [part.step(frames=frames, active=active, fresh=fresh) for part in state.parts]
         except RuntimeError as error:
             told = str(error).strip().splitlines()[-1]
             raise EngineError(f"{self.path}: OpenVINO cannot run this graph: {told}") from error
-        return state.request.get_tensor("logits").data, state.request.get_tensor("ready").data
+        if len(answers) == 1 and answers[0] is not None:
+            return answers[0]
+        logits, ready = np.zeros((state.rows, len(self.spec.labels)), np.float32), np.zeros(state.rows, np.bool_)
+        for part, answer in zip(state.parts, answers, strict=True):
+            if answer is not None:
+                logits[part.rows], ready[part.rows] = answer
+        return logits, ready
 
     def close(self) -> None:
         """Give back the compiled graphs."""

@@ -62,6 +62,41 @@ def test_one_row_answers_as_one_of_two_does(model_folder: Path, skipping: Path) 
                     np.testing.assert_allclose(value[0], expected[name][1], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+def test_many_rows_run_in_parts_and_answer_as_all_at_once_do(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parted = load(model_folder / "small.onnx"), load(model_folder / "small.onnx")
+    at_once = whole.new_state(5)
+    monkeypatch.setattr(openvino, "MOST", 2)
+    in_parts = parted.new_state(5)
+    assert (len(at_once.parts), len(in_parts.parts)) == (1, 3)
+    assert sorted(parted.compiled) == [1, 2]  # whatever the number of rows, no larger graph is compiled or kept
+    rng = np.random.default_rng(0)
+    for n, frames in enumerate(moving_frames(12, 5)):
+        active, fresh = rng.random(5) > 0.3, rng.random(5) > 0.9
+        active[:2] = n != 4  # a part that takes no step
+        expected, expected_ready = whole.step(frames, active, fresh, at_once)
+        found, ready = parted.step(frames, active, fresh, in_parts)
+        assert_alike(found[active], expected[active])
+        assert (ready[active] == expected_ready[active]).all()
+        if n % 4 == 0:  # what was in parts goes on as a whole, and the reverse
+            kept = in_parts.snapshot(), at_once.snapshot()
+            for name, value in kept[0].items():
+                np.testing.assert_allclose(value, kept[1][name], rtol=1e-3, atol=1e-4, err_msg=name)
+            at_once.restore(kept[0])
+            in_parts.restore(kept[1])
+
+
+def test_a_part_without_an_active_row_takes_no_step(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "MOST", 2)
+    engine = load(model_folder / "small.onnx")
+    logits, ready = engine.step(
+        moving_frames(1, 4)[0], np.array([False, False, True, False]), np.ones(4, np.bool_), engine.new_state(4)
+    )
+    assert [bool(row.any()) for row in logits] == [False, False, True, True]  # a part is computed whole
+    assert not ready[:2].any()
+
+
 def test_a_flag_that_every_step_sets_is_set_in_the_graph_of_one_row_too() -> None:
     engine = load_engine("default", "openvino", precision="fp32", threads=1)
     frame, state = np.zeros((1, 112, 112, 3), np.uint8), engine.new_state(1)
@@ -186,8 +221,8 @@ def test_only_the_newest_compiled_graphs_are_kept(
 def test_the_graph_of_one_row_has_no_masks_and_that_of_two_has(model_folder: Path) -> None:
     for model in ("small.onnx", "window.onnx"):
         engine = load(model_folder / model)
-        assert engine.new_state(1).inputs == ["frames"]
-        assert engine.new_state(2).inputs == ["frames", "active", "fresh"]
+        assert engine.new_state(1).parts[0].inputs == ["frames"]
+        assert engine.new_state(2).parts[0].inputs == ["frames", "active", "fresh"]
 
 
 def test_a_state_that_would_become_a_constant_keeps_its_mask_and_is_written(model_folder: Path, tmp_path: Path) -> None:
@@ -200,7 +235,7 @@ def test_a_state_that_would_become_a_constant_keeps_its_mask_and_is_written(mode
     onnx.save(graph, tmp_path / "small.onnx")
     engine = OpenVINOEngine(tmp_path / "small.onnx", read_spec(model_folder / "small.onnx"), threads=1)
     state = engine.new_state(1)
-    assert state.inputs == ["frames", "active"]
+    assert state.parts[0].inputs == ["frames", "active"]
     engine.step(moving_frames(1, 1)[0], GO, NO, state)
     assert state.snapshot()[mark] == 1
 
