@@ -40,7 +40,7 @@ _COMMANDS = {  # in the order of use
     "run": Place("run", "run", "Recognise actions in live video and publish them"),
     "watch": Place("watch", "watch", "Print the events that a run publishes"),
     "view": Place("view", "view", "Show the labels of a run as a page in the browser"),
-    "bridge": Place("bridge", "bridge_app", "Carry labels to MQTT, Home Assistant, a web address, a program"),
+    "bridge": Place("bridge", "bridge_app", "Carry labels to MQTT, a web address or a program"),
     "replay": Place("replay", "replay", "Recognise actions in recordings, as fast as it goes"),
     "models": Place("models", "models_app", "List the models, or import a published one"),
     "discover": Place("discover", "discover", "Find cameras"),
