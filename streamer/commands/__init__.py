@@ -4,6 +4,7 @@ run.py, view.py, watch.py, replay.py   labels, live and from recordings; bridge.
 discover.py which cameras there are; check.py: what works on this machine, which trials.py tries for real
 record.py, teach.py   clips of one's own, and a model that learns from them; tune.py: thresholds from recordings
 models.py, build.py   models, and engines for this machine (build, verify)
+fleet.py    many machines with one address for all labels
 init.py, config.py (keys.py describes them), ctl.py, keygen.py   settings, requests to a run, keys
 options.py  what several commands share; console.py: arguments and outputs of any kind; stopping.py: signals
 lazy.py     imports a command when it is asked for
@@ -49,6 +50,7 @@ _COMMANDS = {  # in the order of use
     "teach": Place("teach", "teach", "Teach a model actions of your own"),
     "tune": Place("tune", "tune", "Find the thresholds that suit your recordings"),
     "ctl": Place("ctl", "ctl", "Ask a run how it is, or change it while it goes on"),
+    "fleet": Place("fleet", "fleet_app", "Run many machines as one"),
     "check": Place("check", "check", "Try what works on this machine"),
     "config": Place("config", "show_config", "Print the configuration and where it came from"),
     "keygen": Place("keygen", "keygen", "Make keys, for encryption"),

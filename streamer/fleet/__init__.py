@@ -8,7 +8,13 @@ pulse.py     which nodes live
 placing.py   which node gets which stream, and why
 terms.py     numbers that only grow: whose labels of a stream are heard
 seats.py     where each source is, what a head must not forget, and what it tells
-orders.py    what a head can be asked
+orders.py    what a head can be asked; desk.py: the socket where it is
+reign.py     `rule`: all of a head, from its start to its end
+
+agent.py     what a node does for its head
+cluster.py   Ray, which carries the verbs; the only file that imports it
+join.py      what makes a machine a node, and keeps it one
+folder.py    files, folders and processes that outlive who made them
 
 hub.py       `Hub`: hears all nodes, publishes at the fleet's one address
 relay.py     what the hub passes on, and what it says itself where nodes cannot; pure

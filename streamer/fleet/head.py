@@ -17,7 +17,7 @@ from streamer.fleet.config import FleetSource, check_names, fleet_source
 from streamer.fleet.facts import Assignment, NodeFacts, Nodes, Running
 from streamer.fleet.placing import Placer, Room
 from streamer.fleet.pulse import Pulse
-from streamer.fleet.seats import Kept, Seat
+from streamer.fleet.seats import Kept, Seat, written
 from streamer.fleet.terms import Terms
 from streamer.text import redact
 
@@ -71,7 +71,7 @@ class Head:
 
     nodes    how nodes are reached
     hub      who publishes
-    move     begins a warm move
+    move     begins a warm move; None: streams begin anew where they go, as those with views do
     keep     writes down what shall be remembered; called before anything is done about it
     kept     what the head before had written down
     sources  of the configuration; those that were added by command are among `kept`
@@ -84,7 +84,7 @@ class Head:
         self,
         nodes: Nodes,
         hub: Speaker,
-        move: Mover,
+        move: Mover | None,
         keep: Callable[[Kept], None],
         kept: Kept,
         sources: Iterable[FleetSource] = (),
@@ -103,12 +103,13 @@ class Head:
         self.changed, self._look_s = True, now
         for facts in kept.nodes:
             self.pulse.expect(facts, now)
-            hub.node_up(facts)
         for assignment in kept.assignments:  # what runs goes on, and is heard at once
             self.terms.heard(assignment.term)
             if (seat := self.seats.get(assignment.stream)) and self.pulse.alive(assignment.node):
                 seat.sit(assignment, "it was there when the head started", now)
                 self._tell(seat)
+        for facts in kept.nodes:  # now: what a node says at once is for streams that are known
+            hub.node_up(facts)
 
     def turn(self, now: float) -> None:
         """Look at the nodes, and do what is due."""
@@ -275,9 +276,9 @@ class Head:
         for name in list(self.queue):
             if len(self.moves) >= MOST_MOVES:
                 break
-            self._begin_move(self.seats[name], *self.queue.pop(name))
+            self._begin_move(self.seats[name], *self.queue.pop(name), now)
 
-    def _begin_move(self, seat: Seat, target: str | None, why: str) -> None:
+    def _begin_move(self, seat: Seat, target: str | None, why: str, now: float) -> None:
         if not seat.assignment or seat.adding or not self.pulse.answers(seat.assignment.node):
             return
         wish = seat.wish(frozenset({*seat.tried, seat.assignment.node}))
@@ -286,8 +287,14 @@ class Head:
             seat.why = f"{why}, but it stays: {self.placer().choose(wish).why}"
             return
         new = Assignment(seat.name, node, self.terms.next())
+        if self._move and not seat.source.views:
+            self.moves[seat.name] = (self._move(seat.fields, seat.assignment, new), new, why)
+            return
+        old = seat.assignment
+        seat.sit(new, why, now)
         self.keep()
-        self.moves[seat.name] = (self._move(seat.fields, seat.assignment, new), new, why)
+        self.take_away(seat, old)
+        self._begin(seat)
 
     def _end_move(self, seat: Seat, moving: Moving, new: Assignment, why: str, done: bool, now: float) -> None:
         """A move has ended. One that failed before the state was given away leaves the stream where it was, unless it
@@ -318,10 +325,7 @@ class Head:
                 reign=self._reign,
                 nodes=[facts for facts in self.pulse.facts() if self.pulse.alive(facts.name)],
                 assignments=[seat.assignment for seat in self.seats.values() if seat.assignment],
-                added=[
-                    source.model_dump(mode="json", context={"secrets": True}, exclude_defaults=True)
-                    for source in self.added.values()
-                ],
+                added=[written(source) for source in self.added.values()],
                 draining=sorted(self.draining),
             )
         )

@@ -69,6 +69,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     hub: dict[str, Any] = {}
 
 
+def written(source: FleetSource) -> dict[str, Any]:
+    """A source as it would be written, with its secrets."""
+    return source.model_dump(mode="json", context={"secrets": True}, exclude_defaults=True, exclude_none=True)
+
+
 class Seat:
     """A source and where it is.
 
@@ -102,7 +107,8 @@ class Seat:
     @property
     def fields(self) -> dict[str, Any]:
         """The source as a node is given it: with its name, and with its secrets."""
-        fields = self.source.model_dump(mode="json", context={"secrets": True}, exclude={"near"}, exclude_defaults=True)
+        fields = written(self.source)
+        fields.pop("near", None)
         return {**fields, "name": self.name}
 
     def wish(self, avoid: frozenset[str] = frozenset()) -> Wish:

@@ -40,7 +40,7 @@ from streamer.labels.commands import (
 )
 from streamer.labels.guard import Guard
 from streamer.labels.outlet import LINGER_MS, end_context
-from streamer.labels.runtime import new_address
+from streamer.labels.runtime import RUN, new_address
 
 MAX_REQUEST_BYTES = 16 * 1024  # who sends more is disconnected
 REQUESTS_PER_POLL = 8  # the rest waits until the engine has made another step
@@ -76,10 +76,11 @@ class Control:
     curve    who may ask. A tcp address needs it: its port is open to every program, web page and camera that reaches it
     """
 
-    def __init__(self, address: str | None, curve: CurveConfig | None = None) -> None:
+    def __init__(self, address: str | None, curve: CurveConfig | None = None, suffix: str = RUN) -> None:
         self._asked: deque[_Asked] = deque()
         self._openers: list[threading.Thread] = []
         self.address = ""
+        self._suffix = suffix
         if address is not None:
             self._bind(address, curve)
 
@@ -91,7 +92,7 @@ class Control:
             )
         self._is_own = address == "auto"
         if self._is_own:
-            address = new_address()
+            address = new_address(self._suffix)
         self._open: list[tuple[list[bytes], Future[Any]]] = []  # envelopes of replies that are to come
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)

@@ -18,37 +18,15 @@ from streamer.errors import ConfigError
 from streamer.labels.addresses import unreachable
 from streamer.system import WINDOWS
 
-_SUFFIX = ".control"
+RUN = "control"
+"""What the sockets of runs end with; those of a fleet's head end with `fleet`."""
 _PASSED, _PASSING_S = ".state", 600.0
 _LONGEST = 84  # bytes of a folder's name: a socket's may have 107
 _STARTING_S = 10.0  # a younger socket that nobody listens at may be of a run that is starting
 
 
-def new_address() -> str:
-    """An ipc address of this run's own. Raises ConfigError where there is no folder that is the user's alone."""
-    folder = _own_folder()
-    for path in folder.glob(f"*{_SUFFIX}"):
-        if unreachable(f"ipc://{path}"):  # left behind by a run that was killed
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STARTING_S:
-                    path.unlink()
-    return f"ipc://{folder}/{os.getpid()}-{secrets.token_hex(3)}{_SUFFIX}"
-
-
-def new_file() -> Path:
-    """A name for a file that one program of this user writes and another reads soon, and deletes. Raises ConfigError.
-
-    Those that nobody has deleted for ten minutes go.
-    """
-    folder = _own_folder()
-    for path in folder.glob(f"*{_PASSED}"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _PASSING_S:
-                path.unlink()
-    return folder / f"{os.getpid()}-{secrets.token_hex(6)}{_PASSED}"
-
-
-def _own_folder() -> Path:
+def own_folder() -> Path:
+    """The folder. Raises ConfigError where there is none that is the user's alone."""
     folder = _folders()[0]
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -61,19 +39,46 @@ def _own_folder() -> Path:
     return folder
 
 
-def find_address() -> str:
-    """The control address of the user's only run. Raises ConfigError when there is none, or more than one."""
+def new_address(suffix: str = RUN) -> str:
+    """An ipc address of this process's own. Raises ConfigError as `own_folder`."""
+    folder = own_folder()
+    for path in folder.glob(f"*.{suffix}"):
+        if unreachable(f"ipc://{path}"):  # left behind by a run that was killed
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STARTING_S:
+                    path.unlink()
+    return f"ipc://{folder}/{os.getpid()}-{secrets.token_hex(3)}.{suffix}"
+
+
+def new_file() -> Path:
+    """A name for a file that one program of this user writes and another reads soon, and deletes. Raises ConfigError.
+
+    Those that nobody has deleted for ten minutes go.
+    """
+    folder = own_folder()
+    for path in folder.glob(f"*{_PASSED}"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _PASSING_S:
+                path.unlink()
+    return folder / f"{os.getpid()}-{secrets.token_hex(6)}{_PASSED}"
+
+
+def find_address(suffix: str = RUN, what: str = "run") -> str:
+    """The control address of the user's only run. Raises ConfigError when there is none, or more than one.
+
+    what: the word for what is looked for, whose socket's name ends with `suffix`.
+    """
     folders = _folders()
-    paths = [path for folder in folders if _is_private(folder) for path in sorted(folder.glob(f"*{_SUFFIX}"))]
+    paths = [path for folder in folders if _is_private(folder) for path in sorted(folder.glob(f"*.{suffix}"))]
     found = [address for address in map("ipc://{}".format, paths) if not unreachable(address)]
     if not found:
         places = ", ".join(map(str, folders))
         raise ConfigError(
-            f"no run of yours takes commands here (looked in {places}); start one, or name the `control` address that "
-            "it shows with --address"
+            f"no {what} of yours takes commands here (looked in {places}); start one, or name the `control` address "
+            "that it shows with --address"
         )
     if len(found) > 1:
-        raise ConfigError(f"{len(found)} runs of yours take commands; choose one with --address: {', '.join(found)}")
+        raise ConfigError(f"{len(found)} {what}s of yours take commands; choose one with --address: {', '.join(found)}")
     return found[0]
 
 
