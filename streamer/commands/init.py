@@ -18,6 +18,8 @@ FILES = {
     "rtsp": "rtsp.yaml",
     "many": "many.yaml",
     "service": "streamer.service",
+    "fleet-head": "fleet-head.service",
+    "fleet-node": "fleet-node.service",
     "webhook": "webhook.py",
 }
 """What there is to begin with, and what it is called."""
@@ -30,7 +32,8 @@ def init(
         typer.Option(metavar="FILE", help="Where to write it; - is the terminal. [default: a file here]"),
     ] = None,
 ) -> None:
-    """Write a file to begin with: a configuration (webcam, rtsp, many), a unit of systemd, a program that posts events.
+    """Write a file to begin with: a configuration (webcam, rtsp, many), a unit of systemd (service, fleet-head,
+    fleet-node), a program that posts events.
 
     A file that is there already is left alone.
     """
@@ -46,5 +49,6 @@ def init(
         raise ConfigError(f"{path}: is there already; remove it, or write elsewhere with --out")
     with writing("--out", path):
         write_whole(path, text.encode())
-    todo = {"service": "its head says how to install it", "webhook": f"while a run goes on: python {path} URL"}
+    installed = dict.fromkeys(("service", "fleet-head", "fleet-node"), "its head says how to install it")
+    todo = {**installed, "webhook": f"while a run goes on: python {path} URL"}
     typer.echo(f"wrote {path}; {todo.get(kind, f'change it, then: streamer run -c {path}')}")
