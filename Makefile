@@ -44,7 +44,7 @@ matrix:
 
 lock: $(VENV)/bin/pip
 	@$(PIP) install --upgrade uv
-	$(LOCK) --extra dev --extra discover --extra docs --extra mqtt --extra train --extra view --no-emit-package torch --output-file requirements/test.txt
+	$(LOCK) --extra dev --extra discover --extra docs --extra fleet --extra mqtt --extra train --extra view --no-emit-package torch --output-file requirements/test.txt
 	$(LOCK) --constraint requirements/test.txt --output-file requirements/base.txt
 	$(LOCK) --constraint requirements/test.txt $(IMAGE) --output-file requirements/image.txt
 	$(MAKE) test
@@ -85,7 +85,7 @@ $(VENV)/test.done: pyproject.toml requirements/test.txt tools/debian.sh tools/pr
 	@command -v promtool >/dev/null || sh tools/promtool.sh $(VENV)/bin || echo 'Without promtool the tests of examples/alerts.yaml are skipped.'
 	@echo 'Installing what the tests need into $(VENV) (torch among it) ...'
 	@$(if $(LOCKED),$(PIP) install $(LOCKED) requirements/test.txt)
-	@$(PIP) install $(if $(LOCKED),,--upgrade --upgrade-strategy eager) --editable '.[dev,discover,docs,mqtt,train,view]'
+	@$(PIP) install $(if $(LOCKED),,--upgrade --upgrade-strategy eager) --editable '.[dev,discover,docs,fleet,mqtt,train,view]'
 	@touch $@
 
 clean:

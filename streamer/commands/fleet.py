@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from streamer.commands.options import ConfigOption
-from streamer.commands.run import stop_on_signals
+from streamer.commands.stopping import stop_on_signals
 from streamer.errors import ConfigError
 from streamer.labels.requests import ask
 from streamer.labels.runtime import find_address, own_folder
@@ -154,8 +152,14 @@ def status(
     if json_:
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
+    from rich.console import Console
+    from rich.table import Table
+
+    def table(*headers: str) -> Table:
+        return Table(*headers, box=None, pad_edge=False, header_style="dim")
+
     console = Console(soft_wrap=True)
-    nodes = _table("node", "state", "rows", "decoding", "near", "")
+    nodes = table("node", "state", "rows", "decoding", "near", "")
     for one in told["nodes"]:
         near = " ".join(f"{key}={value}" for key, value in one["near"].items())
         nodes.add_row(
@@ -163,7 +167,7 @@ def status(
                 one["name"], one["state"], f"{one['taken']}/{one['rows']}", f"{one['decoding']:.0%}", near, one["why"]
             )
         )
-    streams = _table("stream", "node", "source", "why" if why else "")
+    streams = table("stream", "node", "source", "why" if why else "")
     for one in told["streams"]:
         waits = one["node"] is None
         streams.add_row(
@@ -279,10 +283,6 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
 
 def _print(told: Any) -> None:
     typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
-
-
-def _table(*headers: str) -> Table:
-    return Table(*headers, box=None, pad_edge=False, header_style="dim")
 
 
 def _cells(*texts: str) -> list[str]:

@@ -19,9 +19,11 @@ from streamer.errors import ConfigError
 from streamer.fleet.facts import Assignment, NodeFacts, NodeStatus, Running
 from streamer.fleet.folder import write
 from streamer.labels.requests import ask
+from streamer.labels.runtime import new_file
 
 STATUS_S = 1.5  # how long a run may take to tell how it is; the head takes the node for dead after 2 s
 ADD_S = 30.0  # and to open a source
+STATE_S = 5.0  # and to give or take a temporal state
 
 
 class Reign(msgspec.Struct, frozen=True, order=True):
@@ -150,6 +152,23 @@ class Agent:
         """End a stream, if it is there and its term is not newer."""
         if any(one.stream == stream and one.term <= term for one in self.status().running):
             self._ask({"command": "remove", "stream": stream, "term": term}, STATUS_S)
+
+    def state(self, stream: str, state: bytes | None) -> bytes:
+        """Give the temporal state of a stream, which ends here; or take it, for one that is held."""
+        request = {"command": "state", "stream": stream}
+        if state is None:
+            path = Path(self._ask(request, STATE_S)["file"])
+            try:
+                return path.read_bytes()
+            finally:
+                path.unlink(missing_ok=True)
+        path = new_file()
+        try:
+            write(path, state)
+            self._ask({**request, "file": str(path)}, STATE_S)
+        finally:
+            path.unlink(missing_ok=True)
+        return b""
 
     def _settings(self, run: Mapping[str, Any]) -> dict[str, Any]:
         """What the node's run obeys: the fleet's settings, the node's own over them, and what makes it a node."""

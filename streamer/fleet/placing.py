@@ -193,11 +193,12 @@ def balance(rooms: Iterable[Room], seats: Sequence[tuple[Wish, str]]) -> list[St
             before, matched = placer.load(node), placer.matches(wish, node)
             placer.take(wish, node)
             target = placer.best(wish) or node
-            why = placer.why(wish, target) if target != node else ""
             placer.put(wish, target)
             nearer = placer.matches(wish, target) - matched
             if target != node and (nearer > 0 or (nearer == 0 and placer.load(target) < before - WORTH)):
-                where[wish.name], whys[wish.name], moved = target, why, True
+                placer.take(wish, target)
+                where[wish.name], whys[wish.name], moved = target, placer.why(wish, target), True
+                placer.put(wish, target)
             else:
                 placer.take(wish, target)
                 placer.put(wish, node)

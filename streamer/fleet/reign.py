@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from streamer.fleet.desk import Desk
 from streamer.fleet.folder import Child, private, take, write
 from streamer.fleet.head import Head
 from streamer.fleet.hub import Hub
+from streamer.fleet.moving import Move
 from streamer.fleet.orders import Orders
 from streamer.fleet.seats import Kept
 from streamer.fleet.terms import new_reign
@@ -54,7 +56,8 @@ def rule(config: FleetConfig, run: dict[str, Any], stop: threading.Event, tell: 
         write(folder / "state.json", msgspec.json.encode(kept))
         hub = Hub(config.labels, config.curve, folder / "open.jsonl", key)
         stack.callback(hub.close)
-        desk = stack.enter_context(Desk())
+        desk = Desk()
+        stack.callback(desk.close)
         daemon = Child(folder / "ray.pid")
         stack.callback(daemon.stop, 5.0)
         begin = _Beginning(daemon, host, port, token, folder / "ray.log", stop)
@@ -69,7 +72,7 @@ def rule(config: FleetConfig, run: dict[str, Any], stop: threading.Event, tell: 
         def keep(what: Kept) -> None:
             write(folder / "state.json", msgspec.json.encode(what))
 
-        head = Head(nodes, hub, None, keep, kept, config.sources, time.monotonic())
+        head = Head(nodes, hub, partial(Move, nodes, hub), keep, kept, config.sources, time.monotonic())
         names = {source.called for source in config.sources}
         orders = Orders(head, hub.address, nodes.refused, names, hub.stats)
         for line in (

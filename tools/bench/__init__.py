@@ -5,5 +5,5 @@ graphs.py     the forms of a network that are compared; networks.py measures the
 pipeline.py   the shipped model from capture to publish
 load.py, capture.py, labels.py, view.py   many cameras, a process for capture, readers, viewers
 many.py       1 to 32 cameras, by part, beside their limits and peers
-describe.py   a network before anything is trained
+placing.py    where a fleet's head puts streams, and describe.py: a network before anything is trained
 """

@@ -19,12 +19,18 @@ from typing import Any
 import pytest
 
 from streamer import Subscriber
+from streamer.labels.addresses import unreachable
 from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage
+from streamer.labels.requests import ask
 
-pytestmark = pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed: pip install 'action-streamer[fleet]'")
+pytestmark = pytest.mark.skipif(
+    not find_spec("ray"), reason="Ray is not installed: pip install 'action-streamer[fleet]'"
+)
 
 LONGEST_S = 90.0
-SCRIPT = '{"labels": ["up", "down"], "scores": [[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.1, 0.9]]}'
+SCRIPT = (
+    '{"labels": ["up", "down"], "scores": [[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.1, 0.9]]}'
+)
 
 
 def until(condition: Callable[[], Any], longest_s: float = LONGEST_S) -> Any:
@@ -62,6 +68,14 @@ class RealFleet:
     def join(self, name: str, host: str) -> None:
         token = str(self.folder / "fleet" / "token")
         self.start(name, "join", self.at, "--token-file", token, "--name", name, "--rows", "3", "--at", host)
+
+    def status(self) -> Any:
+        """As `fleet status --json` tells; None while there is no head. Without a process each time."""
+        told = (self.folder / "head.log").read_text()
+        control = [line.split()[1] for line in told.splitlines() if line.startswith("control ")]
+        if not control or unreachable(control[-1]):
+            return None
+        return ask(control[-1], {"command": "status"}, timeout_s=20)
 
     def ask(self, *arguments: str) -> Any:
         """A command of the user; None if it fails."""
@@ -144,7 +158,7 @@ class Reader:
 @pytest.mark.timeout(300)
 def test_streams_go_on_when_a_node_is_killed_and_when_the_head_is_and_every_start_has_one_end(fleet: RealFleet) -> None:
     def states() -> dict[str, str]:
-        told = fleet.ask("status", "--json")
+        told = fleet.status()
         return {one["name"]: one["state"] for one in told["nodes"]} if told else {}
 
     until(lambda: states() == {"n1": "up", "n2": "up", "n3": "up"})

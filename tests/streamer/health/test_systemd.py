@@ -161,13 +161,23 @@ PROGRAM = "/opt/streamer/bin/streamer"
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
-def test_the_example_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace(PROGRAM, sys.executable))
+@pytest.mark.parametrize("unit", [UNIT, Path("configs/fleet-head.service"), Path("configs/fleet-node.service")])
+def test_the_example_units_are_ones_that_systemd_understands(tmp_path: Path, unit: Path) -> None:
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace(PROGRAM, sys.executable))
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60, check=False
+        ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False
     )
-    assert UNIT.name not in done.stderr
+    assert unit.name not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["head", "node"])
+def test_the_commands_of_a_fleets_units_are_ones_that_the_program_understands(kind: str) -> None:
+    unit = Path(f"configs/fleet-{kind}.service").read_text().replace("\\\n", " ")
+    started = next(line for line in unit.splitlines() if line.startswith(f"ExecStart={PROGRAM} "))
+    done = streamer(*started.split()[1:])
+    assert done.returncode == 2
+    assert "/etc/streamer/" in done.stderr  # the file that is not here
 
 
 def test_the_command_of_the_example_unit_is_one_that_the_program_understands() -> None:
