@@ -7,6 +7,7 @@ itself would do cannot be played.
 from __future__ import annotations
 
 import asyncio  # noqa: F401
+import importlib
 import multiprocessing  # noqa: F401
 import os
 import select
@@ -53,7 +54,9 @@ if __name__ == "__main__":
     if system == "win32":
         sys.modules |= dict.fromkeys(("fcntl", "resource", "pwd", "grp"))  # type: ignore[arg-type]
     sys.platform = system
-    from streamer.commands import main
+    importlib.import_module("streamer.system")  # which looks at it
 
     sys.platform = "linux"  # for the libraries, which are those of this system
+    from streamer.commands import main
+
     main()
