@@ -2,7 +2,7 @@
 
 Each row starts `streamer run` on a camera of its own (tools/cameras), with a model that tells which picture it saw
 (scene.py), does something to the camera, undoes it, and judges what subscribers were told meanwhile (judge.py says what
-counts). The exit code is 1 if a row failed.
+counts). The exit code is 1 if a row failed. `python -m tools.faults fleet` does it to machines (fleet.py).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tools.cameras import missing_for_rtsp, write_rtsp_clip
 from tools.errors import ToolError
+from tools.faults import fleet
 from tools.faults.judge import Expected, Row, judge
 from tools.faults.matrix import FAULTS, Fault
 from tools.faults.scene import NUMBERS
@@ -94,7 +95,10 @@ def _chosen(names: Sequence[str]) -> list[Fault]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; the exit code."""
+    """Print the table; the exit code. `fleet` before all else: those of fleet.py."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["fleet"]:
+        return fleet.main(given[1:])
     parser = argparse.ArgumentParser(
         prog="python -m tools.faults", description="Do to cameras what happens to cameras, and see what streamer does."
     )

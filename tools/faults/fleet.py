@@ -1,0 +1,247 @@
+"""Do to the machines of a fleet what happens to machines: python -m tools.faults fleet [--json FILE]
+
+Three nodes on this machine, a head, real RTSP cameras and drawn ones; everything is started as a user starts it. Each
+row does something to a machine, and one reader of the fleet's address tells what came of it. What holds in all of it
+(rules.py) is judged at the end. The exit code is 1 if a row failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from streamer import GapMessage, ScoreMessage
+from tools.errors import ToolError
+from tools.faults.machines import START_S, Machines, samples_missed, summary
+from tools.faults.rate import lines, measure
+from tools.faults.rules import broken
+from tools.results import keep_result
+
+TOLD_S, FIRST_S, FOUND_S, ADDED_MS = 3.0, 6.0, 5.0, 2.0  # the bars
+LONGEST_S = 60.0
+CUT_S = 10.0  # how long a node that is cut off stays so, and how long it is listened to afterwards
+GROWTH = 1.1  # what the head may have in memory after the trouble, of what it had before
+
+
+@dataclass
+class FleetRow:
+    """A row. figures: what was measured; bars: what it may be at most; `problems` is empty if it passed."""
+
+    name: str
+    figures: dict[str, float] = field(default_factory=dict)
+    bars: dict[str, float] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no figure is above its bar, and nothing else was wrong."""
+        return not self.problems and all(self.figures.get(name, 0) <= bar for name, bar in self.bars.items())
+
+    def line(self) -> str:
+        """For people."""
+        figures = [f"{name} {value:g}{self._bar(name)}" for name, value in self.figures.items()]
+        return f"{self.name:10} {'passed' if self.passed else 'FAILED'}  {', '.join(figures + self.problems)}"
+
+    def _bar(self, name: str) -> str:
+        return f" / {self.bars[name]:g}" if name in self.bars else ""
+
+
+def killed(it: Machines, row: FleetRow) -> None:
+    """A node is switched off, and comes back."""
+    _lost(it, row, "a", signal.SIGKILL)
+    it.begin_node("a")
+    it.wait(lambda: _state(it, "a") == "up", START_S, "the node is back")
+
+
+def cut_off(it: Machines, row: FleetRow) -> None:
+    """A node is cut off, lives, and speaks again later."""
+    terms = {one["stream"]: one["term"] for one in it.status()["streams"] if one["node"] == "b"}
+    _lost(it, row, "b", signal.SIGSTOP)
+    time.sleep(CUT_S)
+    back = time.monotonic()
+    it.signal("b", signal.SIGCONT)
+    time.sleep(CUT_S)
+    late = [m for m in it.since(back, ScoreMessage) if m.node == "b" and m.term == terms.get(m.stream)]
+    row.figures["old term heard"], row.bars["old term heard"] = len(late), 0
+
+
+def _lost(it: Machines, row: FleetRow, node: str, how: signal.Signals) -> None:
+    names = it.on(node)
+    row.figures["streams"] = len(names)
+    if not names:
+        row.problems.append(f"node {node} had no stream")
+    at = time.monotonic()
+    it.signal(node, how)
+    it.wait(lambda: it.connecting(names, at) == set(names), LONGEST_S, "status of all its streams")
+    row.figures["status s"], row.bars["status s"] = round(time.monotonic() - at, 2), TOLD_S
+    it.wait(lambda: it.scoring(names, at, but=node) == set(names), LONGEST_S, "labels from other nodes")
+    row.figures["first label s"], row.bars["first label s"] = round(time.monotonic() - at, 2), FIRST_S
+
+
+def head_killed(it: Machines, row: FleetRow, away_s: float) -> None:
+    """The head is switched off, and comes back."""
+    it.wait(
+        lambda: sum(len(it.run_of(name)["streams"]) for name in it.nodes) == len(it.names), START_S, "one node each"
+    )
+    before = {name: it.run_of(name) for name in it.nodes}
+    it.signal("head", signal.SIGKILL)
+    time.sleep(away_s)
+    row.figures["gaps at nodes"] = 0
+    for name, run in before.items():
+        now = it.run_of(name)
+        if now["session"] != run["session"]:
+            row.problems.append(f"the run of {name} was started anew")
+        seen = {one["stream"]: one for one in now["streams"]}
+        for one in run["streams"]:
+            other = seen.get(one["stream"])
+            if other is None or other["inferred"] <= one["inferred"]:
+                row.problems.append(f"{one['stream']} did not go on at {name}")
+            else:
+                row.figures["gaps at nodes"] += other["epoch"] - one["epoch"]
+    it.begin_head()
+    at = time.monotonic()
+    it.wait(lambda: it.scoring(it.names, at) == set(it.names), LONGEST_S, "labels at the fleet's address")
+    row.figures |= {"away s": away_s, "found s": round(time.monotonic() - at, 2)}
+    row.bars["found s"] = FOUND_S
+    it.wait(lambda: all(_state(it, name) == "up" for name in it.nodes), START_S, "the nodes are up")
+
+
+def drained(it: Machines, row: FleetRow) -> None:
+    """A node is drained, and takes streams again."""
+    names = it.on("c")
+    at = time.monotonic()
+    it.order(command="drain", node="c", back=False)
+    it.wait(lambda: not it.on("c"), LONGEST_S * 3, "all its streams are elsewhere")
+    took_s = time.monotonic() - at
+    time.sleep(2)
+    gaps = [m for m in it.since(at, GapMessage) if m.stream in names]
+    scores = [m for m in it.since(at - 2, ScoreMessage) if m.stream in names]
+    row.figures |= {"streams": len(names), "took s": round(took_s, 1), "gaps": len(gaps)}
+    row.figures["samples missed"] = samples_missed(scores)
+    row.bars |= {"gaps": 0, "samples missed": 1}
+    it.order(command="drain", node="c", back=True)
+
+
+def trouble(it: Machines, row: FleetRow, minutes: float) -> None:
+    """Random trouble: nodes and the head are killed, cut off and started again, streams are moved."""
+    chance, before = random.Random(0), it.memory_mb("head")
+    ends, done = time.monotonic() + minutes * 60, 0
+    while time.monotonic() < ends:
+        node = chance.choice(it.nodes)
+        what = chance.choice(("kill", "stop", "move", "move", "head", "balance"))
+        if what == "kill":
+            it.signal(node, signal.SIGKILL)
+            time.sleep(chance.uniform(0, 5))
+            it.begin_node(node)
+        elif what == "stop":
+            it.signal(node, signal.SIGSTOP)
+            time.sleep(chance.uniform(0, 5))
+            it.signal(node, signal.SIGCONT)
+        elif what == "head":
+            it.signal("head", signal.SIGKILL)
+            time.sleep(chance.uniform(0, 5))
+            it.begin_head()
+        else:
+            request = (
+                {"command": what}
+                if what == "balance"
+                else {"command": what, "stream": chance.choice(it.names), "node": node}
+            )
+            try:
+                it.order(**request)
+            except Exception as error:  # it may be refused, such as where it is already
+                print(f"  {what}: {error}")
+        done += 1
+        it.wait(it.is_steady, START_S, f"labels of every stream after {what}")
+    after = it.memory_mb("head")
+    row.figures |= {"minutes": minutes, "troubles": done, "head MB before": before, "head MB after": after}
+    row.bars["head MB after"] = round(before * GROWTH, 1)
+
+
+def _state(it: Machines, node: str) -> str:
+    return next((one["state"] for one in it.status()["nodes"] if one["name"] == node), "")
+
+
+def rows(it: Machines, away_s: float, minutes: float) -> list[tuple[str, Callable[[FleetRow], None]]]:
+    """The rows that need a fleet, in order."""
+    return [
+        ("kill", lambda row: killed(it, row)),
+        ("cut off", lambda row: cut_off(it, row)),
+        ("head", lambda row: head_killed(it, row, away_s)),
+        ("drain", lambda row: drained(it, row)),
+        ("soak", lambda row: trouble(it, row, minutes)),
+    ]
+
+
+def play(it: Machines, away_s: float, minutes: float) -> list[FleetRow]:
+    """Play the rows on a fleet; at the end the head is told to end, and the rules are judged."""
+    done = []
+    for name, act in rows(it, away_s, minutes):
+        row = FleetRow(name)
+        try:
+            it.wait(it.is_steady, START_S, "labels of every stream before it")
+            act(row)
+        except ToolError as error:
+            row.problems.append(str(error))
+        done.append(row)
+        print(row.line(), flush=True)
+    memory = FleetRow("memory", {f"{name} MB": it.memory_mb(name) for name in ("head", *it.nodes)})
+    it.signal("head", signal.SIGTERM)
+    it.wait(lambda: not it.processes("head"), LONGEST_S, "the head has ended")
+    time.sleep(1)
+    judged = FleetRow("rules", problems=broken(it.messages()))
+    print(memory.line(), judged.line(), summary(it.messages()), sep="\n", flush=True)
+    return [*done, memory, judged]
+
+
+def hub_rows(seconds: float) -> list[FleetRow]:
+    """What the hub alone can do."""
+    made = []
+    for rate in (measure(subscribers, seconds) for subscribers in (1, 50)):
+        figures = {name: value for name, value in asdict(rate).items() if name != "subscribers"}
+        made.append(FleetRow(f"hub {rate.subscribers}", figures, {"added_ms_p99": ADDED_MS}))
+        print(made[-1].line(), *lines([rate]), sep="\n  ", flush=True)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the rows; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.faults fleet", description=__doc__.splitlines()[0])
+    parser.add_argument("--streams", metavar="N", type=int, default=24, help="[default: 24]")
+    parser.add_argument("--engine", choices=("scripted", "default"), default="scripted", help="[default: scripted]")
+    parser.add_argument("--away", metavar="S", type=float, default=90.0, help="how long the head is dead [default: 90]")
+    parser.add_argument("--minutes", metavar="M", type=float, default=2.0, help="of random trouble [default: 2]")
+    parser.add_argument(
+        "--only", choices=("hub", "machines"), help="only the hub's figures, or only the machines' rows"
+    )
+    parser.add_argument("--streamer", metavar="CMD", help="the build to test, such as /opt/v2/bin/streamer")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows as JSON, too")
+    options = parser.parse_args(arguments)
+    print(f"{options.streams} streams, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    made = [] if options.only == "machines" else hub_rows(3.0)
+    if options.only != "hub":
+        with tempfile.TemporaryDirectory(prefix="fleet-") as name:
+            try:
+                with Machines(Path(name), options.streams, options.engine, options.streamer) as it:
+                    made += play(it, options.away, options.minutes)
+            except ToolError as error:
+                made.append(FleetRow("fleet", problems=[str(error)]))
+                print(made[-1].line())
+    print(f"load {os.getloadavg()[0]:.1f} at the end")
+    if options.json:
+        told = [asdict(row) | {"passed": row.passed} for row in made]
+        keep_result(parser, options.json, json.dumps(told, indent=1).encode() + b"\n")
+    return 0 if all(row.passed for row in made) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
