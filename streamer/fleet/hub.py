@@ -168,8 +168,8 @@ class Hub:
                 self._journal.close()
 
     def _wait_for_readers(self) -> None:
-        """When a hub before this one left events open, say nothing until its readers have connected again."""
-        until_s = time.monotonic() + READERS_S * bool(self._relay.open)
+        """Where a hub was before this one, say nothing until its readers have connected again."""
+        until_s = time.monotonic() + READERS_S * (self._journal is not None and self._journal.found)
         while time.monotonic() < until_s and not self._closed:
             self._outlet.poll()
             time.sleep(_LOOK_S)

@@ -18,7 +18,9 @@ _log = logging.getLogger(__name__)
 
 
 class Journal:
-    """`left` are the events that are open, by stream. Raises ConfigError for a file that cannot be read or written.
+    """left: the events that are open, by stream; found: a hub before this one has kept some.
+
+    Raises ConfigError for a file that cannot be read or written.
 
     A disk that fails later is told once: labels go on, and only the memory of open events is lost.
     """
@@ -28,7 +30,8 @@ class Journal:
         self._file: FileIO | None = None
         self.left: dict[str, EventMessage] = {}
         try:
-            lines = path.read_bytes().splitlines() if path.exists() else []
+            self.found = path.exists()
+            lines = path.read_bytes().splitlines() if self.found else []
             for line in lines:
                 self._read(line)
             self._rewrite()

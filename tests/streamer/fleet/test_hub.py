@@ -213,6 +213,10 @@ def test_a_head_that_is_killed_and_comes_back_ends_what_ended_meanwhile_and_goes
         until(lambda: len(ends()) == 1)
         node.say("door", 1, "end", "none")
         until(lambda: len(ends()) == 2)
+        head.kill()
+        node.say("door", 1, "wave")  # it begins while nobody hears, and no event is open in the journal
+        head = Head(head.address, journal, node)
+        until(lambda: isinstance(told[-1], EventMessage) and told[-1].type == "start")  # after its reader was back
     finally:
         head.kill()
         reader.close()
@@ -270,6 +274,7 @@ def test_a_journal_survives_a_line_that_was_written_half_and_keeps_only_what_is_
         file.write(b'{"kind":"event","stream":"hal')
     again = Journal(path)
     again.close()
+    assert (journal.found, again.found) == (False, True)
     assert list(again.left) == ["door"]
     assert len(path.read_bytes().splitlines()) == 1
     with pytest.raises(ConfigError, match="open events cannot be kept there"):
