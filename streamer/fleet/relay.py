@@ -12,6 +12,7 @@ know any more is ended.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ from streamer.labels.messages import (
 
 Out = tuple[bytes, bytes]
 """Topic and payload of a message that goes out."""
+MOST_GONE = 10_000  # streams that were removed, of which it is known where their numbers stand
 _READ = ("event", "state", "status", "gap")  # kinds that the relay must understand; the others it only passes on
 
 
@@ -99,7 +101,7 @@ class Relay:
         self._session, self._now_us, self._opened = session, now_us, opened
         self._streams: dict[str, _Stream] = {}
         self._left = dict(left or {})  # until their streams are given to somebody
-        self._next_seq: dict[tuple[str, str], int] = {}
+        self._next_seq: defaultdict[str, dict[str, int]] = defaultdict(dict)  # by stream and kind
         self._epochs: dict[str, int] = {}  # of streams that were removed, in case they come back
 
     @property
@@ -145,8 +147,8 @@ class Relay:
         if stream is None:
             return []
         told = [*self._close(name, stream, "shutdown"), self._status(name, stream, "stopped", "")]
-        self._epochs[name] = stream.epoch
         del self._streams[name]
+        self._forget(name, stream.epoch)
         return told
 
     def repeat(self) -> list[Out]:
@@ -159,7 +161,7 @@ class Relay:
         told = []
         for name in list(self._left):
             told += self._close(name, self._known(name), "gap")
-            self._epochs[name] = self._streams.pop(name).epoch
+            self._forget(name, self._streams.pop(name).epoch)
         return told
 
     def end(self) -> list[Out]:
@@ -201,6 +203,14 @@ class Relay:
         if name not in self._streams:
             self._streams[name] = _Stream(epoch=self._epochs.pop(name, -1) + 1, open=self._left.pop(name, None))
         return self._streams[name]
+
+    def _forget(self, name: str, epoch: int) -> None:
+        """Remember of a stream that is gone where its numbers stand, and of the oldest of too many nothing."""
+        self._epochs[name] = epoch
+        if len(self._epochs) > MOST_GONE:
+            oldest = next(iter(self._epochs))
+            del self._epochs[oldest]
+            self._next_seq.pop(oldest, None)
 
     def _is_heard(self, stream: _Stream, term: int) -> bool:
         """Whether a term is passed on. In a warm move the first message of the new one ends the one before."""
@@ -342,13 +352,13 @@ class Relay:
         return None
 
     def _seq(self, name: str, kind: str) -> int:
-        seq = self._next_seq.get((name, kind), 0)
-        self._next_seq[name, kind] = seq + 1
-        return seq
+        numbers = self._next_seq[name]
+        numbers[kind] = numbers.get(kind, 0) + 1
+        return numbers[kind] - 1
 
     def _new_id(self, name: str) -> str:
         """Of the event that is told next; no other has it, also not of another hub."""
-        return f"{name}-{self._session[:8]}-{self._next_seq.get((name, 'event'), 0)}"
+        return f"{name}-{self._session[:8]}-{self._next_seq[name].get('event', 0)}"
 
 
 def _is_of(event: EventMessage | None, label: str, start_us: int) -> bool:

@@ -225,6 +225,18 @@ ACTS = st.one_of(
 )
 
 
+def test_with_names_that_are_always_new_nothing_grows_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.fleet.relay.MOST_GONE", 5)
+    fleet = Fleet()
+    for number in range(20):
+        fleet.assign(f"cam{number}", "a", number + 1)
+        fleet.hear(fleet.nodes["a"].score(f"cam{number}"))
+        fleet.take(fleet.relay.remove(f"cam{number}"))
+    relay = fleet.relay
+    assert max(len(kept) for kept in vars(relay).values() if isinstance(kept, dict)) == 5
+    check(fleet.told)
+
+
 class Trouble(Fleet):
     """Does what the acts say; the newest term of a stream has one owner, as the head sees to."""
 
