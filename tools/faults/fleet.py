@@ -195,8 +195,7 @@ def play(it: Machines, away_s: float, minutes: float) -> list[FleetRow]:
         done.append(row)
         print(row.line(), flush=True)
     memory = FleetRow("memory", {f"{name} MB": it.memory_mb(name) for name in ("head", *it.nodes)})
-    it.signal("head", signal.SIGTERM)
-    it.wait(lambda: not it.processes("head"), LONGEST_S, "the head has ended")
+    it.end_head()
     time.sleep(1)
     judged = FleetRow("rules", problems=broken(it.messages()))
     print(memory.line(), judged.line(), summary(it.messages()), sep="\n", flush=True)
@@ -226,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--streamer", metavar="CMD", help="the build to test, such as /opt/v2/bin/streamer")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows as JSON, too")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and no machine stays behind
     print(f"{options.streams} streams, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     made = [] if options.only == "machines" else hub_rows(3.0)
     if options.only != "hub":

@@ -91,7 +91,7 @@ class Machines:
     def begin_head(self) -> None:
         """Start the head; returns when it has told where it is."""
         options = ("-c", "fleet.yaml", "--labels", self.labels, "--at", self._at, "--folder", "head")
-        process = self._begin("head", "head", *options)
+        process = self._head = self._begin("head", "head", *options)
         assert process.stdout
         for line in process.stdout:
             if line.startswith("control"):
@@ -99,6 +99,11 @@ class Machines:
                 threading.Thread(target=process.stdout.read, daemon=True).start()
                 return
         raise ToolError(f"the head has ended: {(self.folder / 'head.log').read_text()[-2000:]}")
+
+    def end_head(self) -> None:
+        """Tell the head to end, as Ctrl-C does; returns when it has."""
+        self._head.terminate()
+        self.wait(lambda: not self.processes("head"), START_S, "the head has ended")
 
     def begin_node(self, name: str) -> None:
         """Start a node."""

@@ -140,6 +140,17 @@ def test_a_node_that_goes_is_silenced_and_another_takes_over(scene: Callable[...
     assert [m.reason for m in it.told if isinstance(m, EventMessage) and m.type == "end"] == ["gap"]
 
 
+def test_a_hub_that_is_closed_ends_what_is_open_and_tells_that_all_have_stopped(scene: Callable[..., Scene]) -> None:
+    it = scene("north")
+    it.hub.assign(Assignment("door", "north", 1))
+    it.joined(it.nodes[0], "door", 1)
+    it.nodes[0].say("door", 1, "start", "wave")
+    it.until(lambda m: m.kind == "state")
+    it.hub.close()
+    it.until(lambda m: isinstance(m, StatusMessage) and m.source == "stopped")
+    check(it.told)
+
+
 def test_what_is_no_label_is_skipped_and_counted(scene: Callable[..., Scene], wait_for: WaitFor) -> None:
     it = scene("north")
     it.hub.assign(Assignment("door", "north", 1))
