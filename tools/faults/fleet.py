@@ -57,28 +57,28 @@ class FleetRow:
 
 def killed(it: Machines, row: FleetRow) -> None:
     """A node is switched off, and comes back."""
-    _lost(it, row, "a", signal.SIGKILL)
-    it.begin_node("a")
-    it.wait(lambda: _state(it, "a") == "up", START_S, "the node is back")
+    node = it.fullest()
+    _lost(it, row, node, signal.SIGKILL)
+    it.begin_node(node)
+    it.wait(lambda: _state(it, node) == "up", START_S, "the node is back")
 
 
 def cut_off(it: Machines, row: FleetRow) -> None:
     """A node is cut off, lives, and speaks again later."""
-    terms = {one["stream"]: one["term"] for one in it.status()["streams"] if one["node"] == "b"}
-    _lost(it, row, "b", signal.SIGSTOP)
+    node = it.fullest()
+    terms = {one["stream"]: one["term"] for one in it.status()["streams"] if one["node"] == node}
+    _lost(it, row, node, signal.SIGSTOP)
     time.sleep(CUT_S)
     back = time.monotonic()
-    it.signal("b", signal.SIGCONT)
+    it.signal(node, signal.SIGCONT)
     time.sleep(CUT_S)
-    late = [m for m in it.since(back, ScoreMessage) if m.node == "b" and m.term == terms.get(m.stream)]
+    late = [m for m in it.since(back, ScoreMessage) if m.node == node and m.term == terms.get(m.stream)]
     row.figures["old term heard"], row.bars["old term heard"] = len(late), 0
 
 
 def _lost(it: Machines, row: FleetRow, node: str, how: signal.Signals) -> None:
     names = it.on(node)
     row.figures["streams"] = len(names)
-    if not names:
-        row.problems.append(f"node {node} had no stream")
     at = time.monotonic()
     it.signal(node, how)
     it.wait(lambda: it.connecting(names, at) == set(names), LONGEST_S, "status of all its streams")
@@ -117,10 +117,11 @@ def head_killed(it: Machines, row: FleetRow, away_s: float) -> None:
 
 def drained(it: Machines, row: FleetRow) -> None:
     """A node is drained, and takes streams again."""
-    names = it.on("c")
+    node = it.fullest()
+    names = it.on(node)
     at = time.monotonic()
-    it.order(command="drain", node="c", back=False)
-    it.wait(lambda: not it.on("c"), LONGEST_S * 3, "all its streams are elsewhere")
+    it.order(command="drain", node=node, back=False)
+    it.wait(lambda: not it.on(node), LONGEST_S * 3, "all its streams are elsewhere")
     took_s = time.monotonic() - at
     time.sleep(2)
     gaps = [m for m in it.since(at, GapMessage) if m.stream in names]
@@ -128,7 +129,7 @@ def drained(it: Machines, row: FleetRow) -> None:
     row.figures |= {"streams": len(names), "took s": round(took_s, 1), "gaps": len(gaps)}
     row.figures["samples missed"] = samples_missed(scores)
     row.bars |= {"gaps": 0, "samples missed": 1}
-    it.order(command="drain", node="c", back=True)
+    it.order(command="drain", node=node, back=True)
 
 
 def trouble(it: Machines, row: FleetRow, minutes: float) -> None:

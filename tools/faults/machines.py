@@ -71,6 +71,7 @@ class Machines:
             thread.start()
             self._stack.callback(thread.join)
             self._stack.callback(self._stop.set)
+            self.wait(self._is_balanced, START_S, "three nodes with streams")
             self.wait(self.is_steady, START_S, "labels of every stream")
         except BaseException:
             self.close()
@@ -159,6 +160,20 @@ class Machines:
     def on(self, name: str) -> list[str]:
         """The streams of a node."""
         return [one["stream"] for one in self.status()["streams"] if one["node"] == name]
+
+    def fullest(self) -> str:
+        """The node with the most streams."""
+        return max(self.nodes, key=lambda name: len(self.on(name)))
+
+    def _is_balanced(self) -> bool:
+        """Whether all nodes are there and have streams; asked until it is so."""
+        told = self.status()
+        if len([one for one in told["nodes"] if one["state"] == "up"]) < len(self.nodes) or told["moving"]:
+            return False
+        if all(self.on(name) for name in self.nodes):
+            return True
+        self.order(command="balance")
+        return False
 
     def is_steady(self) -> bool:
         """Whether every stream has told a score in the last 3 seconds."""
