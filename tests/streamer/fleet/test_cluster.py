@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     not find_spec("ray"), reason="Ray is not installed: pip install 'action-streamer[fleet]'"
 )
 
-LONGEST_S = 90.0
+LONGEST_S = 240.0  # on a machine that does much else
 SCRIPT = (
     '{"labels": ["up", "down"], "scores": [[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.1, 0.9]]}'
 )
@@ -155,7 +155,7 @@ class Reader:
         return [one for one in self.messages[after:] if isinstance(one, ScoreMessage) and one.stream == stream]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_streams_go_on_when_a_node_is_killed_and_when_the_head_is_and_every_start_has_one_end(fleet: RealFleet) -> None:
     def states() -> dict[str, str]:
         told = fleet.status()
@@ -175,7 +175,7 @@ def test_streams_go_on_when_a_node_is_killed_and_when_the_head_is_and_every_star
     assert [one.stream for one in moved] == [stream for stream, node in where.items() if node == killed]
 
     fleet.kill("head")
-    (left,) = {"n1", "n2", "n3"} - {killed, where["gate"]} if where["gate"] != killed else {"n1"}
+    left = next(node for node in ("n1", "n2", "n3") if node != killed)
     runs = fleet.children(left)
     time.sleep(2)
     assert fleet.processes[left].poll() is None  # nodes go on without a head
@@ -186,11 +186,16 @@ def test_streams_go_on_when_a_node_is_killed_and_when_the_head_is_and_every_star
     assert fleet.children(left)[-1:] == runs[-1:]  # and nothing that runs was started anew
     reader.close()
 
-    open_: dict[str, int] = {}
+    open_: dict[str, bool | None] = {}
+    last: dict[str, tuple[str, int]] = {}
     for one in reader.messages:
         if isinstance(one, EventMessage):
-            open_[one.stream] = open_.get(one.stream, 0) + {"start": 1, "end": -1}.get(one.type, 0)
-            assert open_[one.stream] in (0, 1) or one.seq == 0
+            if last.get(one.stream) != (one.session, one.seq - 1):
+                open_[one.stream] = None  # the reader was not there for what came between
+            last[one.stream] = (one.session, one.seq)
+            assert one.type != "start" or not open_[one.stream]
+            assert one.type != "end" or open_[one.stream] is not False
+            open_[one.stream] = one.type != "end"
     secret = (fleet.folder / "fleet" / "token").read_text().strip()
     assert secret not in fleet.told()
 
