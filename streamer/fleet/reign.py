@@ -68,6 +68,7 @@ def rule(config: FleetConfig, run: dict[str, Any], stop: threading.Event, tell: 
         )
         nodes = cluster.RayNodes(Reign(kept.reign, str(uuid.uuid4())), welcome, begin)
         stack.callback(nodes.close)
+        stack.callback(hub.close)  # before Ray's daemon: Ray ends this process at once when that is gone
 
         def keep(what: Kept) -> None:
             write(folder / "state.json", msgspec.json.encode(what))
