@@ -54,6 +54,7 @@ class Engine(ABC):
         self.backend = backend
         self.device = device
         self.why = ""  # why this backend was taken, where nobody named one
+        self.together: int | None = None  # so many rows in a row are computed at once, if one is active; None: all
 
     @abstractmethod
     def new_state(self, rows: int) -> EngineState:

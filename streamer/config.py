@@ -327,7 +327,7 @@ class Config(Section):
     buffer: Annotated[int, Field(ge=1), Unit("frames")] = 8
     """Frames that may wait for the engine, per stream, before the oldest is dropped."""
     batch_wait_ms: Annotated[float, Field(ge=0), Unit("ms")] = 3.0
-    """How long a step waits for frames of other streams that are due."""
+    """How long a step waits for frames of other streams that are due; longer where a step takes longer. 0: never."""
     max_age_ms: Annotated[float, Field(gt=0), Unit("ms")] | None = 250.0
     """Older frames are dropped instead of being inferred; null: no limit."""
     frozen_s: PositiveSeconds | None = 10.0

@@ -21,12 +21,14 @@ class Batcher:
     """Holds the engine's state and one input row for each stream; a step runs the rows filled since the last one.
 
     step_ms  how long the steps took, milliseconds
+    took_s   how long the last one took, seconds
     """
 
     def __init__(self, engine: Engine, rows: int, probe: Probe | None = None) -> None:
         self._engine = engine
         self._use(engine.new_state(rows))
         self.step_ms = Meter()
+        self.took_s = 0.0
         self._probe = probe or Probe()
 
     def _use(self, state: EngineState) -> None:
@@ -64,6 +66,10 @@ class Batcher:
             value[index] = row[name]
         self._state.restore(snapshot)
 
+    def reorder(self, order: Sequence[int]) -> None:
+        """Let row i remember what row `order[i]` did. To be called between two steps, when no row is filled."""
+        self._state.restore({name: before[list(order)] for name, before in self._state.snapshot().items()})
+
     def row(self, index: int) -> Image:
         """Where the next frame of a stream goes, [H, W, 3] uint8."""
         row: Image = self._frames[index]
@@ -79,6 +85,7 @@ class Batcher:
         started = time.perf_counter()
         with self._probe.stage("step"):
             logits, ready = self._engine.step(self._frames, self._active, self._fresh, self._state)
-        self.step_ms.add((time.perf_counter() - started) * 1e3)
+        self.took_s = time.perf_counter() - started
+        self.step_ms.add(self.took_s * 1e3)
         self._active[:] = self._fresh[:] = False
         return logits, ready

@@ -26,6 +26,11 @@ class Held:
         return 0 if self._after_us is None else len(self._ring)
 
     @property
+    def waits_since_s(self) -> float | None:
+        """As of the ring."""
+        return self._ring.waits_since_s
+
+    @property
     def dropped(self) -> dict[str, int]:
         """As of the ring."""
         return self._ring.dropped

@@ -111,7 +111,7 @@ class Intake:
             if self._is_frozen(images, frame):
                 return
         if frame.arrived_s is not None:
-            self._due_s = frame.arrived_s + step / lens.spec.rate_hz
+            self._due_s = frame.arrived_s + self.period_s
         origin = Origin(frame.time_us, frame.index, frame.connection, frame.arrived_s, step, frame.timeline, distance)
         for name, image in images.items():
             if (ring := lens.rings.get(name)) is not None:  # or the stream has just gone
@@ -150,9 +150,19 @@ class Intake:
         limit = f"frozen_s is {self._frozen.limit_s:g}"
         return f"{self.source.uri}: frozen: the very same picture for {self._frozen.for_s:.0f} s; {limit}"
 
+    @property
+    def period_s(self) -> float:
+        """How far apart the frames are that the network should see."""
+        return self.step / self.lens.spec.rate_hz
+
+    @property
+    def phase_s(self) -> float | None:
+        """Where in each period its frames arrive; None while it is not known."""
+        return None if self._due_s is None else self._due_s % self.period_s
+
     def is_due(self, now_s: float, until_s: float) -> bool:
         """Whether a frame should arrive until then, or should have just now, by the monotonic clock."""
-        late_s = _LATE * self.step / self.lens.spec.rate_hz
+        late_s = _LATE * self.period_s
         return self._due_s is not None and now_s - late_s <= self._due_s <= until_s
 
     @property

@@ -146,9 +146,8 @@ class Pipeline:
 
     def _advance(self) -> bool:
         """One step of the engine, if any stream has a frame."""
-        until = time.monotonic() + self._config.batch_wait_ms / 1e3
-        while (began := time.monotonic()) < until and self._rows.expects(began, until):
-            self._wake.wait(until - began)
+        while wait_s := self._rows.wait_s(began := time.monotonic(), self._config.batch_wait_ms / 1e3):
+            self._wake.wait(wait_s)
             self._wake.clear()
         advanced = self._rows.step(wall_us, began)
         if advanced:

@@ -82,6 +82,12 @@ class Ring:
     def __len__(self) -> int:
         return len(self._queue)
 
+    @property
+    def waits_since_s(self) -> float | None:
+        """When the oldest picture arrived, by the monotonic clock; None if there is none, or it has no such time."""
+        with self._changed:
+            return self._queue[0][1].arrived_s if self._queue else None
+
     def push(self, origin: Origin, image: Image, wait: threading.Event | None = None) -> bool:
         """Add a copy of `image` [height, width, 3].
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from itertools import pairwise
+from typing import TypeVar
 
 from engines import Engine, EngineError, EngineState
 from streamer.pipeline.batcher import Batcher, Row
 from streamer.pipeline.meters import Probe
 from streamer.pipeline.stream import Stream, advance
 
+SORT_S = 5.0  # how often it is looked whether rows stand as their frames arrive
+_NEWER = 0.2  # weight of the newest step in what computing a part takes
+_PARTS = 3  # so many times what it takes it may be held back
+_BETTER = 0.7  # streams change their rows only if parts fill up in this share of the time
 CLOSE_S = 10.0  # how long closing waits for a state that is being made: a compiler must not outlive the interpreter
+
+T = TypeVar("T")
 
 
 def sizes(ready: int | None) -> list[int]:
@@ -43,19 +51,74 @@ class Rows:
         self.batcher = Batcher(engine, self._size(streams), probe)
         self._engine = engine
         self._rows: list[Stream | None] = [*streams, *[None] * (self._size(streams) - len(streams))]
+        self._held: set[Stream] = set()
+        self._part_s = 0.0  # that computing a part takes, about
+        self._sort_s = 0.0
         self._in_background = in_background
         self._making: Future[EngineState] | None = None
         self._left: list[Future[EngineState]] = []  # of engines that others took the place of
 
     def step(self, now_us: Callable[[], int], now_s: float | None = None) -> list[Stream]:
-        """One step of the engine, as `advance`."""
-        return advance(self.batcher, self._rows, now_us, now_s)
+        """One step of the engine, as `advance`, without the streams that `wait_s` holds back."""
+        if now_s is not None and now_s >= self._sort_s:
+            self._sort_s = now_s + SORT_S
+            self._sort()
+        going = [None if stream in self._held else stream for stream in self._rows]
+        advanced = advance(self.batcher, going, now_us, now_s)
+        if advanced:
+            parts = sum(any(stream in advanced for stream in part) for part in self._parts(self._rows))
+            self._part_s += _NEWER * (self.batcher.took_s / parts - self._part_s)
+        return advanced
 
-    def expects(self, now_s: float, until_s: float) -> bool:
-        """Whether a step would run now without the frame of a stream that should arrive until then (monotonic)."""
-        streams = [stream for stream in self._rows if stream]
-        silent = [stream for stream in streams if not stream.waiting]
-        return len(silent) < len(streams) and any(stream.intake.is_due(now_s, until_s) for stream in silent)
+    def wait_s(self, now_s: float, patience_s: float) -> float:
+        """How long the next step should wait for frames that are due, by the monotonic clock; 0: not at all.
+
+        The engine computes its rows in parts (`Engine.together`), and all of a part for a single frame. So a part is
+        held back while another of its streams is due within the time that computing it takes, though not for longer
+        than three times that; and while one is due within `patience_s` of its first frame. 0: nothing is held back.
+        """
+        self._held, waits = set(), []
+        for part in self._parts(self._rows):
+            streams = [stream for stream in part if stream]
+            silent = [stream for stream in streams if not stream.waiting]
+            if len(silent) == len(streams):
+                continue
+            first_s = min(stream.waits_since_s or 0.0 for stream in streams if stream.waiting)
+            enough_s = min(_PARTS * self._part_s, min(stream.intake.period_s for stream in streams) / 2)
+            waits.append(0.0)
+            for limit_s, until_s in (
+                (first_s + patience_s, first_s + patience_s),
+                (first_s + enough_s, now_s + self._part_s),
+            ):
+                if patience_s and now_s < limit_s and any(one.intake.is_due(now_s, until_s) for one in silent):
+                    waits[-1] = max(waits[-1], min(limit_s, until_s) - now_s)
+            if waits[-1]:
+                self._held.update(streams)
+        return min(waits, default=0.0)
+
+    def _parts(self, rows: Sequence[T]) -> list[Sequence[T]]:
+        """The rows that the engine computes at once."""
+        size = self._engine.together or len(rows)
+        return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
+
+    def _sort(self) -> None:
+        """Let streams whose frames arrive one after the other have neighbouring rows, so that parts fill up soon."""
+        if len(self._parts(self._rows)) < 2:
+            return
+        phases = {index: stream.intake.phase_s for index, stream in enumerate(self._rows) if stream}
+        known = {index: phase for index, phase in phases.items() if phase is not None}
+        if not known or len(known) < len(phases):
+            return
+        period_s = max(stream.intake.period_s for stream in self._rows if stream)
+        order = _round(known, period_s)
+        order += [index for index in range(len(self._rows)) if index not in known]
+        spread_s, sorted_s = (
+            sum(_arc([known[index] for index in part if index in known], period_s) for part in self._parts(rows))
+            for rows in (range(len(self._rows)), order)
+        )
+        if sorted_s < _BETTER * spread_s:
+            self.batcher.reorder(order)
+            self._rows = [self._rows[index] for index in order]
 
     def waiting(self, streams: Sequence[Stream]) -> list[Stream]:
         """Those of the streams that have no row yet."""
@@ -103,6 +166,7 @@ class Rows:
         """
         before, self._engine = self._engine, engine
         self.batcher.exchange(engine, state)
+        self._part_s = 0.0
         seen = streams[: state.rows]
         self._rows = [*seen, *[None] * (state.rows - len(seen))]
         if self._making:
@@ -127,3 +191,21 @@ class Rows:
     def close(self) -> None:
         """Wait for states that are being made."""
         wait([*self._left, *([self._making] if self._making else [])], CLOSE_S)
+
+
+def _round(phases: Mapping[int, float], period_s: float) -> list[int]:
+    """Those that have these phases, going round, from the one before which nothing comes for the longest time."""
+    order = sorted(phases, key=phases.__getitem__)
+    distances = [(phases[after] - phases[before]) % period_s for before, after in pairwise([order[-1], *order])]
+    begin = distances.index(max(distances))
+    return order[begin:] + order[:begin]
+
+
+def _arc(phases: Sequence[float], period_s: float) -> float:
+    """How long it takes from the first to the last of these phases, going round, whatever comes first."""
+    ordered = sorted(phases)
+    return (
+        period_s - max(after - before for before, after in pairwise([ordered[-1] - period_s, *ordered]))
+        if ordered
+        else 0.0
+    )

@@ -118,6 +118,11 @@ class Stream:
         """Frames, and pictures between them, that the network has not seen yet."""
         return len(self.ring) + len(self._coming)
 
+    @property
+    def waits_since_s(self) -> float | None:
+        """When the next frame that the network should see arrived (monotonic); None: it should be seen at once."""
+        return None if self._coming else self.ring.waits_since_s
+
     def take(self, row: Image, now_s: float | None = None) -> tuple[bool, bool]:
         """Move the next frame that the network should see into the row: (there was one, it starts the state anew).
 
