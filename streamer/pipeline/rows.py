@@ -12,9 +12,10 @@ from streamer.pipeline.batcher import Batcher, Row
 from streamer.pipeline.meters import Probe
 from streamer.pipeline.stream import Stream, advance
 
-SORT_S = 5.0  # how often it is looked whether rows stand as their frames arrive
+SORT_S = 1.0  # how often it is looked whether rows stand as their frames arrive
 _NEWER = 0.2  # weight of the newest step in what computing a part takes
-_PARTS = 3  # so many times what it takes it may be held back
+_WORTH = 2  # a part is held back for a frame that is due within so many times what computing it takes,
+_PARTS, _SHARE = 4, 0.6  # for so many times that, and such a share of the period, at most
 _BETTER = 0.7  # streams change their rows only if parts fill up in this share of the time
 CLOSE_S = 10.0  # how long closing waits for a state that is being made: a compiler must not outlive the interpreter
 
@@ -74,8 +75,9 @@ class Rows:
         """How long the next step should wait for frames that are due, by the monotonic clock; 0: not at all.
 
         The engine computes its rows in parts (`Engine.together`), and all of a part for a single frame. So a part is
-        held back while another of its streams is due within the time that computing it takes, though not for longer
-        than three times that; and while one is due within `patience_s` of its first frame. 0: nothing is held back.
+        held back while another of its streams is due within twice the time that computing it takes, though not for
+        longer than four times that; and while one is due within `patience_s` of its first frame. With a patience of 0
+        nothing is held back.
         """
         self._held, waits = set(), []
         for part in self._parts(self._rows):
@@ -84,11 +86,11 @@ class Rows:
             if len(silent) == len(streams):
                 continue
             first_s = min(stream.waits_since_s or 0.0 for stream in streams if stream.waiting)
-            enough_s = min(_PARTS * self._part_s, min(stream.intake.period_s for stream in streams) / 2)
+            enough_s = min(_PARTS * self._part_s, _SHARE * min(stream.intake.period_s for stream in streams))
             waits.append(0.0)
             for limit_s, until_s in (
                 (first_s + patience_s, first_s + patience_s),
-                (first_s + enough_s, now_s + self._part_s),
+                (first_s + enough_s, now_s + _WORTH * self._part_s),
             ):
                 if patience_s and now_s < limit_s and any(one.intake.is_due(now_s, until_s) for one in silent):
                     waits[-1] = max(waits[-1], min(limit_s, until_s) - now_s)

@@ -80,7 +80,7 @@ def test_a_part_is_held_back_for_a_frame_that_comes_sooner_than_computing_it_tak
     for _ in range(12):  # until it is known how long a step takes
         cameras.all_at({"a": 0.0, "b": 0.012})
     cameras.show("a", 0.0)
-    assert 0 < cameras.wait_s(0.001) < 0.05
+    assert 0 < cameras.wait_s(0.001) < 0.06
     assert cameras.step(0.001) == ""
     cameras.show("b", 0.012)
     assert not cameras.wait_s(0.012)
@@ -99,14 +99,14 @@ def test_it_is_not_where_that_would_save_nothing_or_nobody_is_to_wait(
     assert cameras.step(0.001) == "a"
 
 
-def test_it_is_never_held_back_for_half_a_period() -> None:
+def test_it_is_never_held_back_for_most_of_a_period() -> None:
     cameras = Cameras("ab", Parts(0.06))
     for _ in range(12):
         cameras.all_at({"a": 0.0, "b": 0.055})
     cameras.show("a", 0.0)
     assert cameras.wait_s(0.001)
-    assert not cameras.wait_s(0.051)
-    assert cameras.step(0.051) == "a"
+    assert not cameras.wait_s(0.061)
+    assert cameras.step(0.061) == "a"
 
 
 def test_a_part_that_is_complete_does_not_wait_for_the_others() -> None:
