@@ -121,6 +121,7 @@ class OpenVINOEngine(Engine):
         super().__init__(
             spec, "openvino", f"OpenVINO {ov.__version__.split('-')[0]}, CPU, {precision}, {threads} thread{plural}"
         )
+        self.together = MOST
         self.compiled: dict[int, Any] = {}
         self.compiling = threading.Lock()  # a new state may be made in another thread while one steps
 

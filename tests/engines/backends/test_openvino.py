@@ -90,6 +90,7 @@ def test_many_rows_run_in_parts_and_answer_as_all_at_once_do(
 def test_a_part_without_an_active_row_takes_no_step(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "MOST", 2)
     engine = load(model_folder / "small.onnx")
+    assert engine.together == 2  # whoever shares out the rows should know
     logits, ready = engine.step(
         moving_frames(1, 4)[0], np.array([False, False, True, False]), np.ones(4, np.bool_), engine.new_state(4)
     )
