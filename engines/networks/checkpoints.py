@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,11 +203,7 @@ def read_checkpoint(
     """
     name = "the state dict" if isinstance(source, Mapping) else str(source)
     raw = {key.removeprefix("module."): value for key, value in read_state_dict(source, name).items()}
-    layout = next((layout for layout in LAYOUTS if any(re.search(layout.marker, key) for key in raw)), None)
-    if layout is None:
-        some = ", ".join(list(raw)[:3])
-        known = ", ".join(dict.fromkeys(layout.project for layout in LAYOUTS))
-        raise EngineError(f"{name}: its keys ({some}, ...) are of none of the files that can be read: {known}")
+    layout = told_layout(raw, name)
     if network not in ("auto", layout.network) and layout.network != "tsn":
         raise EngineError(f"{name}: holds a {layout.network} network, not {network}")
     names = {key: rename(key, layout.renames) for key in raw}
@@ -293,6 +289,16 @@ def rename(key: str, renames: Renames) -> str:
     for pattern, replacement in renames:
         key = re.sub(pattern, replacement, key)
     return key
+
+
+def told_layout(keys: Collection[str], name: str) -> Layout:
+    """The layout that the keys are of."""
+    layout = next((layout for layout in LAYOUTS if any(re.search(layout.marker, key) for key in keys)), None)
+    if layout is None:
+        some = ", ".join(list(keys)[:3])
+        known = ", ".join(dict.fromkeys(layout.project for layout in LAYOUTS))
+        raise EngineError(f"{name}: its keys ({some}, ...) are of none of the files that can be read: {known}")
+    return layout
 
 
 def told_backbone(state: Mapping[str, Tensor], name: str) -> str:
