@@ -135,6 +135,7 @@ def test_memories_add_up_over_the_blocks() -> None:
         "tsm-efficientnet_lite0": 9,
         "tsn-efficientnet_lite0-statistics": 8,
         "tsn-efficientnet_lite0-motion": 8,
+        "tsm-efficientnet_lite0-12-statistics": 3 + 8,
         "tcm-resnet18": 8 + 7 + 1,
         "tcm-resnet26": 8 + 7 + 1,
         "tcm-resnet18-statistics-5": 6 + 4 + 1 + 8,

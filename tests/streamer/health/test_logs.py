@@ -46,11 +46,11 @@ logging.getLogger("streamer.part").error("%s and %s", camera)  # an argument is 
 
 UNEXPECTED = """
 import sys
-from streamer import commands
+from streamer.commands import main, run
 def make_engine(config):
     raise RuntimeError(f"the driver says {config.sources[0].uri}")
-commands.run.make_engine = make_engine
-commands.main()
+run.make_engine = make_engine
+main()
 """
 
 
