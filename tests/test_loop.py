@@ -128,6 +128,13 @@ class Session:
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
+    def wait_for(self, clip: str) -> None:
+        """A clip is written a moment after the end of its event was told."""
+        deadline = time.monotonic() + PATIENCE_S
+        while clip not in told("ctl", "clips", "--address", self._control):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
     def look(self, frames: int) -> None:
         """Wait until the model has seen so many frames more."""
         until = self.status()["streams"][0]["inferred"] + frames
@@ -159,7 +166,9 @@ def test_a_motion_is_taught_swapped_in_corrected_and_taught_again(
 
     wrong = listener.event(scene, "slide", "blink")
     assert wrong.clip
+    session.wait_for(wrong.clip.name)
     tab = visit(page)
+    tab.locator("#clips").wait_for()  # until then the page does not know that there are clips
     tab.keyboard.press("c")
     tab.locator(f'#clips-list [data-name="{wrong.clip.name}"]').click()
     tab.wait_for_function("() => document.querySelector('video').readyState >= 2")
