@@ -32,7 +32,7 @@ test: $(VENV)/test.done
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
+	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
 
 docs: $(VENV)/docs.done
 	@$(VENV)/bin/python -m tools.docs
