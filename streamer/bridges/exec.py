@@ -12,11 +12,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from streamer.bridges.feed import Choice
-from streamer.bridges.outbox import Outbox
+from streamer.bridges.feed import Choice, EventBridge
 from streamer.bridges.trouble import Trouble
 from streamer.errors import ConfigError
-from streamer.labels.messages import EventMessage, Message, encode
+from streamer.labels.messages import EventMessage, encode
 from streamer.system import WINDOWS
 
 CLOSE_S = 5.0  # for what runs and waits when the bridge ends
@@ -26,7 +25,7 @@ _POLL_S = 0.1
 _log = logging.getLogger(__name__)
 
 
-class Exec:
+class Exec(EventBridge):
     """The bridge to a program.
 
     command    the program and its arguments
@@ -46,24 +45,15 @@ class Exec:
         program = shutil.which(command[0])
         if program is None:
             raise ConfigError(f"bridge exec: there is no program {command[0]!r} that can be run; is its path right?")
-        self._command, self._choice, self._timeout_s = [program, *command[1:]], choice, timeout_s
-        self._outbox: Outbox[EventMessage] = Outbox(most)
+        super().__init__(choice, most)
+        self._command, self._timeout_s = [program, *command[1:]], timeout_s
         self._trouble = Trouble(f"exec {command[0]}")
-        self._received = self._done = self._failed = 0
+        self._done = self._failed = 0
         self._counting = threading.Lock()
         self._deadline_s = float("inf")  # of all that runs, once the bridge ends
         self._threads = [threading.Thread(target=self._run, name="exec", daemon=True) for _ in range(at_once)]
         for thread in self._threads:
             thread.start()
-
-    def take(self, message: Message) -> None:
-        """One more message."""
-        if isinstance(message, EventMessage) and message in self._choice:
-            self._received += 1
-            self._outbox.put(message)
-
-    def look(self) -> None:
-        """Time changes nothing here."""
 
     def counts(self) -> dict[str, int]:
         """What became of the events."""

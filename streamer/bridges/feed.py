@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from streamer.bridges.outbox import Outbox
 from streamer.labels.messages import EventMessage, Message
 from streamer.labels.subscriber import Subscriber
 
@@ -51,6 +52,24 @@ class Choice:
             and message.type in self.types
             and (not self.labels or message.label in self.labels)
         )
+
+
+class EventBridge:
+    """What bridges of single events share: those that are chosen wait, at most `most`, for threads that take them."""
+
+    def __init__(self, choice: Choice, most: int) -> None:
+        self._choice = choice
+        self._outbox: Outbox[EventMessage] = Outbox(most)
+        self._received = 0
+
+    def take(self, message: Message) -> None:
+        """One more message."""
+        if isinstance(message, EventMessage) and message in self._choice:
+            self._received += 1
+            self._outbox.put(message)
+
+    def look(self) -> None:
+        """Time changes nothing here."""
 
 
 def carry(

@@ -21,12 +21,11 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from streamer.bridges import tls
-from streamer.bridges.feed import Choice
-from streamer.bridges.outbox import Outbox
+from streamer.bridges.feed import Choice, EventBridge
 from streamer.bridges.template import Body
 from streamer.bridges.trouble import Trouble
 from streamer.errors import ConfigError
-from streamer.labels.messages import EventMessage, Message
+from streamer.labels.messages import EventMessage
 
 SIGNATURE = "X-Hub-Signature-256"
 """The header of the signature, as GitHub's webhooks have it: `sha256=`, the HMAC-SHA256 of the body in hexadecimal."""
@@ -78,7 +77,7 @@ def parse_target(url: str, ca_file: Path | None = None) -> Target:
     )
 
 
-class Webhook:
+class Webhook(EventBridge):
     """The bridge to a web address.
 
     secret     signs the bodies
@@ -99,24 +98,15 @@ class Webhook:
         most: int = 100,
         pause_s: float = 1.0,
     ) -> None:
-        self._target, self._body, self._choice, self._secret = target, body, choice, secret
+        super().__init__(choice, most)
+        self._target, self._body, self._secret = target, body, secret
         self._tries, self._timeout_s, self._pause_s = tries, timeout_s, pause_s
-        self._outbox: Outbox[EventMessage] = Outbox(most)
         self._trouble = Trouble(f"webhook {target.shown}")
         self._agent = f"action-streamer/{metadata.version('action-streamer')}"
-        self._received = self._sent = self._failed = 0
+        self._sent = self._failed = 0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
         self._thread.start()
-
-    def take(self, message: Message) -> None:
-        """One more message."""
-        if isinstance(message, EventMessage) and message in self._choice:
-            self._received += 1
-            self._outbox.put(message)
-
-    def look(self) -> None:
-        """Time changes nothing here."""
 
     def counts(self) -> dict[str, int]:
         """What became of the events."""
