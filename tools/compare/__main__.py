@@ -18,11 +18,17 @@ BENCHMARKS = ("motion", "jhmdb", "few", "pack", "networks")
 
 
 def main(arguments: list[str]) -> int:
-    """The benchmark that the first argument names, motion by default; its exit code."""
+    """The benchmark that the first argument names, motion by default; its exit code, 2 for what cannot be used."""
+    from engines import EngineError  # brings numpy, which reads OMP_NUM_THREADS when it is loaded
+
     name, rest = (
         (arguments[0], arguments[1:]) if arguments[:1] and arguments[0] in BENCHMARKS else ("motion", arguments)
     )
-    return int(import_module(f"tools.compare.{ROOMS.get(name, name)}").main(rest))
+    try:
+        return int(import_module(f"tools.compare.{ROOMS.get(name, name)}").main(rest))
+    except EngineError as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ in --out.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engines import EngineError, find_models
+from engines import find_models
 from engines.backends.eager import load_network
 from engines.networks import Network
 from engines.spec import read_spec
@@ -124,10 +123,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.views < 0 or options.draws < 1:
         parser.error("--views are 0 or more, --draws 1 or more")
     keep_memory()
-    try:
-        results = compare(options)
-    except EngineError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
+    results = compare(options)
     print("| start | 5 clips | 10 clips | solving |", "|---|---|---|---|", *map(line, results), sep="\n")
     return 0

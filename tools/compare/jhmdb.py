@@ -11,7 +11,6 @@ clip is the newest frame's, as a stream gives it.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engines import EngineError
 from engines.networks import Network, build_network
 from engines.networks.checkpoints import read_checkpoint
 from engines.networks.measure import describe
@@ -204,10 +202,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.views < 0 or options.seeds < 1 or options.size < 32 or not 0 < options.rate <= 240:
         parser.error("--views are 0 or more, --seeds 1 or more, --size 32 or more, --rate above 0 and at most 240")
     keep_memory()
-    try:
-        rows = compare(options)
-    except EngineError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
+    rows = compare(options)
     print(table(rows))
     return 0

@@ -28,7 +28,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from engines import EngineError
 from tools.compare.finetune import Budget
 from tools.compare.runs import DECAYS, Row, Run, begin, do
 from tools.compare.shots import CLIPS
@@ -196,10 +195,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if few or not 0 <= options.trials <= len(TRIALS):
         parser.error(f"--seeds, --jobs and --threads are 1 or more, --draws 0 or more, --trials 0 to {len(TRIALS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        rows = compare(options)
-    except EngineError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
+    rows = compare(options)
     print(table(rows))
     return 0

@@ -10,7 +10,6 @@ and numpy, nothing of what decodes a camera's stream.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engines import EngineError
 from engines.opencv import cv2
 from tools.errors import ToolError
 
@@ -169,11 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.size < 32 or options.size % 2:
         parser.error("--size is even, 32 or more")
-    try:
-        contents = pack(options.data, options.out, options.size)
-    except EngineError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
+    contents = pack(options.data, options.out, options.size)
     size = sum(file.stat().st_size for file in options.out.iterdir())
     print(f"{len(contents.clips)} clips, {sum(c.frames for c in contents.clips)} frames, {size / 1e6:.1f} MB")
     return 0
