@@ -13,7 +13,6 @@ from streamer.commands import console
 from streamer.commands.options import LABELS, KeyOption, ServerKeyOption, make_curve
 from streamer.errors import ConfigError
 from streamer.labels.messages import Kind
-from streamer.system import WINDOWS, needs_linux
 
 if TYPE_CHECKING:
     from streamer.bridges.feed import Bridge, Choice
@@ -228,8 +227,6 @@ def execute(
     """
     from streamer.bridges.exec import Exec
 
-    if WINDOWS:
-        raise needs_linux("bridge exec")
     choice = _choice(label, kind)
     _carry(
         source,

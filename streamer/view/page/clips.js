@@ -5,6 +5,7 @@ import { $, clockTime, make, span } from "./dom.js";
 import { colour } from "./labels.js";
 
 const FIND_MS = [0, 1500, 3000, 6000]; // a clip is written a few seconds after the message of its event
+const RENEW_MS = 3000;
 
 let dialog = null;
 let folder = null; // the address of the clips, for this browser alone; null: there are none
@@ -25,6 +26,7 @@ export function setUp() {
     if (label) answer(label);
   });
   dialog.addEventListener("close", () => stop());
+  setInterval(() => renew(), RENEW_MS);
 }
 
 // What the server lets this browser do.
@@ -65,6 +67,18 @@ async function load() {
   tell(whyNot ?? "");
   list();
   return true;
+}
+
+// Clips that are written or answered while the list is open come into it; focus and scrolling stay.
+async function renew() {
+  if (!dialog.open || document.hidden) return;
+  const reply = await ask({ command: "clips" });
+  if (!dialog.open || reply.error || JSON.stringify(reply.ok) === JSON.stringify(clips)) return;
+  const [focused, top] = [document.activeElement, $("#clips-list").scrollTop];
+  clips = reply.ok;
+  list();
+  $("#clips-list").scrollTop = top;
+  if (focused.isConnected) focused.focus();
 }
 
 function shown() {

@@ -127,6 +127,20 @@ def test_an_event_plays_its_clip_and_is_answered_with_keys(filmed: tuple[Address
     assert not list((folder / "answers").glob(f"*/{name}.mp4"))
 
 
+def test_clips_that_are_written_while_the_list_is_open_come_into_it(filmed: tuple[Address, Path], visit: Visit) -> None:
+    page, folder = filmed
+    tab = visit(page)
+    tab.keyboard.press("c")
+    which = tab.locator("#clips-which")
+    which.select_option("all")
+    which.focus()
+    buttons = tab.locator("#clips-list button")
+    buttons.first.wait_for()
+    before = buttons.count()
+    expect(lambda: buttons.count() > before, tab)
+    assert tab.evaluate("document.activeElement.id") == "clips-which"
+
+
 def test_a_clip_is_read_in_parts_by_those_who_are_let_in_and_nothing_else_of_the_folder(
     filmed: tuple[Address, Path], wait_for: Callable[[Callable[[], Any]], None], tmp_path: Path
 ) -> None:
