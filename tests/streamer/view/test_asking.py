@@ -128,8 +128,7 @@ def test_an_event_plays_its_clip_and_is_answered_with_keys(filmed: tuple[Address
 
 
 def test_clips_that_are_written_while_the_list_is_open_come_into_it(filmed: tuple[Address, Path], visit: Visit) -> None:
-    page, folder = filmed
-    tab = visit(page)
+    tab = visit(filmed[0])
     tab.keyboard.press("c")
     which = tab.locator("#clips-which")
     which.select_option("all")
