@@ -18,12 +18,13 @@ from streamer.errors import ConfigError
 from streamer.labels.commands import ClipReport, Report
 from streamer.labels.control import Control
 from streamer.labels.events import resolved, suited
-from streamer.labels.messages import Kind, Message, MessageBuilder, stream_prefix
-from streamer.labels.publisher import RETAINED, Publisher, wall_us
+from streamer.labels.messages import Message, MessageBuilder, stream_prefix
+from streamer.labels.publisher import Publisher, wall_us
 from streamer.pipeline.exchange import Loaded, Loader, events_for
 from streamer.pipeline.intake import Intake
 from streamer.pipeline.meters import Meter, Probe
 from streamer.pipeline.moving import Moves
+from streamer.pipeline.outlet import Outlet
 from streamer.pipeline.rows import Rows
 from streamer.pipeline.shedding import Load
 from streamer.pipeline.stream import Stream
@@ -90,8 +91,8 @@ class Pipeline:
         self._owns_engine = False
         self._control = control
         self._publisher = publisher
-        self._listeners = listeners
         self._probe = probe or Probe()
+        self._outlet = Outlet(publisher, listeners, self._probe)
         self._manager = manager
         self.keeper = keeper
         self.turned: float | None = None
@@ -107,7 +108,6 @@ class Pipeline:
         self.draining = False
         self._rows = Rows(engine, self.streams, self._in_thread, self._probe, config.rows)
         self.moves = Moves(self._watch, lambda: self._rows, lambda: self.engine.spec, self._advance)
-        self._last: dict[tuple[str, Kind], Message] = {}
         self._age_ms = Meter()
 
     def run(self, stop: threading.Event) -> Summary:
@@ -167,15 +167,6 @@ class Pipeline:
             for stream in self._rows.waiting(self.streams):
                 self._watch.fail(stream, f"the engine has no room for it: {error}")
 
-    def _send(self, message: Message) -> None:
-        if message.kind in RETAINED:
-            self._last[message.stream, message.kind] = message
-        if self._publisher:
-            with self._probe.stage("publish"):
-                self._publisher.send(message)
-        for listener in self._listeners:
-            listener(message)
-
     def _shut_down(self) -> None:
         if self._manager:
             self._manager.stopping()
@@ -197,19 +188,16 @@ class Pipeline:
     def _stream(self, name: str, intake: Intake) -> Stream:
         epoch = self._watch.epochs.pop(name, -1) + 1
         clips = self.keeper.of(name, intake.source) if self.keeper else None
-        stream = Stream(name, intake, self._config, self._build, self._send, epoch, self._probe, clips)
+        stream = Stream(name, intake, self._config, self._build, self._outlet.send, epoch, self._probe, clips)
         self._load.widen(stream)
         return stream
 
     def _forget(self, name: str) -> None:
         """A stream is no more."""
-        for kind in RETAINED:
-            self._last.pop((name, kind), None)
+        self._outlet.forget(name)
         if self.keeper:
             self.keeper.forget(name)
         self._probe.removed(name)
-        if self._publisher:
-            self._publisher.forget(name)
 
     def _in_thread(self, make: Callable[[], EngineState]) -> Future[EngineState]:
         """Make a state of the engine in a thread of its own."""
@@ -242,7 +230,7 @@ class Pipeline:
 
     def snapshot(self) -> list[Message]:
         """The last state and status of every stream."""
-        return list(self._last.values())
+        return self._outlet.snapshot()
 
     def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Change settings of events; returns all that were changed since the run began. ConfigError changes nothing."""
@@ -384,14 +372,4 @@ class Pipeline:
         totals = deepcopy(self._watch.past)
         for stream, health in self.conditions():
             totals.add(stream, health)
-        return Summary(
-            captured=totals.counts["captured"],
-            inferred=totals.counts["inferred"],
-            events=totals.counts["events"],
-            dropped={reason: count for reason, count in totals.dropped.items() if count},
-            reconnects=totals.counts["reconnects"],
-            step_ms_p50=self._step_ms(50),
-            step_ms_p99=self._step_ms(99),
-            age_ms_p50=self._age_ms.percentile(50),
-            age_ms_p99=self._age_ms.percentile(99),
-        )
+        return totals.summary(self._rows.batcher.step_ms, self._age_ms)

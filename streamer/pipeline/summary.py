@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from streamer.pipeline.meters import Meter
 from streamer.pipeline.stream import Stream
 from streamer.sources.reader import Health
 from streamer.text import counted
@@ -47,3 +48,17 @@ class Totals:
         self.counts.update(captured=health.captured, reconnects=health.reconnects)
         self.counts.update(inferred=stream.inferred, events=stream.started)
         self.dropped.update(stream.dropped)
+
+    def summary(self, step_ms: Meter, age_ms: Meter) -> Summary:
+        """All of it, with how long steps of the engine took, and how old frames were when their labels were out."""
+        return Summary(
+            captured=self.counts["captured"],
+            inferred=self.counts["inferred"],
+            events=self.counts["events"],
+            dropped={reason: count for reason, count in self.dropped.items() if count},
+            reconnects=self.counts["reconnects"],
+            step_ms_p50=step_ms.percentile(50),
+            step_ms_p99=step_ms.percentile(99),
+            age_ms_p50=age_ms.percentile(50),
+            age_ms_p99=age_ms.percentile(99),
+        )
