@@ -111,6 +111,7 @@ def join(
     from streamer.fleet import join as joining
     from streamer.fleet.agent import Place
     from streamer.fleet.cluster import missing
+    from streamer.fleet.config import near_labels
     from streamer.fleet.reign import check_token
     from streamer.settings import load_settings, read_file
 
@@ -118,7 +119,7 @@ def join(
     name = name or joining.machine_name()
     joining.check_name(name)
     check_token(token_file)
-    host = at or joining.local_host(head)
+    host = joining.local_host(head, at)
     if config:
         load_settings(config)  # or its errors
     if why := missing():
@@ -131,7 +132,7 @@ def join(
         port=numbers[0] if numbers else 0,
         rows=rows,
         cores=os.cpu_count() or 1,
-        near=_pairs("--label", label),
+        near=near_labels("--label", label),
         control=f"ipc://{folder}/run.control",
         own=joining.own_settings(read_file(config) if config else {}),
     )
@@ -189,7 +190,9 @@ def add(
     address: AddressOption = None,
 ) -> None:
     """Take one more source into the fleet. It is remembered when the head starts anew."""
-    fields: dict[str, Any] = {"uri": uri, "near": _pairs("--near", near)}
+    from streamer.fleet.config import near_labels
+
+    fields: dict[str, Any] = {"uri": uri, "near": near_labels("--near", near)}
     _print(_ask(address, {"command": "add", "source": fields | ({"name": name} if name else {})}))
 
 
@@ -271,14 +274,6 @@ def _ask(address: str | None, request: dict[str, Any]) -> Any:
     from streamer.fleet.desk import SUFFIX
 
     return ask(address or find_address(SUFFIX, "head of a fleet"), request)
-
-
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given or ()]
-    for key, _, value in pairs:
-        if not key or not value:
-            raise ConfigError(f"{option}: write it as key=value, such as {option} site=north")
-    return {key: value for key, _, value in pairs}
 
 
 def _print(told: Any) -> None:

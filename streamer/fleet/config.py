@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,22 +11,23 @@ from pydantic import Field, ValidationError, field_validator
 
 from streamer.config import ONE_OR_MORE, Config, CurveConfig, PublishConfig, Section, Since, SourceConfig
 from streamer.errors import ConfigError
+from streamer.labels.commands import Written, read_source
 from streamer.settings import explain, read_file
+from streamer.sources import open_source
 from streamer.sources.base import stream_name
 
 AT = "127.0.0.1:6380"
 OURS = ("sources", "publish", "control", "control_curve", "node", "rows", "duration_s")
 """Keys of a run that its fleet sets."""
-Near = dict[
-    Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")], Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-]
+_KEY, _VALUE, _MOST_LABELS = r"[a-z0-9_-]{1,32}", r"[A-Za-z0-9_.-]{1,64}", 16
+Near = dict[Annotated[str, Field(pattern=f"^{_KEY}$")], Annotated[str, Field(pattern=f"^{_VALUE}$")]]
 """Labels of nodes, and what a source would be near to."""
 
 
 class FleetSource(SourceConfig):
     """A source as of `streamer run`, or its address alone, and where it should be."""
 
-    near: Annotated[Near, Field(max_length=16), Since("0.2.0")] = Field(default_factory=dict)
+    near: Annotated[Near, Field(max_length=_MOST_LABELS), Since("0.2.0")] = Field(default_factory=dict)
     """Labels of the nodes that come first, such as `{site: north}`; if they have no room, others do."""
 
     @property
@@ -67,7 +69,7 @@ class FleetConfig(Section):
 def load_fleet(file: Path | None, **options: Any) -> tuple[FleetConfig, dict[str, Any]]:
     """The configuration, and what it says of nodes' runs, as it was written. Options that are None were not given.
 
-    Raises ConfigError in one sentence, as `load_settings` does.
+    Raises ConfigError in one sentence, as `load_settings` does, or SourceError.
     """
     tree = read_file(file) if file else {}
     given = {key: value for key, value in options.items() if value is not None}
@@ -77,19 +79,40 @@ def load_fleet(file: Path | None, **options: Any) -> tuple[FleetConfig, dict[str
     except ValidationError as error:
         raise ConfigError("; ".join(explain(one, origins, FleetConfig) for one in error.errors())) from None
     check_names(config.sources)
+    for source in config.sources:
+        check_address(source)
     run = tree.get("run")
     return config, run if isinstance(run, dict) else {}
 
 
-def fleet_source(fields: dict[str, Any]) -> FleetSource:
+def near_labels(option: str, given: Iterable[str] | None) -> dict[str, str]:
+    """The labels of an option that is written as KEY=VALUE, again and again. Raises ConfigError."""
+    labels: dict[str, str] = {}
+    for text in given or ():
+        key, _, value = text.partition("=")
+        if not re.fullmatch(_KEY, key) or not re.fullmatch(_VALUE, value):
+            raise ConfigError(
+                f"{option} {text[:100]!r}: write it as KEY=VALUE, such as {option} site=north, with at most 32 of a-z, "
+                "0-9, _ and -, and at most 64 of letters, digits, _, . and -"
+            )
+        if key in labels:
+            raise ConfigError(f"{option} {text}: {key} is {labels[key]} already; a label has one value")
+        labels[key] = value
+    if len(labels) > _MOST_LABELS:
+        raise ConfigError(f"{option}: {len(labels)} are given, and {_MOST_LABELS} are allowed")
+    return labels
+
+
+def fleet_source(source: Written) -> FleetSource:
     """A source of `fleet add`. Raises ConfigError."""
-    try:
-        return FleetSource.model_validate(fields)
-    except ValidationError as error:
-        problems = [{**problem, "loc": ("sources", 0, *problem["loc"])} for problem in error.errors()]
-        raise ConfigError(
-            "; ".join(explain(one, {"sources": "the request"}, FleetConfig) for one in problems)
-        ) from None
+    return read_source(source, FleetSource, FleetConfig)
+
+
+def check_address(source: FleetSource) -> None:
+    """Raise SourceError for an address that no node can read. Whether there is such a file or camera, a node tells."""
+    scheme, separator, _ = source.uri.partition("://")
+    if separator and scheme not in ("file", "http", "https", "rtsp", "rtsps"):
+        open_source(source)
 
 
 def check_names(sources: Iterable[FleetSource]) -> None:

@@ -157,7 +157,7 @@ class Head:
         """A node cannot have a source: another may."""
         log.warning("%s: not from %s: %s", seat.name, seat.node, why)
         if seat.assignment:
-            seat.tried[seat.assignment.node] = now
+            seat.tried[seat.assignment.node], seat.refusal = now, why
             self.take_away(seat, seat.assignment)
         seat.stand(why)
         self.changed = True
@@ -236,10 +236,12 @@ class Head:
                 placer.put(wish, choice.node)
                 seat.sit(Assignment(seat.name, choice.node, self.terms.next()), choice.why, now)
                 placed.append(seat)
-            elif choice.why != seat.told_waiting:
-                seat.told_waiting = seat.why = choice.why
+                continue
+            why = f"{choice.why}; {seat.refusal}" if seat.tried else choice.why
+            if why != seat.told_waiting:
+                seat.told_waiting = seat.why = why
                 for stream in seat.streams:
-                    self.hub.waits(stream, choice.why)
+                    self.hub.waits(stream, why)
         if placed:
             self.keep()
         for seat in placed:

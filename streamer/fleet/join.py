@@ -25,7 +25,7 @@ from streamer.errors import ConfigError
 from streamer.fleet import cluster
 from streamer.fleet.agent import Agent, Place
 from streamer.fleet.folder import Child, private, take, write
-from streamer.labels.addresses import unreachable
+from streamer.labels.addresses import listen, unreachable
 from streamer.labels.curve import write_keys
 
 LOOK_S = 0.2
@@ -148,11 +148,16 @@ class Node:
             log.warning("%s", what)
 
 
-def local_host(head: str) -> str:
-    """The address of this machine that the head would see. Raises ConfigError for a head that is no HOST:PORT."""
+def local_host(head: str, at: str | None = None) -> str:
+    """The address of this machine that the head reaches; at: if it was given. Raises ConfigError for one that this
+    machine has not, and for a head that is no HOST:PORT.
+    """
     host, _, port = head.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(f"{head!r}: is not HOST:PORT of a head, such as 192.0.2.1:6380")
+    if at is not None:
+        listen(f"{at}:0", "--at", "an address of this machine, such as 192.0.2.2").close()
+        return at
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, protocol) as probe:

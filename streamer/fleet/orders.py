@@ -12,16 +12,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from streamer.errors import ConfigError
-from streamer.fleet.config import check_names, fleet_source
+from streamer.fleet.config import check_address, check_names, fleet_source
 from streamer.fleet.facts import NodeFacts
 from streamer.fleet.head import Head
 from streamer.fleet.placing import balance
 from streamer.fleet.seats import NodeReport, NodeState, Report, Seat
+from streamer.labels.commands import Written, decoded
 
 
 class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="command", tag=str.lower):
@@ -35,7 +36,7 @@ class Status(_Order, frozen=True):
 class Add(_Order, frozen=True):
     """One more source."""
 
-    source: dict[str, Any]
+    source: Written
 
 
 class Remove(_Order, frozen=True):
@@ -68,12 +69,7 @@ _decoder: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 
 def parse(request: bytes) -> Order:
     """An order. Raises ConfigError."""
-    try:
-        return _decoder.decode(request)
-    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise ConfigError(
-            f'cannot read the request: {error}; send one JSON object such as {{"command": "status"}}'
-        ) from error
+    return decoded(request, _decoder, (kind.__name__.lower() for kind in get_args(Order)))
 
 
 class Orders:
@@ -114,9 +110,10 @@ class Orders:
             case Drain(node, back):
                 return {"node": node, "streams": self.drain(node, back)}
 
-    def add(self, fields: dict[str, Any]) -> str:
+    def add(self, written: Written) -> str:
         """One more source; returns its name."""
-        head, source = self._head, fleet_source(fields)
+        head, source = self._head, fleet_source(written)
+        check_address(source)
         check_names([source, *(seat.source for seat in head.seats.values())])
         head.added[source.called] = source
         head.seats[source.called] = Seat(source)

@@ -26,7 +26,7 @@ from zmq.utils import z85
 from streamer.errors import ConfigError
 from streamer.fleet import cluster
 from streamer.fleet.agent import Reign, Welcome
-from streamer.fleet.config import FleetConfig
+from streamer.fleet.config import AT, FleetConfig
 from streamer.fleet.desk import Desk
 from streamer.fleet.folder import Child, private, take, write
 from streamer.fleet.head import Head
@@ -35,7 +35,7 @@ from streamer.fleet.moving import Move
 from streamer.fleet.orders import Orders
 from streamer.fleet.seats import Kept
 from streamer.fleet.terms import new_reign
-from streamer.labels.addresses import unreachable
+from streamer.labels.addresses import listen, unreachable
 from streamer.labels.curve import read_public, write_keys
 
 TURN_S = 0.05
@@ -126,6 +126,7 @@ def _place(at: str) -> tuple[str, int]:
     host, _, port = at.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(f"at: {at!r} is not HOST:PORT; use an address of this machine, such as 192.0.2.1:6380")
+    listen(f"{host}:0", "at", AT).close()  # Ray would try for half a minute, and not say why
     return host, int(port)
 
 

@@ -80,7 +80,7 @@ class Seat:
     assignment     its owner; None: it waits. Its `stream` is the source's name
     adding         the node's answer that is to come
     acknowledged_s when that came (monotonic)
-    tried          nodes that could not have it, and when
+    tried          nodes that could not have it, and when; refusal: what the last of them said
     told_waiting   the last reason to wait that the hub was told
     """
 
@@ -92,6 +92,7 @@ class Seat:
         self.adding: Future[None] | None = None
         self.acknowledged_s = 0.0
         self.tried: dict[str, float] = {}
+        self.refusal = ""
         self.told_waiting = ""
         self.why = "it has not been placed yet"
         self.state, self.detail = "connecting", ""

@@ -26,17 +26,17 @@ A request without a field that has a column here is an error.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from engines.errors import EngineError
-from streamer.config import SourceConfig
+from streamer.config import Config, SourceConfig
 from streamer.errors import ConfigError, SourceError
 from streamer.labels.messages import Message
 from streamer.settings import explain
@@ -48,6 +48,10 @@ MOST_PATH = 256  # characters of a setting's path
 MOST_MODEL = 1024  # characters of a model's name or file
 MOST_TOLD = 2000  # characters of an error
 Term = Annotated[int, Meta(ge=0, lt=1 << 62)]
+Written = int | str | dict[str, Any]
+"""A source as a configuration has it: its address, or its fields."""
+Asked = TypeVar("Asked")
+Kind = TypeVar("Kind", bound=SourceConfig)
 
 _log = logging.getLogger(__name__)
 
@@ -192,7 +196,7 @@ class Reset(_Request, frozen=True):
 class Add(_Request, frozen=True):
     """Begin one more stream."""
 
-    source: int | str | dict[str, Any]
+    source: Written
     term: Term = 0
     held: bool = False
 
@@ -317,17 +321,27 @@ def _named(stream: str, file: Future[Path]) -> Future[dict[str, str]]:
 
 def parse(request: bytes) -> Request:
     """A request. Raises ConfigError."""
+    return decoded(request, _decoder, COMMANDS)
+
+
+def decoded(request: bytes, decoder: msgspec.json.Decoder[Asked], commands: Iterable[str]) -> Asked:
+    """A request to a control socket that knows these commands. Raises ConfigError."""
     try:
-        return _decoder.decode(request)
+        return decoder.decode(request)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise ConfigError(
             f'cannot read the request: {error}; send one JSON object such as {{"command": "status"}}; '
-            f"the commands are {', '.join(COMMANDS)}"
+            f"the commands are {', '.join(commands)}"
         ) from error
 
 
-def source_config(source: int | str | dict[str, Any]) -> SourceConfig:
+def source_config(source: Written) -> SourceConfig:
     """The source of an `add`. Raises ConfigError."""
+    return read_source(source, SourceConfig, Config)
+
+
+def read_source(source: Written, kind: type[Kind], root: type[BaseModel]) -> Kind:
+    """A source that a request has, as one of `sources` of a configuration. Raises ConfigError."""
     fields = source if isinstance(source, dict) else {"uri": source}
     if len(fields) > MOST_FIELDS:
         raise ConfigError(f"the request's source has {len(fields)} fields; {MOST_FIELDS} are allowed")
@@ -337,7 +351,7 @@ def source_config(source: int | str | dict[str, Any]) -> SourceConfig:
         if isinstance(value, int) and abs(value) > MOST_NUMBER:
             raise ConfigError(f"{name}: is too large; {MOST_NUMBER} is allowed")
     try:
-        return SourceConfig.model_validate(source)
+        return kind.model_validate(source)
     except ValidationError as error:
         problems = [{**problem, "loc": ("sources", 0, *problem["loc"])} for problem in error.errors()]
-        raise ConfigError("; ".join(explain(one, {"sources": "the request"}) for one in problems)) from error
+        raise ConfigError("; ".join(explain(one, {"sources": "the request"}, root) for one in problems)) from error

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, SourceError
 from streamer.fleet.facts import Assignment
 from streamer.fleet.orders import parse
 
@@ -137,7 +137,8 @@ def test_a_source_that_a_node_refuses_goes_to_another_and_waits_when_all_do() ->
     fleet = Fleet("film")
     fleet.nodes.join("a").refuses = {"film"}
     fleet.pass_(3)
-    assert "could not be had from a" in fleet.hub.waiting["film"]
+    told = "it could not be had from a, and no other node has a row free: 0 of 4 on 1 node are taken"
+    assert fleet.hub.waiting["film"] == f"{told}; film: there is no such file"
     fleet.nodes.join("b")
     fleet.pass_(2)
     assert fleet.runs() == {"film": ["b"]}
@@ -213,22 +214,9 @@ def test_a_node_that_leaves_is_emptied_and_forgotten_when_it_is_gone() -> None:
     assert [node.name for node in fleet.orders.report().nodes] == ["b"]
 
 
-def test_a_move_that_fails_before_the_state_was_given_leaves_the_stream_where_it_was() -> None:
-    fleet = carrying("one", ends="b does not open it")
-    fleet.nodes.join("a")
-    fleet.pass_(2)
-    before = fleet.hub.owners["one"]
-    fleet.nodes.join("b")
-    fleet.pass_(1)
-    fleet.orders.move("one", "b")
-    fleet.pass_(2)
-    assert fleet.hub.owners["one"] == before
-    assert fleet.runs() == {"one": ["a"]}
-    assert "b does not open it" in fleet.head.seats["one"].why
-
-
-def test_a_move_that_fails_after_the_state_was_given_begins_the_stream_anew() -> None:
-    fleet = carrying("one", ends="b is gone", taken=True)
+def failing(why: str, taken: bool) -> tuple[Fleet, Assignment]:
+    """A fleet in which the only stream shall go from a to b, which fails; and where it was."""
+    fleet = carrying("one", ends=why, taken=taken)
     fleet.nodes.join("a")
     fleet.pass_(2)
     before = fleet.hub.owners["one"]
@@ -236,6 +224,18 @@ def test_a_move_that_fails_after_the_state_was_given_begins_the_stream_anew() ->
     fleet.pass_(1)
     fleet.orders.move("one", "b")
     fleet.pass_(3)
+    return fleet, before
+
+
+def test_a_move_that_fails_before_the_state_was_given_leaves_the_stream_where_it_was() -> None:
+    fleet, before = failing("b does not open it", taken=False)
+    assert fleet.hub.owners["one"] == before
+    assert fleet.runs() == {"one": ["a"]}
+    assert "b does not open it" in fleet.head.seats["one"].why
+
+
+def test_a_move_that_fails_after_the_state_was_given_begins_the_stream_anew() -> None:
+    fleet, before = failing("b is gone", taken=True)
     after = fleet.hub.owners["one"]
     assert after.term > before.term
     assert fleet.runs() == {"one": [after.node]}
@@ -281,7 +281,12 @@ def test_what_was_added_by_command_is_there_after_a_restart_and_what_was_removed
         ({"command": "drain", "node": "c"}, "there is no node 'c'"),
         ({"command": "add", "source": {"uri": "0", "name": "door"}}, "two sources are called door"),
         ({"command": "add", "source": {"uri": "0", "nme": "x"}}, "did you mean sources.0.name"),
+        ({"command": "add", "source": "pattern://swip"}, "there is no pattern 'swip'; the patterns are swipe, still"),
+        ({"command": "add", "source": {"uri": "rstp://a/1"}}, "no source is called rstp://; did you mean rtsp://?"),
+        ({"command": "add", "source": {f"k{n}": 1 for n in range(40)}}, "the request's source has 40 fields"),
+        ({"command": "add", "source": {"uri": "x" * 3000}}, "uri: is too long; 2048 characters are allowed"),
         ({"command": "stop"}, "cannot read the request"),
+        ({"command": "drain"}, "the commands are status, add, remove, move, balance, drain"),
     ],
 )
 def test_an_order_that_cannot_be_done_says_why_and_changes_nothing(order: dict[str, Any], error: str) -> None:
@@ -292,7 +297,7 @@ def test_an_order_that_cannot_be_done_says_why_and_changes_nothing(order: dict[s
     fleet.nodes.join("b", rows=1)
     fleet.pass_(2)
     before = fleet.where()
-    with pytest.raises(ConfigError, match=re.escape(error)):
+    with pytest.raises((ConfigError, SourceError), match=re.escape(error)):
         fleet.orders.act(parse(json.dumps(order).encode()))
     fleet.pass_(1)
     assert fleet.where() == before

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, SourceError
 from streamer.fleet.agent import Agent, Place, Reign, Welcome
 from streamer.fleet.cluster import fault
-from streamer.fleet.config import load_fleet
+from streamer.fleet.config import FleetConfig, load_fleet, near_labels
 from streamer.fleet.facts import Assignment
 from streamer.fleet.folder import Child, is_taken, take, write
 from streamer.fleet.join import check_name, local_host, own_settings, port_range
-from streamer.fleet.reign import check_token
+from streamer.fleet.reign import check_token, rule
 from streamer.labels.curve import write_keys
 
 WaitFor = Callable[[Callable[[], bool]], None]
@@ -167,7 +170,34 @@ def test_a_head_that_is_no_address_and_settings_that_a_fleet_sets_are_told() -> 
         local_host("192.0.2.1")
     with pytest.raises(ConfigError, match="rows: is set by the fleet"):
         own_settings({"rows": 3})
+    with pytest.raises(ConfigError, match=r"--at: cannot listen on \S+: this machine has no such address"):
+        local_host("127.0.0.1:6380", "192.0.2.77")
     assert local_host("127.0.0.1:6380") == "127.0.0.1"
+    assert local_host("192.0.2.1:6380", "127.0.0.2") == "127.0.0.2"
+
+
+def test_a_head_that_is_to_listen_where_its_machine_is_not_says_so_at_once(tmp_path: Path) -> None:
+    config = FleetConfig(at="192.0.2.77:6380", folder=tmp_path / "fleet")
+    with pytest.raises(ConfigError, match=r"at: cannot listen on \S+: this machine has no such address"):
+        rule(config, {}, threading.Event(), print)
+    assert not (tmp_path / "fleet").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (["site"], "--label 'site': write it as KEY=VALUE, such as --label site=north"),
+        (["=north"], "--label '=north': write it as"),
+        (["Site=north"], "--label 'Site=north': write it as"),
+        (["site=the north"], "--label 'site=the north': write it as"),
+        (["site=north", "site=south"], "site is north already; a label has one value"),
+        ([f"k{n}=1" for n in range(17)], "17 are given, and 16 are allowed"),
+    ],
+)
+def test_a_label_that_no_camera_could_ask_for_is_told(given: list[str], error: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(error)):
+        near_labels("--label", given)
+    assert near_labels("--label", ["site=north", "floor=2"]) == {"site": "north", "floor": "2"}
 
 
 @pytest.mark.parametrize(
@@ -179,6 +209,24 @@ def test_a_head_that_is_no_address_and_settings_that_a_fleet_sets_are_told() -> 
         ("sources: [{uri: 0, name: a}, {uri: 1, name: a}]", "two sources are called a; give each another name"),
         ("sources: [{uri: 0, near: {Site: x}}]", "sources.0.near.Site"),
         ("run: {view: {token: [s3cret]}}", "run.view.token"),
+        ("source: clip.mp4", "source (from {file}): there is no such key; did you mean sources?"),
+        (
+            "run: {events: {entr: 1}}",
+            "run.events.entr (from {file}): there is no such key; did you mean run.events.enter?",
+        ),
+        ("run: {rows: 4}", "run (from {file}): rows of a node's run is set by its fleet; leave it out"),
+        ("sources: [clip.mp4, {uri: rtsp://b/1, name: clip}]", "two sources are called clip; give each another name"),
+        ("sources: [{uri: 0, near: {site: the north}}]", "sources.0.near.site (from {file}): string should match"),
+        ("sources: [{uri: 0, near: north}]", "sources.0.near (from {file}): should be a valid dictionary"),
+        ("labels: [tcp://127.0.0.1:1]", "labels (from {file})"),
+        ("at: {host: x}", "at (from {file})"),
+        ("curve: {secret_key_file: s3cret}", "curve.authorized_keys_dir"),
+        ("curve: yes", "curve (from {file})"),
+        ("folder: [fleet]", "folder (from {file})"),
+        ("run: [model]", "run (from {file}): should be a valid dictionary"),
+        ("run: {view: {token: {a: s3cret}}}", "run.view.token"),
+        ("- sources", "{file}"),
+        ("sources: [", "{file}"),
     ],
 )
 def test_a_fleet_yaml_that_cannot_be_is_one_sentence(tmp_path: Path, text: str, error: str) -> None:
@@ -187,6 +235,23 @@ def test_a_fleet_yaml_that_cannot_be_is_one_sentence(tmp_path: Path, text: str, 
     with pytest.raises(ConfigError) as raised:
         load_fleet(file)
     assert error.format(file=file) in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [
+        ("pattern://swip", "there is no pattern 'swip'; the patterns are swipe, still"),
+        ("pattern://swipe?fsp=3", "unknown parameter 'fsp'"),
+        ("rstp://camera/1", "no source is called rstp://; did you mean rtsp://?"),
+        ("ftp://me:s3cret@camera/1", "no source is called ftp://"),
+    ],
+)
+def test_an_address_that_no_node_could_read_is_told_by_the_head(tmp_path: Path, address: str, error: str) -> None:
+    file = tmp_path / "fleet.yaml"
+    file.write_text(json.dumps({"sources": [{"uri": address}]}))
+    with pytest.raises(SourceError, match=re.escape(error)) as raised:
+        load_fleet(file)
     assert "s3cret" not in str(raised.value)
 
 
