@@ -13,7 +13,6 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from engines.errors import did_you_mean
-from streamer import config
 from streamer.config import Config, Since, Unit
 from streamer.errors import ConfigError
 
@@ -41,7 +40,7 @@ class Key(NamedTuple):
     @property
     def default(self) -> str:
         """Its default as YAML; "" where it must be given."""
-        return "" if self.field.is_required() else _yaml(self.field.default)
+        return "" if self.field.is_required() else _yaml(self.field.get_default(call_default_factory=True))
 
     @property
     def values(self) -> str:
@@ -56,7 +55,7 @@ class Key(NamedTuple):
 
 def keys(model: type[BaseModel] = Config, prefix: str = "", first: str = FIRST) -> list[Key]:
     """The keys of a section, which itself came with the version `first`."""
-    hints = get_type_hints(model, vars(config), include_extras=True)
+    hints = get_type_hints(model, include_extras=True)
     return [
         Key(f"{prefix}{name}", field, hints[name], _since(hints[name], first))
         for name, field in model.model_fields.items()
@@ -123,7 +122,9 @@ def _values(annotation: Any) -> str:
 
 
 def _yaml(value: object) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+    if isinstance(plain, BaseModel):
+        plain = plain.model_dump(exclude_defaults=True)
     return str(yaml.safe_dump(plain, default_flow_style=True)).removesuffix("\n...\n").strip()
 
 

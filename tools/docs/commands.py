@@ -28,7 +28,12 @@ _INTRODUCTION = f"""{MADE}
 
 def commands_page() -> str:
     """The page."""
-    return "\n".join([_INTRODUCTION, *(_section(name, command) for name, command in commands())])
+    listed = list(commands())
+    rows = [
+        (f"[`{name}`](#{name.replace(' ', '-')})", escape(command.get_short_help_str(100))) for name, command in listed
+    ]
+    overview = f"{table(('command', ''), rows)}\n"
+    return "\n".join([_INTRODUCTION, overview, *(_section(name, command) for name, command in listed)])
 
 
 def commands() -> Iterator[tuple[str, Any]]:

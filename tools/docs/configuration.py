@@ -50,11 +50,15 @@ def configuration_page() -> str:
     return "\n".join(section.rstrip() + "\n" for section in sections)
 
 
-def _sections(model: type[BaseModel], title: str, section: list[Key]) -> Iterator[str]:
+def section(model: type[BaseModel], title: str, keys: list[Key]) -> str:
+    """The keys of a section as a table."""
     head = ("key", "what it does", "default", "values, unit", "since")
-    rows = [_row(key) for key in section if key.told]
-    yield f"## {title}\n\n{docstring(model)}\n\n{table(head, rows)}\n"
-    for key in section:
+    return f"## {title}\n\n{docstring(model)}\n\n{table(head, (_row(key) for key in keys if key.told))}\n"
+
+
+def _sections(model: type[BaseModel], title: str, below_it: list[Key]) -> Iterator[str]:
+    yield section(model, title, below_it)
+    for key in below_it:
         if below := section_of(key.annotation):
             path = f"{key.path}.{place_of(key.annotation)}".removesuffix(".")
             yield from _sections(below, f"`{path}`", keys_below(key))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from streamer.commands.keys import FIRST, all_keys, section_of
+from streamer.commands.keys import FIRST, all_keys, keys, section_of
 from streamer.config import Config
 from streamer.fleet.config import FleetConfig
 from tests.tools.docs.pages import PAGES, ROOT, fences, shell_lines, texts
@@ -45,6 +45,15 @@ def test_the_pages_are_written_once_and_then_left_alone(
 
 def test_every_configuration_key_has_a_description() -> None:
     assert [key.path for key in all_keys() if not key.field.description and not section_of(key.annotation)] == []
+
+
+def test_every_key_of_a_fleets_file_is_on_its_page_with_a_description() -> None:
+    page = (ROOT / docs.FOLDER / "fleet.md").read_text(encoding="utf-8")
+    for key in keys(FleetConfig):
+        assert key.field.description
+        assert f"| `{key.path}` | {key.field.description.split(',')[0]}" in page
+    assert "| `sources.0.near` |" in page
+    assert "| `curve.secret_key_file` |" in page
 
 
 def test_a_configuration_key_that_0_1_0_did_not_have_says_since_when_it_is_there() -> None:
