@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from streamer.commands.options import ConfigOption
 from streamer.commands.stopping import stop_on_signals
 from streamer.errors import ConfigError
 from streamer.labels.requests import ask
@@ -24,6 +23,23 @@ fleet_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+HEAD_EXAMPLES = """\b
+Examples:
+  streamer fleet head -c fleet.yaml                   # `streamer init fleet` wrote the file
+  streamer fleet head -c fleet.yaml --at 192.0.2.1:6380 --labels tcp://0.0.0.0:5557 \\
+      --curve head.key_secret --readers clients       # for other machines; `streamer keygen` made the keys
+"""
+JOIN_EXAMPLES = """\b
+Examples:
+  streamer fleet join 192.0.2.1:6380 --token-file token
+  streamer fleet join 192.0.2.1:6380 --token-file token --rows 16 --label site=north --ports 6400-6420
+"""
+ADD_EXAMPLES = """\b
+Examples:
+  streamer fleet add rtsp://192.0.2.11/stream1 --name door
+  streamer fleet add rtsp://192.0.2.12/stream1 --name yard --near site=north
+"""
+
 AddressOption = Annotated[
     str | None, typer.Option(help="The head's control address. [default: that of your only head]", show_default=False)
 ]
@@ -35,9 +51,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LEAVE_S = 120.0
 
 
-@fleet_app.command(short_help="Place cameras on nodes, and publish all labels")
+@fleet_app.command(short_help="Place cameras on nodes, and publish all labels", epilog=HEAD_EXAMPLES)
 def head(
-    config: ConfigOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("-c", "--config", help="fleet.yaml; `streamer init fleet` writes one.", show_default=False),
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Where to publish, such as tcp://127.0.0.1:5557.")
     ] = None,
@@ -73,7 +92,7 @@ def head(
     rule(settings, run, stop, lambda line: typer.echo(printable(line)))
 
 
-@fleet_app.command(short_help="Make this machine a node of a fleet")
+@fleet_app.command(short_help="Make this machine a node of a fleet", epilog=JOIN_EXAMPLES)
 def join(
     head: Annotated[str, typer.Argument(metavar="HOST:PORT", help="The head.", show_default=False)],
     token_file: Annotated[
@@ -182,7 +201,7 @@ def status(
         console.print(printable(f"on their way: {', '.join(told['moving'])}"), markup=False, highlight=False)
 
 
-@fleet_app.command(short_help="Take one more source into the fleet")
+@fleet_app.command(short_help="Take one more source into the fleet", epilog=ADD_EXAMPLES)
 def add(
     uri: Annotated[str, typer.Argument(metavar="SOURCE", help="As for `streamer run`.", show_default=False)],
     name: Annotated[str | None, typer.Option(help="What to call the stream.", show_default=False)] = None,

@@ -18,6 +18,7 @@ FILES = {
     "rtsp": "rtsp.yaml",
     "many": "many.yaml",
     "service": "streamer.service",
+    "fleet": "fleet.yaml",
     "fleet-head": "fleet-head.service",
     "fleet-node": "fleet-node.service",
     "webhook": "webhook.py",
@@ -32,8 +33,8 @@ def init(
         typer.Option(metavar="FILE", help="Where to write it; - is the terminal. [default: a file here]"),
     ] = None,
 ) -> None:
-    """Write a file to begin with: a configuration (webcam, rtsp, many), a unit of systemd (service, fleet-head,
-    fleet-node), a program that posts events.
+    """Write a file to begin with: a configuration (webcam, rtsp, many; fleet, for its head), a unit of systemd
+    (service, fleet-head, fleet-node), a program that posts events.
 
     A file that is there already is left alone.
     """
@@ -51,4 +52,5 @@ def init(
         write_whole(path, text.encode())
     installed = dict.fromkeys(("service", "fleet-head", "fleet-node"), "its head says how to install it")
     todo = {**installed, "webhook": f"while a run goes on: python {path} URL"}
-    typer.echo(f"wrote {path}; {todo.get(kind, f'change it, then: streamer run -c {path}')}")
+    command = "fleet head" if kind == "fleet" else "run"
+    typer.echo(f"wrote {path}; {todo.get(kind, f'change it, then: streamer {command} -c {path}')}")

@@ -6,6 +6,7 @@ import pytest
 
 from streamer.commands.init import FILES, init
 from streamer.errors import ConfigError
+from streamer.fleet.config import load_fleet
 from streamer.settings import load_settings
 
 
@@ -17,6 +18,17 @@ def test_what_it_writes_is_a_configuration(
     init(kind)
     assert capsys.readouterr().out == f"wrote {kind}.yaml; change it, then: streamer run -c {kind}.yaml\n"
     assert load_settings(Path(f"{kind}.yaml"), {}).config.sources
+
+
+def test_what_it_writes_for_a_fleet_is_a_configuration_of_its_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    init("fleet")
+    assert capsys.readouterr().out == "wrote fleet.yaml; change it, then: streamer fleet head -c fleet.yaml\n"
+    config, run = load_fleet(Path("fleet.yaml"))
+    assert [source.called for source in config.sources] == ["door", "yard"]
+    assert set(run) == {"model", "events"}
 
 
 def test_a_file_that_is_there_is_left_alone(tmp_path: Path) -> None:
