@@ -19,12 +19,14 @@ SPEAKS_S = 5.0  # a node whose labels came within this time is there, whatever i
 class _Beat:
     """What is known of one node.
 
+    facts     that it told last; up: those with which it was said to have come, None: it was not
     asked     its answer that is to come; since: when it was asked (monotonic)
     status    its last answer; status_s: when that was asked for
     expected  a head that starts takes it for alive until then, without an answer
     """
 
     facts: NodeFacts
+    up: NodeFacts | None = None
     alive: bool = False
     asked: Future[NodeStatus] | None = None
     since: float = 0.0
@@ -49,7 +51,7 @@ class Pulse:
 
     def expect(self, facts: NodeFacts, now: float) -> None:
         """A node of the head before: it is taken for alive, and has time to be found again."""
-        self._beats[facts.name] = _Beat(facts, alive=True, expected=now + RETURN_S)
+        self._beats[facts.name] = _Beat(facts, facts, alive=True, expected=now + RETURN_S)
 
     def look(self, now: float) -> tuple[list[NodeFacts], list[tuple[str, str]], bool]:
         """The nodes that have come, or have come anew; those that are gone, and why; whether there are new answers."""
@@ -64,7 +66,7 @@ class Pulse:
         up = [beat.facts for name, beat in self._beats.items() if self._ask(beat, here.get(name), now)]
         down = [(name, beat.why) for name, beat in self._beats.items() if beat.alive and self._is_gone(beat, now)]
         for name, _ in down:
-            self._beats[name].alive = False
+            self._beats[name].alive, self._beats[name].up = False, None
         return up, down, True
 
     def alive(self, name: str) -> bool:
@@ -99,10 +101,10 @@ class Pulse:
             beat.missed += 1
             beat.why = "it is gone from Ray's cluster"
             return False
-        changed, beat.facts = beat.facts != facts, facts
-        answers = beat.status is not None and beat.missed == 0 and beat.status.session == facts.session
-        came = answers and (changed or not beat.alive)
-        if answers:
+        beat.facts = facts
+        came = False
+        if beat.status is not None and beat.missed == 0 and beat.status.session == facts.session:
+            came, beat.up = beat.up != facts, facts
             beat.alive, beat.expected = True, 0.0
         if beat.asked is None:
             beat.asked, beat.since = self._nodes.status(facts.name), now

@@ -40,7 +40,9 @@ class FakeNode:
         """It is back: with its streams if it only hung, with a new run if it was dead."""
         if self.state == "dead":
             self.lives += 1
-            self.facts = NodeFacts(**{**_fields(self.facts), "session": f"{self.facts.name}-{self.lives}"})
+            name = self.facts.name
+            anew = {"session": f"{name}-{self.lives}", "labels": f"tcp://{name}:{1 + self.lives}"}
+            self.facts = NodeFacts(**{**_fields(self.facts), **anew})
         self.state = "up"
         for done, answer in self.asked:  # it answers what it was asked while it hung
             done.set_result(answer())
@@ -116,18 +118,23 @@ class FakeNodes:
 
 
 class FakeHub:
-    """What the hub was told. owners: the newest assignment of each stream; hears: whose labels come."""
+    """What the hub was told. owners: the newest assignment of each stream; hears: whose labels come; listens: where it
+    listens to which node.
+    """
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.owners: dict[str, Assignment] = {}
         self.waiting: dict[str, str] = {}
         self.hears: dict[str, float] = {}
+        self.listens: dict[str, str] = {}
 
     def node_up(self, facts: NodeFacts) -> None:
+        self.listens[facts.name] = facts.labels
         self.told.append(("up", facts.name))
 
     def node_down(self, name: str, why: str) -> None:
+        self.listens.pop(name, None)
         self.told.append(("down", name))
 
     def assign(self, assignment: Assignment) -> None:
@@ -183,7 +190,9 @@ class Fleet:
             stream: [
                 name
                 for name, node in self.nodes.all.items()
-                if node.streams.get(stream) == owner.term and owner.node == name
+                if node.streams.get(stream) == owner.term
+                and owner.node == name
+                and self.hub.listens.get(name) == node.facts.labels
             ]
             for stream, owner in self.hub.owners.items()
         }

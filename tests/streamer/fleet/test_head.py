@@ -77,6 +77,21 @@ def test_a_run_that_was_restarted_gets_its_streams_anew() -> None:
     assert fleet.hub.owners["door"].term > before.term
 
 
+@pytest.mark.parametrize("new_head", [False, True])
+def test_a_node_that_dies_and_is_back_before_it_is_missed_is_listened_to_where_it_is_now(new_head: bool) -> None:
+    fleet = Fleet("door")
+    node = fleet.nodes.join("a")
+    fleet.pass_(2)
+    if new_head:
+        fleet.start()
+    node.die()
+    fleet.pass_(0.5)
+    node.return_()
+    fleet.pass_(3)
+    assert fleet.hub.listens == {"a": "tcp://a:2"}
+    assert fleet.runs() == {"door": ["a"]}
+
+
 def test_streams_wait_while_the_fleet_is_full_which_is_told_and_begin_when_a_node_joins() -> None:
     fleet = Fleet("door", "gate")
     fleet.nodes.join("a", rows=1)
@@ -306,7 +321,7 @@ def test_an_order_that_cannot_be_done_says_why_and_changes_nothing(order: dict[s
 names = st.sampled_from(["a", "b", "c"])
 troubles = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["die", "hang", "back", "leave"]), names),
+        st.tuples(st.sampled_from(["die", "hang", "back", "restart"]), names),
         st.tuples(st.just("head"), st.just("")),
         st.tuples(st.just("wait"), st.sampled_from(["0.25", "1", "3", "40"])),
     ),
@@ -329,8 +344,10 @@ def test_whatever_dies_and_comes_back_no_term_has_two_owners_and_every_stream_ru
             fleet.start()
         elif trouble == "wait":
             fleet.pass_(float(about))
-        elif node and trouble == "die":
+        elif node and trouble in ("die", "restart"):
             node.die()
+            if trouble == "restart":
+                node.return_()
         elif node and trouble == "hang":
             node.state = "hung" if node.state == "up" else node.state
         elif node and trouble == "back":
