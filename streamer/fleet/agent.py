@@ -1,11 +1,13 @@
 """A node's hand: asks the control socket of its run for what the head wants, which comes by Ray, or in a test without.
 
 The node's folder is where it meets `streamer fleet join` (join.py), which starts and keeps the run: what the head wants
-of it goes into `run.yaml`, whom the node obeys into `obeys.json`, and why the node was refused into `refused`.
+of it goes into `run.yaml`, whom the node obeys into `obeys.json`, and why the node was refused into `refused`; what
+`join` has to tell of the run is in `happened`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
@@ -73,6 +75,7 @@ class Agent:
         with suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
             known = msgspec.json.decode(path.read_bytes(), type=Reign)
         if known == reign:
+            os.utime(path)
             return
         if known is not None and known.number >= reign.number:
             raise ConfigError(
@@ -80,6 +83,12 @@ class Agent:
                 f"{reign.number}); a fleet has one head, so stop this one, or set its clock and start it anew"
             )
         write(path, msgspec.json.encode(reign))
+
+    def asked(self) -> int:
+        """When a head asked last, by the clock of the node's disk; 0: none has."""
+        with suppress(OSError):
+            return (self._folder / "obeys.json").stat().st_mtime_ns
+        return 0
 
     def welcome(self, welcome: Welcome) -> None:
         """The head takes the node: its run gets the settings and the key of the head. A run that is there goes on."""
@@ -119,10 +128,14 @@ class Agent:
     def status(self) -> NodeStatus:
         """How the node is."""
         report = self._ask({"command": "status"}, STATUS_S)
+        happened = ""
+        with suppress(OSError):
+            happened = (self._folder / "happened").read_text(encoding="utf-8")
         return NodeStatus(
             node=self._place.name,
             session=str(report["session"]),
             leaving=(self._folder / "leaving").exists(),
+            happened=happened,
             running=[
                 Running(
                     stream=one["stream"],

@@ -51,11 +51,14 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node is. leaving: it takes no more streams, and waits until it has none."""
+    """How a node is. leaving: it takes no more streams, and waits until it has none; happened: to its run last, in a
+    sentence.
+    """
 
     node: str
     session: str
     leaving: bool = False
+    happened: str = ""
     running: list[Running] = []
 
 

@@ -115,6 +115,8 @@ class Child:
             while self._group_lives() and time.monotonic() < ends:
                 time.sleep(_LOOK_S)
         self._path.unlink(missing_ok=True)
+        if not self.alive:  # it was wanted: there is no child, and so no exit code
+            self._popen, self._pid, self.code = None, 0, None
 
     def _group_lives(self) -> bool:
         if self._popen:

@@ -2,7 +2,8 @@
 
 It keeps two children: Ray's daemon, which the head reaches, and the run, which has the cameras. The run's settings come
 from the head; from then on it is started anew whenever it ends, also while the head is away. Both go on when this
-process is killed, and the next `join` finds them again.
+process is killed, and the next `join` finds them again. A child that lives and does nothing is ended, and so is started
+anew: a run that does not answer at its control socket, and Ray's daemon if no head has asked through it for a while.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ SLOWEST_S = 10.0  # between two attempts to start something that ends at once
 STEADY_S = 20.0  # what ran for so long did not end at once
 LONGEST_PATH = 100  # bytes of a socket's; the system allows 107
 STOP_S = 8.0
+CHECK_S = 2.5  # how often it is looked whether the children do what they are for
+MOST_MISSES = 6  # questions in a row that a run may leave unanswered
+DEAF, MOST_DEAF = 24, 384  # looks in a row without a question of a head that is there; more each time
+END_S = 2.0  # for a child that hangs
 _LONGEST_NAME = 32  # characters of a node's
 _FEWEST_PORTS = 10
 
@@ -76,7 +81,7 @@ class Node:
             raise ConfigError(f"{folder}: its name is too long for a socket in it; give a shorter --folder or --name")
         if not (self._folder / "node.key_secret").exists():
             write_keys(self._folder / "node")
-        for left in ("leaving", "refused"):
+        for left in ("leaving", "refused", "happened"):
             (self._folder / left).unlink(missing_ok=True)
         write(self._folder / "node.json", msgspec.json.encode(place))
         self._agent = Agent(self._folder)
@@ -85,6 +90,9 @@ class Node:
         self._environment = {**cluster.environment(token), cluster.FOLDER: str(self._folder)}
         self._arguments = cluster.node_arguments(head, place.host, place.name, ports)
         self._told: dict[str, str] = {}
+        self._control = Path(place.control.removeprefix("ipc://"))
+        self._check_s, self._misses = 0.0, 0
+        self._asked, self._deaf, self._most_deaf = 0, 0, DEAF
 
     def work(self, stop: threading.Event) -> None:
         """Be a node until `stop` is set, or it has left. Raises ConfigError if the head does not want it."""
@@ -93,6 +101,9 @@ class Node:
                 with suppress(OSError):
                     raise ConfigError((self._folder / "refused").read_text(encoding="utf-8"))
                 now = time.monotonic()
+                if now >= self._check_s:
+                    self._check_s = now + CHECK_S
+                    self._check()
                 self._keep_ray(now)
                 self._keep_run(now)
                 if (self._folder / "leaving").exists() and self._is_empty():
@@ -129,10 +140,35 @@ class Node:
             self._tell("run", f"the run has ended with code {self._run.child.code}; it is started again")
             self._run.child.code = None
         if settings.exists():
+            self._control.unlink(missing_ok=True)  # of a run that was killed
             arguments = [sys.executable, "-m", "streamer", "run", "-c", str(settings), "--headless"]
             self._run.child.start(arguments, os.environ)
             self._run.started(now)
             self._told.pop("run", None)
+
+    def _check(self) -> None:
+        """End a run that listens at its control socket and answers nothing, and a daemon of Ray through which no head
+        asks although there is one: it hangs, or Ray has lost it.
+        """
+        before, self._misses = self._misses, 0
+        if self._run.child.alive and self._control.exists():  # without its socket it is still starting
+            try:
+                self._agent.status()
+            except ConfigError:
+                self._misses = before + 1
+        if self._misses >= MOST_MISSES:
+            self._misses = 0
+            self._tell("run", f"the run hung: it left {MOST_MISSES} questions unanswered; it is started again")
+            self._run.child.stop(END_S)
+        if (asked := self._agent.asked()) != self._asked:
+            self._asked, self._deaf, self._most_deaf = asked, 0, DEAF
+        self._deaf = self._deaf + 1 if self._ray.child.alive else 0
+        if self._deaf >= self._most_deaf:
+            self._deaf = 0
+            if not unreachable(f"tcp://{self._head}"):
+                self._most_deaf = min(2 * self._most_deaf, MOST_DEAF)
+                self._tell("ray", "there is a head and it asks for nothing; Ray's daemon is started again")
+                self._ray.child.stop(END_S)
 
     def _is_empty(self) -> bool:
         """Whether its run has no stream, or is not there."""
@@ -142,10 +178,13 @@ class Node:
             return not self._run.child.alive
 
     def _tell(self, about: str, what: str) -> None:
-        """Log it, once."""
+        """Log it, once; and let the head tell in its status what happened to the run."""
         if self._told.get(about) != what:
             self._told[about] = what
             log.warning("%s", what)
+            if about == "run":
+                with suppress(ConfigError):  # a disk that is full ends no node
+                    write(self._folder / "happened", f"{time.strftime('%F %T', time.gmtime())} UTC: {what}".encode())
 
 
 def local_host(head: str, at: str | None = None) -> str:

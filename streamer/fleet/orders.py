@@ -189,7 +189,7 @@ class Orders:
     def _node(self, facts: NodeFacts, seats: list[Seat]) -> NodeReport:
         status, _ = self._head.pulse.status(facts.name)
         state: NodeState = "up"
-        why = ""
+        why = status.happened if status else ""
         if not self._head.pulse.alive(facts.name):
             state, why = "away", self._head.pulse.why(facts.name)
         elif not self._head.pulse.answers(facts.name):

@@ -33,7 +33,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
               streams; refused: it wanted to join and could not
     taken     rows with a stream
     decoding  how much of the time of its cores goes into decoding, 0 to 1
-    why       of a state other than up, in a sentence
+    why       of a state other than up; of up: what happened to its run last. In a sentence
     """
 
     name: str
