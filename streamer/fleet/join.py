@@ -38,6 +38,8 @@ CHECK_S = 2.5  # how often it is looked whether the children do what they are fo
 MOST_MISSES = 6  # questions in a row that a run may leave unanswered
 DEAF, MOST_DEAF = 24, 384  # looks in a row without a question of a head that is there; more each time
 END_S = 2.0  # for a child that hangs
+KNOWN_S = 1.0  # a question of the head that comes so long after `leave` was answered with it
+UNASKED_S = 10.0  # how long such a question is waited for
 _LONGEST_NAME = 32  # characters of a node's
 _FEWEST_PORTS = 10
 
@@ -106,7 +108,7 @@ class Node:
                     self._check()
                 self._keep_ray(now)
                 self._keep_run(now)
-                if (self._folder / "leaving").exists() and self._is_empty():
+                if self._has_told_to_leave() and self._is_empty():
                     self._tell("left", "left the fleet")
                     return
         finally:
@@ -169,6 +171,14 @@ class Node:
                 self._most_deaf = min(2 * self._most_deaf, MOST_DEAF)
                 self._tell("ray", "there is a head and it asks for nothing; Ray's daemon is started again")
                 self._ray.child.stop(END_S)
+
+    def _has_told_to_leave(self) -> bool:
+        """Whether it shall leave and its head has been told so, or does not ask; else the head waits for its return."""
+        try:
+            since = (self._folder / "leaving").stat().st_mtime_ns
+        except OSError:
+            return False
+        return self._agent.asked() - since > KNOWN_S * 1e9 or time.time_ns() - since > UNASKED_S * 1e9
 
     def _is_empty(self) -> bool:
         """Whether its run has no stream, or is not there."""

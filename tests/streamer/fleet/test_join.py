@@ -289,6 +289,10 @@ class Kept:
             return int((self.folder / f"{name}.pid").read_text().split()[0])
         return 0
 
+    @property
+    def works(self) -> bool:
+        return self._thread.is_alive()
+
     def close(self) -> None:
         self._stop.set()
         self._thread.join(30)
@@ -334,6 +338,23 @@ def test_a_daemon_of_ray_through_which_no_head_asks_is_started_anew(
     monkeypatch.setattr(Agent, "asked", asked)
     wait_for(lambda: kept.child("ray") not in (0, before))
     assert set(looks[: 3 * join.DEAF - 1]) == {before}
+
+
+def test_a_node_leaves_when_its_head_knows_so_that_it_can_join_as_a_new_one(
+    agent: Agent, kept: Kept, tmp_path: Path, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join, "UNASKED_S", 600.0)
+    looks: list[int] = []
+    asked = Agent.asked
+    monkeypatch.setattr(Agent, "asked", lambda self: looks.append(0) or asked(self))
+    agent.obey(Reign(1, "head"))
+    write(tmp_path / "leaving", b"")
+    count = len(looks)
+    wait_for(lambda: len(looks) > count + 10)
+    assert kept.works
+    later = (tmp_path / "leaving").stat().st_mtime_ns + 2 * 10**9
+    os.utime(tmp_path / "obeys.json", ns=(later, later))  # as a question does that comes later
+    wait_for(lambda: not kept.works)
 
 
 def _answers(agent: Agent) -> bool:
