@@ -12,6 +12,7 @@ orders.py    what a head can be asked; desk.py: the socket where it is
 reign.py     `rule`: all of a head, from its start to its end
 
 agent.py     what a node does for its head
+turns.py     the slow verbs wait until a node can do them
 cluster.py   Ray, which carries the verbs; the only file that imports it
 join.py      what makes a machine a node, and keeps it one
 folder.py    files, folders and processes that outlive who made them

@@ -35,6 +35,7 @@ from streamer.fleet.moving import Move
 from streamer.fleet.orders import Orders
 from streamer.fleet.seats import Kept
 from streamer.fleet.terms import new_reign
+from streamer.fleet.turns import InTurn
 from streamer.labels.addresses import listen, unreachable
 from streamer.labels.curve import read_public, write_keys
 
@@ -73,7 +74,8 @@ def rule(config: FleetConfig, run: dict[str, Any], stop: threading.Event, tell: 
         def keep(what: Kept) -> None:
             write(folder / "state.json", msgspec.json.encode(what))
 
-        head = Head(nodes, hub, partial(Move, nodes, hub), keep, kept, config.sources, time.monotonic())
+        turns = InTurn(nodes)
+        head = Head(turns, hub, partial(Move, turns, hub), keep, kept, config.sources, time.monotonic())
         names = {source.called for source in config.sources}
         orders = Orders(head, hub.address, nodes.refused, names, hub.stats)
         for line in (
