@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from base64 import b64encode
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,7 +58,7 @@ def write_rtsp_clip(path: Path, count: int = 60, height: int = 128, width: int =
 class CameraProcess:
     """A camera in a process of its own: it can be frozen, killed and started again."""
 
-    scheme = ""
+    scheme, host = "", "127.0.0.1"
 
     def __init__(self, *command: str) -> None:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -67,7 +68,7 @@ class CameraProcess:
         self.port = int(words[1])
 
     def url(self, credentials: str = "", path: str = "/cam") -> str:
-        return f"{self.scheme}://{credentials}127.0.0.1:{self.port}{path}"
+        return f"{self.scheme}://{credentials}{self.host}:{self.port}{path}"
 
     def command(self, word: str) -> None:
         assert self._process.stdin is not None
@@ -87,13 +88,16 @@ class CameraProcess:
 
 
 class RtspServer(CameraProcess):
-    """rtsp_server.py."""
+    """rtsp_server.py. before: what starts a program elsewhere, such as in a network of its own, where it has `host`."""
 
     scheme = "rtsp"
 
-    def __init__(self, clip: Path, *options: str, port: int = 0) -> None:
+    def __init__(
+        self, clip: Path, *options: str, port: int = 0, host: str = "127.0.0.1", before: Sequence[str] = ()
+    ) -> None:
+        self.host = host
         script = Path(__file__).with_name("rtsp_server.py")
-        super().__init__(PYTHON, str(script), str(clip), "--port", str(port), *options)
+        super().__init__(*before, PYTHON, str(script), str(clip), "--host", host, "--port", str(port), *options)
 
 
 class HttpServer(CameraProcess):

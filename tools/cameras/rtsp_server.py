@@ -181,6 +181,7 @@ def main() -> None:
     parser.add_argument("--large", type=Path, help="the other clip")
     parser.add_argument("--fps", type=float, default=30)
     parser.add_argument("--since", type=float, help="when picture 0 was shown, seconds UTC [default: to each at first]")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--path", default="/cam")
     parser.add_argument("--transport", choices=["tcp", "udp"], help="RTP over this only [default: as the client likes]")
@@ -198,7 +199,7 @@ def main() -> None:
         factory.set_protocols({"tcp": GstRtsp.RTSPLowerTrans.TCP, "udp": GstRtsp.RTSPLowerTrans.UDP}[options.transport])
     factory.connect("media-configure", camera.configure)
     server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
+    server.set_address(options.host)
     server.set_service(str(options.port))
     if options.user:
         require_password(server, factory, options.user, options.password)

@@ -7,6 +7,8 @@ judge.py    from its messages to a row
 
 fleet.py    the same for the machines of a fleet: `python -m tools.faults fleet`
 machines.py three nodes and a head on one machine, and a reader
+nets.py     a network for each of them, which can be cut
+trouble.py  random trouble for minutes
 rules.py    what holds whatever happens to them
 rate.py     how much a hub can pass on
 """

@@ -1,8 +1,8 @@
 """Do to the machines of a fleet what happens to machines: python -m tools.faults fleet [--json FILE]
 
-Three nodes on this machine, a head, real RTSP cameras and drawn ones; everything is started as a user starts it. Each
-row does something to a machine, and one reader of the fleet's address tells what came of it. What holds in all of it
-(rules.py) is judged at the end. The exit code is 1 if a row failed.
+Three nodes on this machine, a head, real RTSP cameras and drawn ones; everything is started as a user starts it, in a
+network of its own where that is allowed. Each row does something to a machine, and one reader of the fleet's address
+tells what came of it. What holds in all of it (rules.py) is judged at the end. The exit code is 1 if a row failed.
 """
 
 from __future__ import annotations
@@ -10,36 +10,41 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from streamer import GapMessage, ScoreMessage
 from tools.errors import ToolError
-from tools.faults.machines import START_S, Machines, samples_missed, summary
+from tools.faults.machines import CAMERAS, START_S, Machines, samples_missed, summary
+from tools.faults.nets import Nets
 from tools.faults.rate import lines, measure
 from tools.faults.rules import broken
+from tools.faults.trouble import Trouble
 from tools.results import keep_result
 
-TOLD_S, FIRST_S, FOUND_S, ADDED_MS = 3.0, 6.0, 5.0, 2.0  # the bars
+TOLD_S, FIRST_S, FOUND_S, ANEW_S, ADDED_MS = 3.0, 6.0, 5.0, 30.0, 2.0  # the bars
 LONGEST_S = 60.0
 CUT_S = 10.0  # how long a node that is cut off stays so, and how long it is listened to afterwards
-GROWTH = 1.1  # what the head may have in memory after the trouble, of what it had before
+GROWTH = 1.1  # what the head may have of memory and files after the trouble, of what it had before
 
 
 @dataclass
 class FleetRow:
-    """A row. figures: what was measured; bars: what it may be at most; `problems` is empty if it passed."""
+    """A row. figures: what was measured; bars: what it may be at most; `problems` is empty if it passed; skipped: why
+    it was not played.
+    """
 
     name: str
     figures: dict[str, float] = field(default_factory=dict)
     bars: dict[str, float] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    skipped: str = ""
 
     @property
     def passed(self) -> bool:
@@ -49,7 +54,8 @@ class FleetRow:
     def line(self) -> str:
         """For people."""
         figures = [f"{name} {value:g}{self._bar(name)}" for name, value in self.figures.items()]
-        return f"{self.name:10} {'passed' if self.passed else 'FAILED'}  {', '.join(figures + self.problems)}"
+        how = "skipped" if self.skipped else "passed" if self.passed else "FAILED"
+        return f"{self.name:12} {how}  {', '.join([*figures, *self.problems, self.skipped])}".rstrip(", ")
 
     def _bar(self, name: str) -> str:
         return f" / {self.bars[name]:g}" if name in self.bars else ""
@@ -58,42 +64,71 @@ class FleetRow:
 def killed(it: Machines, row: FleetRow) -> None:
     """A node is switched off, and comes back."""
     node = it.fullest()
-    _lost(it, row, node, signal.SIGKILL)
+    _lost(it, row, node, lambda: it.signal(node, signal.SIGKILL))
     it.begin_node(node)
     it.wait(lambda: _state(it, node) == "up", START_S, "the node is back")
 
 
-def cut_off(it: Machines, row: FleetRow) -> None:
-    """A node is cut off, lives, and speaks again later."""
+def stopped(it: Machines, row: FleetRow) -> None:
+    """All of a node stands still, and goes on later."""
     node = it.fullest()
+    _cut_off(it, row, node, lambda: it.signal(node, signal.SIGSTOP), lambda: it.signal(node, signal.SIGCONT))
+
+
+def unplugged(it: Machines, row: FleetRow) -> None:
+    """A node works and nobody hears it, nor does it hear anybody; later it is heard again."""
+    if not it.nets:
+        row.skipped = "needs networks of its own"
+        return
+    node, nets = it.fullest(), it.nets
+    _cut_off(it, row, node, lambda: nets.unplug(node), lambda: nets.plug(node))
+
+
+def run_hung(it: Machines, row: FleetRow) -> None:
+    """The run of a node stands still, and nothing else there; its node ends it and starts another."""
+    node = it.fullest()
+    session = it.run_of(node)["session"]
+    at = time.monotonic()
+    _lost(it, row, node, lambda: it.hang_run(node))
+    it.wait(lambda: it.run_of(node)["session"] != session, START_S, "another run")
+    row.figures["anew s"], row.bars["anew s"] = round(time.monotonic() - at, 1), ANEW_S
+    it.wait(lambda: _state(it, node) == "up", START_S, "the node is back")
+    if "the run hung" not in next(one["why"] for one in it.status()["nodes"] if one["name"] == node):
+        row.problems.append("the status does not tell of it")
+
+
+def _cut_off(it: Machines, row: FleetRow, node: str, cut: Callable[[], None], back: Callable[[], None]) -> None:
+    """A node is cut off, lives, and speaks again later."""
     terms = {one["stream"]: one["term"] for one in it.status()["streams"] if one["node"] == node}
-    _lost(it, row, node, signal.SIGSTOP)
+    _lost(it, row, node, cut)
     time.sleep(CUT_S)
-    back = time.monotonic()
-    it.signal(node, signal.SIGCONT)
+    at = time.monotonic()
+    back()
     time.sleep(CUT_S)
-    late = [m for m in it.since(back, ScoreMessage) if m.node == node and m.term == terms.get(m.stream)]
+    late = [m for m in it.since(at, ScoreMessage) if m.node == node and m.term == terms.get(m.stream)]
     row.figures["old term heard"], row.bars["old term heard"] = len(late), 0
+    it.wait(lambda: _state(it, node) == "up", START_S, "the node is back")
+    row.figures["back s"] = round(time.monotonic() - at, 1)
 
 
-def _lost(it: Machines, row: FleetRow, node: str, how: signal.Signals) -> None:
+def _lost(it: Machines, row: FleetRow, node: str, lose: Callable[[], None]) -> None:
     names = it.on(node)
     row.figures["streams"] = len(names)
     at = time.monotonic()
-    it.signal(node, how)
+    lose()
     it.wait(lambda: it.connecting(names, at) == set(names), LONGEST_S, "status of all its streams")
     row.figures["status s"], row.bars["status s"] = round(time.monotonic() - at, 2), TOLD_S
     it.wait(lambda: it.scoring(names, at, but=node) == set(names), LONGEST_S, "labels from other nodes")
     row.figures["first label s"], row.bars["first label s"] = round(time.monotonic() - at, 2), FIRST_S
 
 
-def head_killed(it: Machines, row: FleetRow, away_s: float) -> None:
-    """The head is switched off, and comes back."""
+def head_away(it: Machines, row: FleetRow, away_s: float, end: Callable[[], None]) -> None:
+    """The head is gone, and comes back."""
     it.wait(
         lambda: sum(len(it.run_of(name)["streams"]) for name in it.nodes) == len(it.names), START_S, "one node each"
     )
     before = {name: it.run_of(name) for name in it.nodes}
-    it.signal("head", signal.SIGKILL)
+    end()
     time.sleep(away_s)
     row.figures["gaps at nodes"] = 0
     for name, run in before.items():
@@ -113,6 +148,7 @@ def head_killed(it: Machines, row: FleetRow, away_s: float) -> None:
     row.figures |= {"away s": away_s, "found s": round(time.monotonic() - at, 2)}
     row.bars["found s"] = FOUND_S
     it.wait(lambda: all(_state(it, name) == "up" for name in it.nodes), START_S, "the nodes are up")
+    row.figures["nodes up s"] = round(time.monotonic() - at, 1)
 
 
 def drained(it: Machines, row: FleetRow) -> None:
@@ -132,65 +168,47 @@ def drained(it: Machines, row: FleetRow) -> None:
     it.order(command="drain", node=node, back=True)
 
 
-def trouble(it: Machines, row: FleetRow, minutes: float) -> None:
-    """Random trouble: nodes and the head are killed, cut off and started again, streams are moved."""
-    chance, before = random.Random(0), it.memory_mb("head")
-    ends, done = time.monotonic() + minutes * 60, 0
-    while time.monotonic() < ends:
-        node = chance.choice(it.nodes)
-        what = chance.choice(("kill", "stop", "move", "move", "head", "balance"))
-        if what == "kill":
-            it.signal(node, signal.SIGKILL)
-            time.sleep(chance.uniform(0, 5))
-            it.begin_node(node)
-        elif what == "stop":
-            it.signal(node, signal.SIGSTOP)
-            time.sleep(chance.uniform(0, 5))
-            it.signal(node, signal.SIGCONT)
-        elif what == "head":
-            it.signal("head", signal.SIGKILL)
-            time.sleep(chance.uniform(0, 5))
-            it.begin_head()
-        else:
-            request = (
-                {"command": what}
-                if what == "balance"
-                else {"command": what, "stream": chance.choice(it.names), "node": node}
-            )
-            try:
-                it.order(**request)
-            except Exception as error:  # it may be refused, such as where it is already
-                print(f"  {what}: {error}")
-        done += 1
-        it.wait(it.is_steady, START_S, f"labels of every stream after {what}")
-    after = it.memory_mb("head")
-    row.figures |= {"minutes": minutes, "troubles": done, "head MB before": before, "head MB after": after}
-    row.bars["head MB after"] = round(before * GROWTH, 1)
+def soaked(it: Machines, row: FleetRow, minutes: float) -> None:
+    """Random trouble for a while, in which the head does not grow."""
+    trouble = Trouble(it)
+    try:
+        trouble.go_on(minutes)
+    finally:
+        row.figures |= {"minutes": minutes, **trouble.counts, "slowest s": round(trouble.slowest[0], 1)}
+    (mb, more_mb), (files, more_files) = trouble.mb, trouble.files
+    row.figures |= {"head MB before": mb, "head MB after": more_mb, "files before": files, "files after": more_files}
+    row.bars |= {"head MB after": round(mb * GROWTH, 1), "files after": round(files * GROWTH)}
 
 
 def _state(it: Machines, node: str) -> str:
     return next((one["state"] for one in it.status()["nodes"] if one["name"] == node), "")
 
 
-def rows(it: Machines, away_s: float, minutes: float) -> list[tuple[str, Callable[[FleetRow], None]]]:
+def rows(it: Machines, away_s: float, minutes: float) -> dict[str, Callable[[FleetRow], None]]:
     """The rows that need a fleet, in order."""
-    return [
-        ("kill", lambda row: killed(it, row)),
-        ("cut off", lambda row: cut_off(it, row)),
-        ("head", lambda row: head_killed(it, row, away_s)),
-        ("drain", lambda row: drained(it, row)),
-        ("soak", lambda row: trouble(it, row, minutes)),
-    ]
+    return {
+        "kill": lambda row: killed(it, row),
+        "cut off": lambda row: stopped(it, row),
+        "unplugged": lambda row: unplugged(it, row),
+        "run hung": lambda row: run_hung(it, row),
+        "head": lambda row: head_away(it, row, away_s, lambda: it.signal("head", signal.SIGKILL)),
+        "head ended": lambda row: head_away(it, row, away_s / 3, it.end_head),
+        "drain": lambda row: drained(it, row),
+        "soak": lambda row: soaked(it, row, minutes),
+    }
 
 
-def play(it: Machines, away_s: float, minutes: float) -> list[FleetRow]:
-    """Play the rows on a fleet; at the end the head is told to end, and the rules are judged."""
-    done = []
-    for name, act in rows(it, away_s, minutes):
+ROWS = ("kill", "cut off", "unplugged", "run hung", "head", "head ended", "drain", "soak")
+
+
+def play(it: Machines, names: Sequence[str], away_s: float, minutes: float) -> list[FleetRow]:
+    """Play these rows on a fleet; at the end the head is told to end, and the rules are judged."""
+    done, acts = [], rows(it, away_s, minutes)
+    for name in names:
         row = FleetRow(name)
         try:
             it.wait(it.is_steady, START_S, "labels of every stream before it")
-            act(row)
+            acts[name](row)
         except ToolError as error:
             row.problems.append(str(error))
         done.append(row)
@@ -213,6 +231,15 @@ def hub_rows(seconds: float) -> list[FleetRow]:
     return made
 
 
+def networks(stack: ExitStack) -> Nets | None:
+    """A network for each machine; None, which is told, where there may be none."""
+    try:
+        return stack.enter_context(closing(Nets(("head", "a", "b", "c", CAMERAS))))
+    except ToolError as error:
+        print(f"all machines have loopback addresses: {error}")
+        return None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the rows; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.faults fleet", description=__doc__.splitlines()[0])
@@ -221,22 +248,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--away", metavar="S", type=float, default=90.0, help="how long the head is dead [default: 90]")
     parser.add_argument("--minutes", metavar="M", type=float, default=2.0, help="of random trouble [default: 2]")
     parser.add_argument(
-        "--only", choices=("hub", "machines"), help="only the hub's figures, or only the machines' rows"
+        "--only", metavar="ROW", nargs="+", choices=("hub", *ROWS), help=f"some of the rows: hub, {', '.join(ROWS)}"
     )
+    parser.add_argument("--loopback", action="store_true", help="make no networks for the machines, as without root")
     parser.add_argument("--streamer", metavar="CMD", help="the build to test, such as /opt/v2/bin/streamer")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows as JSON, too")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and no machine stays behind
     print(f"{options.streams} streams, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
-    made = [] if options.only == "machines" else hub_rows(3.0)
-    if options.only != "hub":
-        with tempfile.TemporaryDirectory(prefix="fleet-") as name:
-            try:
-                with Machines(Path(name), options.streams, options.engine, options.streamer) as it:
-                    made += play(it, options.away, options.minutes)
-            except ToolError as error:
-                made.append(FleetRow("fleet", problems=[str(error)]))
-                print(made[-1].line())
+    made = [] if options.only and "hub" not in options.only else hub_rows(3.0)
+    if names := [name for name in ROWS if not options.only or name in options.only]:
+        try:
+            with tempfile.TemporaryDirectory(prefix="fleet-") as folder, ExitStack() as stack:
+                nets = None if options.loopback else networks(stack)
+                it = Machines(Path(folder), options.streams, options.engine, nets, options.streamer)
+                made += play(stack.enter_context(it), names, options.away, options.minutes)
+        except ToolError as error:
+            made.append(FleetRow("fleet", problems=[str(error)]))
+            print(made[-1].line())
     print(f"load {os.getloadavg()[0]:.1f} at the end")
     if options.json:
         told = [asdict(row) | {"passed": row.passed} for row in made]

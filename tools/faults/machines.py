@@ -1,4 +1,7 @@
-"""A fleet on one machine: a head and nodes, each as a user starts it, and a reader of the fleet's address."""
+"""A fleet on one machine: a head and nodes, each as a user starts it, and a reader of the fleet's address.
+
+Where that is allowed each has a network of its own (nets.py), and the cameras have one; else all are on loopback.
+"""
 
 from __future__ import annotations
 
@@ -22,27 +25,34 @@ from streamer import EventMessage, GapMessage, Message, ScoreMessage, StatusMess
 from streamer.labels.requests import ask
 from tools.cameras import RtspServer, missing_for_rtsp, write_rtsp_clip
 from tools.errors import ToolError
+from tools.faults.nets import Nets
 from tools.peers.program import free_port
 
 START_S = 120.0  # for Ray, three nodes and their engines to start
 MARK = "ACTION_STREAMER_FAULTS"  # in the environment of each process of a machine, so that all are found
+CAMERAS = "cameras"  # the machine that they are on
 RTSP = 4  # real cameras among the streams, where there is an RTSP server
 
 
 class Machines:
     """The head, the nodes `a`, `b` and `c`, and `told`: when each message came (monotonic), and the message.
 
+    nets     of each machine; None: loopback
     command  starts the program under test; None: this checkout's
+    cameras  the real ones among the streams, by name
     """
 
-    def __init__(self, folder: Path, streams: int, engine: str, command: str | None = None) -> None:
-        self.folder, self.nodes = folder, ("a", "b", "c")
+    def __init__(
+        self, folder: Path, streams: int, engine: str, nets: Nets | None = None, command: str | None = None
+    ) -> None:
+        self.folder, self.nodes, self.nets = folder, ("a", "b", "c"), nets
+        self.cameras: dict[str, RtspServer] = {}
         self.told: list[tuple[float, Message]] = []
         self.control = ""
         self._command = shlex.split(command) if command else [sys.executable, "-m", "streamer"]
         self._marks = {name: uuid.uuid4().hex for name in ("head", *self.nodes)}
-        self._at = f"127.0.0.1:{free_port()}"
-        self.labels = f"tcp://127.0.0.1:{free_port()}"
+        self._at = f"{self._host('head')}:{free_port()}"
+        self.labels = f"ipc://{folder}/labels" if nets else f"tcp://127.0.0.1:{free_port()}"
         self._stack = ExitStack()
         self._stop = threading.Event()
         self.names = [f"cam{number}" for number in range(streams)]
@@ -55,10 +65,21 @@ class Machines:
         if not missing_for_rtsp():
             write_rtsp_clip(self.folder / "clip", 250, keys=25)
             for number in range(min(RTSP, streams)):
-                camera = RtspServer(self.folder / "clip")
-                self._stack.callback(camera.kill)
-                uris[number] = camera.url()
+                name = self.names[number]
+                self.begin_camera(name)
+                uris[number] = self.cameras[name].url()
         return uris
+
+    def begin_camera(self, name: str) -> None:
+        """Start a real camera, again at the port where it was."""
+        port = self.cameras[name].port if name in self.cameras else 0
+        before = self.nets.command(CAMERAS) if self.nets else ()
+        self.cameras[name] = RtspServer(self.folder / "clip", port=port, host=self._host(CAMERAS), before=before)
+
+    def _host(self, name: str) -> str:
+        if self.nets:
+            return self.nets.hosts[name]
+        return f"127.0.0.{2 + self.nodes.index(name)}" if name in self.nodes else "127.0.0.1"
 
     def __enter__(self) -> Machines:
         try:
@@ -86,6 +107,8 @@ class Machines:
     def close(self) -> None:
         """End every process of every machine."""
         self._stack.close()
+        for camera in self.cameras.values():
+            camera.kill()
         for name in self._marks:
             self.signal(name, signal.SIGKILL)
 
@@ -108,14 +131,14 @@ class Machines:
 
     def begin_node(self, name: str) -> None:
         """Start a node."""
-        host = f"127.0.0.{2 + self.nodes.index(name)}"
-        options = ("--name", name, "--rows", str(len(self.names)), "--at", host, "--folder", str(self.folder / name))
+        place = ("--at", self._host(name), "--folder", str(self.folder / name))
+        options = ("--name", name, "--rows", str(len(self.names)), *place)
         self._begin(name, "join", self._at, "--token-file", "head/token", *options)
 
     def _begin(self, name: str, *arguments: str) -> subprocess.Popen[str]:
         with (self.folder / f"{name}.log").open("a") as log:
             return subprocess.Popen(
-                [*self._command, "fleet", *arguments],
+                [*(self.nets.command(name) if self.nets else ()), *self._command, "fleet", *arguments],
                 cwd=self.folder, env={**os.environ, MARK: self._marks[name], "XDG_RUNTIME_DIR": str(self.folder)},
                 stdout=subprocess.PIPE if name == "head" else log, stderr=log, text=True,
             )  # fmt: skip
@@ -136,14 +159,18 @@ class Machines:
             with suppress(ProcessLookupError):
                 os.kill(process, number)
 
+    def hang_run(self, name: str) -> None:
+        """Stop the run of a node, and nothing else there, for good; if it has one now."""
+        with suppress(OSError):
+            os.kill(int((self.folder / name / "run.pid").read_text().split()[0]), signal.SIGSTOP)
+
     def memory_mb(self, name: str) -> float:
-        """What all processes of a machine have in memory, each with its share of what it shares."""
-        total = 0
-        for process in self.processes(name):
-            with suppress(OSError):
-                lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        return round(total / 1024, 1)
+        """What all processes of a machine have in memory for themselves; what they share with others is not in it."""
+        return round(sum(map(_memory_mb, self.processes(name))), 1)
+
+    def head_size(self) -> tuple[float, int]:
+        """What the head's own process, with its hub, has in memory for itself (MB), and how many open files."""
+        return round(_memory_mb(self._head.pid), 1), len(list(Path(f"/proc/{self._head.pid}/fd").iterdir()))
 
     def status(self) -> dict[str, Any]:
         """What `streamer fleet status --json` prints."""
@@ -220,6 +247,14 @@ class Machines:
     def messages(self) -> Sequence[Message]:
         """All that was told."""
         return [message for _, message in self.told]
+
+
+def _memory_mb(process: int) -> float:
+    total = 0
+    with suppress(OSError):
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        total = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    return total / 1024
 
 
 def samples_missed(scores: Sequence[ScoreMessage]) -> int:

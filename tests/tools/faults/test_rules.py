@@ -66,3 +66,4 @@ def test_a_row_fails_with_a_figure_above_its_bar_or_a_problem() -> None:
     assert not row.passed
     assert "FAILED  status s 3.1 / 3" in row.line()
     assert not FleetRow("rules", problems=["door: event door-0 has no end"]).passed
+    assert FleetRow("unplugged", skipped="needs root").line().split() == ["unplugged", "skipped", "needs", "root"]
