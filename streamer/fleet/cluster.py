@@ -33,10 +33,11 @@ ROOM = Path(f"/tmp/streamer-ray-{os.geteuid()}")
 """Ray's logs and sockets, on all machines of a fleet as on the head's; a socket's name may not be long."""
 OLD_S = 86400.0  # sessions of Ray that are older are deleted
 MEMORY = 80 * 1024**2  # of Ray's object store, its least; states are small
-DAEMON_CONFIG = {  # how soon Ray gives a machine up
+DAEMON_CONFIG = {  # how soon Ray gives a machine up, and a machine's daemon notices that it is of a head before
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
+    "RAY_raylet_liveness_self_check_interval_ms": "1000",
 }
 
 log = logging.getLogger(__name__)

@@ -175,7 +175,7 @@ def soaked(it: Machines, row: FleetRow, minutes: float) -> None:
         trouble.go_on(minutes)
     finally:
         row.figures |= {"minutes": minutes, **trouble.counts, "slowest s": round(trouble.slowest[0], 1)}
-    (mb, more_mb), (files, more_files) = trouble.mb, trouble.files
+    (mb, files), (more_mb, more_files) = trouble.sizes[0], trouble.sizes[-1]
     row.figures |= {"head MB before": mb, "head MB after": more_mb, "files before": files, "files after": more_files}
     row.bars |= {"head MB after": round(mb * GROWTH, 1), "files after": round(files * GROWTH)}
 

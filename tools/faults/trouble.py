@@ -14,20 +14,22 @@ from tools.errors import ToolError
 from tools.faults.machines import START_S, Machines
 
 HEADS = 0.25  # of the time; later no head is killed, so that one lives long enough to be seen growing
+WARM_S = 30.0  # after its start it has what it needs
 LONGEST_S = 5.0  # of one trouble
 
 
 class Trouble:
-    """What happens. counts: how often; mb, files: of the head's own process, when heads are killed no more and at the
-    end; slowest: the longest time that it took until every stream had labels again, seconds, and after what.
+    """What happens. counts: how often; sizes: memory (MB) and open files of the head's own process, when heads are
+    killed no more and at the end; slowest: the longest time that it took until every stream had labels again, seconds,
+    and after what.
     """
 
     def __init__(self, it: Machines, seed: int = 0) -> None:
         self._it, self._chance = it, random.Random(seed)
         self.counts: Counter[str] = Counter()
-        self.mb: list[float] = []
-        self.files: list[int] = []
+        self.sizes: list[tuple[float, int]] = []
         self.slowest = (0.0, "")
+        self._head_s = 0.0
 
     def go_on(self, minutes: float) -> None:
         """So many minutes of it. Raises ToolError if a stream has no labels for long."""
@@ -35,9 +37,9 @@ class Trouble:
         calm = dict(self._kinds())
         wild = {**calm, "head killed": self._kill_head}
         while (passed := (time.monotonic() - began) / 60 / minutes) < 1:
-            if passed > HEADS and not self.mb:
-                self._measure()
-            kinds = calm if self.mb else wild
+            kinds = calm if passed > HEADS else wild
+            if kinds is calm and not self.sizes and time.monotonic() - self._head_s > WARM_S:
+                self.sizes.append(self._it.head_size())
             what = self._chance.choice(list(kinds))
             node = self._chance.choice(self._it.nodes)
             mb, files = self._it.head_size()
@@ -46,7 +48,7 @@ class Trouble:
             self.counts[what] += 1
             took_s = self._it.wait(self._it.is_steady, START_S, f"labels of every stream after {what} of {node}")
             self.slowest = max(self.slowest, (took_s, what))
-        self._measure()
+        self.sizes.append(self._it.head_size())
 
     def _kinds(self) -> list[tuple[str, Callable[[str], None]]]:
         kinds = [
@@ -64,11 +66,6 @@ class Trouble:
             kinds.append(("unplugged", self._unplug))
         return kinds
 
-    def _measure(self) -> None:
-        mb, files = self._it.head_size()
-        self.mb.append(mb)
-        self.files.append(files)
-
     def _pause(self) -> None:
         time.sleep(self._chance.uniform(0, LONGEST_S))
 
@@ -81,6 +78,7 @@ class Trouble:
         self._it.signal("head", signal.SIGKILL)
         self._pause()
         self._it.begin_head()
+        self._head_s = time.monotonic()
 
     def _stop(self, name: str) -> None:
         self._it.signal(name, signal.SIGSTOP)
