@@ -121,7 +121,7 @@ class Node:
         if not self._ray.due(now):
             return
         if self._ray.child.code is not None:
-            self._ray.child.code = None
+            self._ray.child.stop(0.5)  # what is left of it
             said = cluster.fault(output.read_text(encoding="utf-8", errors="replace"))
             if said.startswith("the "):  # versions, token: it will not be better
                 raise ConfigError(f"{self._head}: {said}")
@@ -129,7 +129,6 @@ class Node:
         if why := unreachable(f"tcp://{self._head}"):
             self._tell("ray", f"no head at {self._head}: {why}; cameras go on, and it is tried again")
             return
-        self._ray.child.stop(0.5)  # what is left of it
         self._ray.child.start(self._arguments, self._environment, output)
         self._ray.started(now)
         self._tell("ray", f"joining {self._head}")

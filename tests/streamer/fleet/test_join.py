@@ -340,6 +340,17 @@ def test_a_daemon_of_ray_through_which_no_head_asks_is_started_anew(
     assert set(looks[: 3 * join.DEAF - 1]) == {before}
 
 
+def test_a_node_whose_head_is_away_tells_it_once(
+    kept: Kept, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    wait_for(lambda: bool(kept.child("ray")))
+    tries: list[str] = []
+    monkeypatch.setattr(join, "unreachable", lambda address: tries.append(address) or "nobody listens there")
+    os.kill(kept.child("ray"), signal.SIGKILL)
+    wait_for(lambda: len(tries) > 10)
+    assert caplog.text.count("Ray's daemon has ended") == caplog.text.count("no head at") == 1
+
+
 def test_a_node_leaves_when_its_head_knows_so_that_it_can_join_as_a_new_one(
     agent: Agent, kept: Kept, tmp_path: Path, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
