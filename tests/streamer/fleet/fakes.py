@@ -20,7 +20,7 @@ class FakeNode:
     """A node. streams: their terms; state: up, hung (it answers when it is up again) or dead."""
 
     def __init__(self, facts: NodeFacts) -> None:
-        self.facts, self.state, self.leaving = facts, "up", False
+        self.facts, self.state, self.leaving, self.happened = facts, "up", False, ""
         self.streams: dict[str, int] = {}
         self.unreached: set[str] = set()
         self.refuses: set[str] = set()
@@ -79,7 +79,8 @@ class FakeNodes:
                 )
                 for stream, term in one.streams.items()
             ]
-            return NodeStatus(node=node, session=one.facts.session, leaving=one.leaving, running=running)
+            told: dict[str, Any] = {"leaving": one.leaving, "happened": one.happened}
+            return NodeStatus(node=node, session=one.facts.session, running=running, **told)
 
         return self._ask(node, status)
 

@@ -72,7 +72,9 @@ def test_a_run_that_was_restarted_gets_its_streams_anew() -> None:
     fleet.pass_(2)
     before = fleet.hub.owners["door"]
     node.streams.clear()
+    node.happened = "the run hung"
     fleet.pass_(2)
+    assert [(one.state, one.why) for one in fleet.orders.report().nodes] == [("up", "the run hung")]
     assert fleet.runs() == {"door": ["a"]}
     assert fleet.hub.owners["door"].term > before.term
 
