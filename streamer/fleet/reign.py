@@ -36,6 +36,7 @@ from streamer.fleet.orders import Orders
 from streamer.fleet.seats import Kept
 from streamer.fleet.terms import new_reign
 from streamer.fleet.turns import InTurn
+from streamer.health.memory import share_heaps
 from streamer.labels.addresses import listen, unreachable
 from streamer.labels.curve import read_public, write_keys
 
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 
 def rule(config: FleetConfig, run: dict[str, Any], stop: threading.Event, tell: Callable[[str], None]) -> None:
     """Be the head until `stop` is set. tell: is told where it can be reached. Raises ConfigError."""
+    share_heaps()
     host, port = _place(config.at)
     folder = private(config.folder.absolute())
     with ExitStack() as stack:
