@@ -39,6 +39,12 @@ DAEMON_CONFIG = {  # how soon Ray gives a machine up, and a machine's daemon not
     "RAY_health_check_failure_threshold": "3",
     "RAY_raylet_liveness_self_check_interval_ms": "1000",
 }
+LEAN_CONFIG = {  # each question to a node is a task, of which Ray's head would remember 100,000
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_maximum_gcs_dead_node_cached_count": "100",
+    "RAY_maximum_gcs_dead_worker_cached_count": "100",
+    "RAY_maximum_gcs_destroyed_actor_cached_count": "100",
+}
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +60,7 @@ def environment(token: Path) -> dict[str, str]:
     return {
         **os.environ,
         **DAEMON_CONFIG,
+        **LEAN_CONFIG,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token.absolute()),
         "RAY_USAGE_STATS_ENABLED": "0",
