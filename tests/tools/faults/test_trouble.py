@@ -56,7 +56,7 @@ def test_each_trouble_happens_and_is_undone(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(trouble, "HEADS", 1.0)
     it = Recorder()
     made = Trouble(it, seed=1)  # type: ignore[arg-type]
-    made.go_on(0.01)
+    made.go_on(0.02)
     assert len(made.counts) == 10
     for cause, end in UNDONE.items():
         where = [place for place, one in enumerate(it.done) if one == cause]
@@ -68,7 +68,7 @@ def test_a_head_that_is_looked_at_is_not_killed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(trouble, "HEADS", 0.0)
     it = Recorder()
     made = Trouble(it)  # type: ignore[arg-type]
-    made.go_on(0.01)
+    made.go_on(0.02)
     assert made.counts.keys() >= {"killed", "head stopped"}
     assert ("begin_head",) not in it.done
     assert made.sizes == [(60.0, 50)] * 2
