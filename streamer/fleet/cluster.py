@@ -64,6 +64,7 @@ def environment(token: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token.absolute()),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # SIGTERM is no failure
         "RAY_ROTATION_MAX_BYTES": "1000000",
         "RAY_ROTATION_BACKUP_COUNT": "1",
         "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": os.environ.get("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "patch"),
@@ -137,10 +138,9 @@ def connect(address: str, token: Path) -> None:
 
 
 def disconnect() -> None:
-    """The process is a driver no more."""
-    import ray
-
-    ray.shutdown()
+    """The process is a driver no more, if it was one; as long as it is, Ray ends it when its head ends."""
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()
 
 
 class _Hands:

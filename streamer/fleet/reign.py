@@ -70,8 +70,9 @@ def rule(config: FleetConfig, run: dict[str, Any], stop: threading.Event, tell: 
             run=run,
         )
         nodes = cluster.RayNodes(Reign(kept.reign, str(uuid.uuid4())), welcome, begin)
+        stack.callback(cluster.disconnect)
         stack.callback(nodes.close)
-        stack.callback(hub.close)  # before Ray's daemon: Ray ends this process at once when that is gone
+        stack.callback(hub.close)  # first, whatever Ray does
 
         def keep(what: Kept) -> None:
             write(folder / "state.json", msgspec.json.encode(what))

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from streamer import Subscriber
+from streamer.fleet.folder import Child
 from streamer.labels.addresses import unreachable
 from streamer.labels.messages import EventMessage, GapMessage, Message, ScoreMessage
 from streamer.labels.requests import ask
@@ -198,6 +199,11 @@ def test_streams_go_on_when_a_node_is_killed_and_when_the_head_is_and_every_star
             open_[one.stream] = one.type != "end"
     secret = (fleet.folder / "fleet" / "token").read_text().strip()
     assert secret not in fleet.told()
+
+    head = fleet.processes.pop("head")
+    head.terminate()
+    assert head.wait(LONGEST_S) == 0  # and not by Ray's hand, as long as its own head ends
+    assert not Child(fleet.folder / "fleet" / "ray.pid").alive
 
 
 def _free_ports(count: int) -> list[int]:
