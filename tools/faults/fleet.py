@@ -214,9 +214,13 @@ def play(it: Machines, names: Sequence[str], away_s: float, minutes: float) -> l
         done.append(row)
         print(row.line(), flush=True)
     memory = FleetRow("memory", {f"{name} MB": it.memory_mb(name) for name in ("head", *it.nodes)})
-    it.end_head()
+    judged = FleetRow("rules")
+    try:
+        it.end_head()
+    except ToolError as error:
+        judged.problems.append(str(error))
     time.sleep(1)
-    judged = FleetRow("rules", problems=broken(it.messages()))
+    judged.problems += broken(it.messages())
     print(memory.line(), judged.line(), summary(it.messages()), sep="\n", flush=True)
     return [*done, memory, judged]
 

@@ -125,9 +125,11 @@ class Machines:
         raise ToolError(f"the head has ended: {(self.folder / 'head.log').read_text()[-2000:]}")
 
     def end_head(self) -> None:
-        """Tell the head to end, as Ctrl-C does; returns when it has."""
+        """Tell the head to end, as Ctrl-C does; returns when it has. Raises ToolError if it ends in another way."""
         self._head.terminate()
         self.wait(lambda: not self.processes("head"), START_S, "the head has ended")
+        if code := self._head.wait():
+            raise ToolError(f"the head ended with {code}")
 
     def begin_node(self, name: str) -> None:
         """Start a node."""
