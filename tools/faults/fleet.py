@@ -272,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(made[-1].line())
     print(f"load {os.getloadavg()[0]:.1f} at the end")
     if options.json:
-        told = [asdict(row) | {"passed": row.passed} for row in made]
+        told = [asdict(row) | {"passed": None if row.skipped else row.passed} for row in made]
         keep_result(parser, options.json, json.dumps(told, indent=1).encode() + b"\n")
     return 0 if all(row.passed for row in made) else 1
 
