@@ -31,6 +31,7 @@ SETTLE_S = 10.0  # so long the events of a hub before this one may wait for thei
 READERS_S = 1.0  # readers try again every 0.1 s
 _LOOK_S = 0.02
 IN_QUEUE = 10_000  # messages of one node that wait
+OUT_QUEUE = 10_000  # and for one reader, about 6 MB: what came while the hub stood still goes out at once
 _AT_ONCE = 500  # messages; then subscriptions and calls have their turn
 _LONGEST_WAIT_MS = 200
 _MAX_MESSAGE_BYTES = 1 << 20  # ours are below a few kilobytes
@@ -58,7 +59,7 @@ class Hub:
         self._journal = Journal(journal) if journal else None
         left, opened = (self._journal.left, self._journal.note) if self._journal else ({}, lambda _: None)
         self._relay = Relay(str(uuid.uuid4()), wall_us, left, opened)
-        self._outlet = Outlet(address, curve, key="fleet.labels", curve_key="fleet.curve")
+        self._outlet = Outlet(address, curve, key="fleet.labels", curve_key="fleet.curve", queue=OUT_QUEUE)
         self.address = self._outlet.address
         self._context = zmq.Context()
         self._plain, self._encrypted = (_sub_socket(self._context) for _ in range(2))

@@ -19,7 +19,7 @@ from streamer.labels import addresses
 from streamer.labels.guard import Guard
 from streamer.labels.messages import KINDS, ROOT, topic
 
-SEND_QUEUE = 1000  # messages that wait for one slow subscriber before it loses some
+SEND_QUEUE = 1000  # of one run
 LINGER_MS = 200  # how long closing waits for messages that are still on their way
 _ROOT = ROOT.encode()
 _SUBSCRIBE, _UNSUBSCRIBE = b"\1", b"\0"  # first byte of a subscription and of its end; the topic's prefix follows
@@ -38,8 +38,8 @@ class Outlet:
     address  where it is bound, with the port that was found when `*` or 0 was asked for
 
     curve: encrypts, and lets only clients in whose keys are known. access: who may connect to an ipc address.
-    key, curve_key: the names of both, for messages.
-    Raises ConfigError when the address cannot be bound or a key cannot be used.
+    key, curve_key: the names of both, for messages. queue: messages that wait for one slow subscriber before it loses
+    some. Raises ConfigError when the address cannot be bound or a key cannot be used.
     """
 
     def __init__(
@@ -49,11 +49,12 @@ class Outlet:
         access: Access = "user",
         key: str = "publish.address",
         curve_key: str = "publish.curve",
+        queue: int = SEND_QUEUE,
     ) -> None:
         self._more = False  # the frame received last was not the last one of its message
         self._retained: dict[bytes, bytes] = {}  # topic -> payload, for late joiners
         self._context = zmq.Context()
-        self._socket = _socket(self._context)
+        self._socket = _socket(self._context, queue)
         try:
             self._guard = Guard(self._socket, _MESSAGE_BYTES, curve, curve_key, _PENALTY_S)
             self.address = addresses.bind(self._socket, address, key, access)
@@ -133,10 +134,10 @@ def end_context(context: zmq.Context[zmq.Socket[bytes]], patience_s: float = LIN
     ending.join(patience_s)
 
 
-def _socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+def _socket(context: zmq.Context[zmq.Socket[bytes]], queue: int) -> zmq.Socket[bytes]:
     """An XPUB socket, not yet bound."""
     socket = context.socket(zmq.XPUB)
     socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tells every subscription and its end, not only the first of its prefix
-    socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
+    socket.setsockopt(zmq.SNDHWM, queue)
     socket.setsockopt(zmq.RCVHWM, 0)  # a peer that hangs up while it waits for room can abort the process; see guard.py
     return socket

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+import zmq
 
 from streamer.errors import ConfigError
 from streamer.fleet.facts import Assignment, NodeFacts
@@ -290,3 +291,22 @@ def test_a_journal_survives_a_line_that_was_written_half_and_keeps_only_what_is_
     assert len(path.read_bytes().splitlines()) == 1
     with pytest.raises(ConfigError, match="open events cannot be kept there"):
         Journal(tmp_path / "none" / "open.jsonl")
+
+
+def test_a_reader_that_stands_still_for_some_thousand_messages_loses_none(tmp_path: Path, wait_for: WaitFor) -> None:
+    count = 5000
+    hub = Hub(f"ipc://{tmp_path}/labels")
+    with zmq.Context() as context, context.socket(zmq.SUB) as reader:
+        reader.setsockopt(zmq.RCVHWM, 1)
+        reader.setsockopt(zmq.RCVTIMEO, 30_000)
+        reader.setsockopt_string(zmq.SUBSCRIBE, "act/1/")
+        reader.connect(hub.address)
+        wait_for(lambda: hub.stats()["subscriptions"] == 1)
+        for number in range(count):
+            hub.waits("door", f"for the {number}th time")
+        told = []
+        while len(told) < count and (not told or "4999" not in told[-1]["detail"]):
+            message = json.loads(reader.recv_multipart()[1])
+            told += [message] if message["kind"] == "status" else []
+        assert [message["seq"] for message in told] == list(range(count))
+    hub.close()
