@@ -35,7 +35,7 @@ class Trouble:
         """So many minutes of it. Raises ToolError if a stream has no labels for long."""
         began = time.monotonic()
         calm = dict(self._kinds())
-        wild = {**calm, "head killed": self._kill_head}
+        wild: dict[str, Callable[[str], object]] = {**calm, "head killed": self._kill_head}
         while (passed := (time.monotonic() - began) / 60 / minutes) < 1:
             kinds = calm if passed > HEADS else wild
             if kinds is calm and not self.sizes and time.monotonic() - self._head_s > WARM_S:
@@ -50,8 +50,8 @@ class Trouble:
             self.slowest = max(self.slowest, (took_s, what))
         self.sizes.append(self._it.head_size())
 
-    def _kinds(self) -> list[tuple[str, Callable[[str], None]]]:
-        kinds = [
+    def _kinds(self) -> list[tuple[str, Callable[[str], object]]]:
+        kinds: list[tuple[str, Callable[[str], object]]] = [
             ("killed", self._kill),
             ("stopped", self._stop),
             ("run hung", self._hang),

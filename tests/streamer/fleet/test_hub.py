@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -304,7 +305,7 @@ def test_a_reader_that_stands_still_for_some_thousand_messages_loses_none(tmp_pa
         wait_for(lambda: hub.stats()["subscriptions"] == 1)
         for number in range(count):
             hub.waits("door", f"for the {number}th time")
-        told = []
+        told: list[dict[str, Any]] = []
         while len(told) < count and (not told or "4999" not in told[-1]["detail"]):
             message = json.loads(reader.recv_multipart()[1])
             told += [message] if message["kind"] == "status" else []
