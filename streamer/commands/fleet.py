@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from engines.errors import did_you_mean
 from streamer.commands.stopping import stop_on_signals
 from streamer.errors import ConfigError
 from streamer.labels.requests import ask
@@ -280,13 +281,16 @@ def _only_node(name: str | None) -> Path:
     """The folder of a node that runs here."""
     from streamer.fleet.folder import is_taken
 
-    found = [path for path in sorted(own_folder().glob(f"fleet-{name or '*'}")) if path.is_dir() and is_taken(path)]
-    if len(found) == 1:
-        return found[0]
+    paths = [path for path in sorted(own_folder().glob("fleet-*")) if path.is_dir() and is_taken(path)]
+    found = {path.name.removeprefix("fleet-"): path for path in paths}
+    if name is not None and name not in found:
+        hint = did_you_mean(name, found, "name its --folder if it was given one")
+        raise ConfigError(f"no node {name[:64]!r} of yours runs here; {hint}")
     if not found:
         raise ConfigError("no node of yours runs here; name its --folder if it was given one")
-    names = ", ".join(path.name.removeprefix("fleet-") for path in found)
-    raise ConfigError(f"{len(found)} nodes of yours run here; choose one with --name: {names}")
+    if name is None and len(found) > 1:
+        raise ConfigError(f"{len(found)} nodes of yours run here; choose one with --name: {', '.join(found)}")
+    return found[name or next(iter(found))]
 
 
 def _ask(address: str | None, request: dict[str, Any]) -> Any:
