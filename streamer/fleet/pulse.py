@@ -12,7 +12,7 @@ from streamer.text import redact
 PING_S = 0.5
 MISSES = 4
 RETURN_S = 30.0  # how long a head that starts waits for nodes that the one before had
-SPEAKS_S = 5.0  # a node whose labels came within this time is there, whatever is wrong with the way to ask it
+SPEAKS_S = 10.0  # it is there if its labels came within this time, twice that of statuses, though it cannot be asked
 
 
 @dataclass(slots=True)
@@ -128,9 +128,11 @@ class Pulse:
     def _is_gone(self, beat: _Beat, now: float) -> bool:
         if beat.expected:
             spoke = self._heard(beat.facts.name)
-            if now < beat.expected or (spoke is not None and now - spoke < SPEAKS_S):
+            if now < (beat.expected if spoke is None else spoke + SPEAKS_S):
                 return False
             beat.why = f"it was not found again within {RETURN_S:g} s after the head had started"
+            if spoke is not None:
+                beat.why = f"its labels came when the head had started, and then for {SPEAKS_S:g} s they did not"
             beat.expected = 0.0
             return True
         if beat.missed < MISSES:

@@ -135,7 +135,21 @@ def test_a_node_that_is_not_found_again_is_given_up_unless_its_labels_still_come
         fleet.pass_(1)
     assert fleet.where() == {"door": "a"}
     fleet.nodes.join("b")
-    fleet.pass_(8)
+    fleet.pass_(13)
+    assert fleet.runs() == {"door": ["b"]}
+
+
+def test_a_node_whose_labels_stop_soon_after_a_head_has_started_is_not_waited_for_as_long() -> None:
+    fleet = Fleet("door")
+    fleet.nodes.join("a")
+    fleet.nodes.join("b")
+    fleet.pass_(2)
+    fleet.nodes.all["a"].die()
+    fleet.start()
+    fleet.hub.hears["a"] = fleet.now
+    fleet.pass_(9)
+    assert fleet.where() == {"door": "a"}
+    fleet.pass_(4)
     assert fleet.runs() == {"door": ["b"]}
 
 
