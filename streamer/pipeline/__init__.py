@@ -14,7 +14,7 @@ batcher.py   `Batcher.step`: one step of the engine for all rows that have a fra
 stream.py    `Stream.decide`: what the logits of one row mean for its stream: probabilities, and with them
              labels/events.py `Decider.update`: smoothing, thresholds, durations: events begin and end here
              labels/messages.py `MessageBuilder`: score, state and event as messages with sequence numbers
-outlet.py    `Outlet.send`: to labels/publisher.py `Publisher.send`, out over ZeroMQ; then to the listeners
+announcer.py `Announcer.send`: to labels/publisher.py `Publisher.send`, out over ZeroMQ; then to the listeners
 
 Beside the way: watch.py looks after the sources and tells how they are, shedding.py leaves frames out when the engine
 is too slow, exchange.py loads another model, moving.py gives streams to other runs and takes theirs (held.py keeps

@@ -20,11 +20,11 @@ from streamer.labels.control import Control
 from streamer.labels.events import resolved, suited
 from streamer.labels.messages import Message, MessageBuilder, stream_prefix
 from streamer.labels.publisher import Publisher, wall_us
+from streamer.pipeline.announcer import Announcer
 from streamer.pipeline.exchange import Loaded, Loader, events_for
 from streamer.pipeline.intake import Intake
 from streamer.pipeline.meters import Meter, Probe
 from streamer.pipeline.moving import Moves
-from streamer.pipeline.outlet import Outlet
 from streamer.pipeline.rows import Rows
 from streamer.pipeline.shedding import Load
 from streamer.pipeline.stream import Stream
@@ -92,7 +92,7 @@ class Pipeline:
         self._control = control
         self._publisher = publisher
         self._probe = probe or Probe()
-        self._outlet = Outlet(publisher, listeners, self._probe)
+        self._announcer = Announcer(publisher, listeners, self._probe)
         self._manager = manager
         self.keeper = keeper
         self.turned: float | None = None
@@ -188,13 +188,13 @@ class Pipeline:
     def _stream(self, name: str, intake: Intake) -> Stream:
         epoch = self._watch.epochs.pop(name, -1) + 1
         clips = self.keeper.of(name, intake.source) if self.keeper else None
-        stream = Stream(name, intake, self._config, self._build, self._outlet.send, epoch, self._probe, clips)
+        stream = Stream(name, intake, self._config, self._build, self._announcer.send, epoch, self._probe, clips)
         self._load.widen(stream)
         return stream
 
     def _forget(self, name: str) -> None:
         """A stream is no more."""
-        self._outlet.forget(name)
+        self._announcer.forget(name)
         if self.keeper:
             self.keeper.forget(name)
         self._probe.removed(name)
@@ -230,7 +230,7 @@ class Pipeline:
 
     def snapshot(self) -> list[Message]:
         """The last state and status of every stream."""
-        return self._outlet.snapshot()
+        return self._announcer.snapshot()
 
     def set(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Change settings of events; returns all that were changed since the run began. ConfigError changes nothing."""

@@ -64,10 +64,11 @@ class Rows:
         if now_s is not None and now_s >= self._sort_s:
             self._sort_s = now_s + SORT_S
             self._sort()
-        going = [None if stream in self._held else stream for stream in self._rows]
+        going = [stream if stream and stream not in self._held and stream.goes else None for stream in self._rows]
         advanced = advance(self.batcher, going, now_us, now_s)
         if advanced:
-            parts = sum(any(stream in advanced for stream in part) for part in self._parts(self._rows))
+            there = set(advanced)
+            parts = sum(not there.isdisjoint(part) for part in self._parts(self._rows))
             self._part_s += _NEWER * (self.batcher.took_s / parts - self._part_s)
         return advanced
 
@@ -80,22 +81,21 @@ class Rows:
         nothing is held back.
         """
         self._held, waits = set(), []
-        for part in self._parts(self._rows):
-            streams = [stream for stream in part if stream]
-            silent = [stream for stream in streams if not stream.waiting]
-            if len(silent) == len(streams):
+        for part in self._parts(self._rows) if patience_s else ():
+            waiting, silent = _divided(part)
+            if not waiting:
                 continue
-            first_s = min(stream.waits_since_s or 0.0 for stream in streams if stream.waiting)
-            enough_s = min(_PARTS * self._part_s, _SHARE * min(stream.intake.period_s for stream in streams))
             waits.append(0.0)
+            first_s = min(stream.waits_since_s or 0.0 for stream in waiting)
+            enough_s = min(_PARTS * self._part_s, _SHARE * min(stream.intake.period_s for stream in waiting))
             for limit_s, until_s in (
                 (first_s + patience_s, first_s + patience_s),
                 (first_s + enough_s, now_s + _WORTH * self._part_s),
             ):
-                if patience_s and now_s < limit_s and any(one.intake.is_due(now_s, until_s) for one in silent):
+                if now_s < limit_s and any(one.intake.is_due(now_s, until_s) for one in silent):
                     waits[-1] = max(waits[-1], min(limit_s, until_s) - now_s)
             if waits[-1]:
-                self._held.update(streams)
+                self._held.update(waiting, silent)
         return min(waits, default=0.0)
 
     def _parts(self, rows: Sequence[T]) -> list[Sequence[T]]:
@@ -193,6 +193,16 @@ class Rows:
     def close(self) -> None:
         """Wait for states that are being made."""
         wait([*self._left, *([self._making] if self._making else [])], CLOSE_S)
+
+
+def _divided(rows: Sequence[Stream | None]) -> tuple[list[Stream], list[Stream]]:
+    """The streams of these rows for which a frame waits, and the others."""
+    waiting: list[Stream] = []
+    silent: list[Stream] = []
+    for stream in rows:
+        if stream:
+            (waiting if stream.waiting else silent).append(stream)
+    return waiting, silent
 
 
 def _round(phases: Mapping[int, float], period_s: float) -> list[int]:

@@ -119,6 +119,11 @@ class Stream:
         return len(self.ring) + len(self._coming)
 
     @property
+    def goes(self) -> bool:
+        """Whether `take` has anything to do."""
+        return self.waiting > 0 or self.held is not None
+
+    @property
     def waits_since_s(self) -> float | None:
         """When the next frame that the network should see arrived (monotonic); None: it should be seen at once."""
         return None if self._coming else self.ring.waits_since_s

@@ -9,7 +9,7 @@ from streamer.labels.publisher import RETAINED, Publisher
 from streamer.pipeline.meters import Probe
 
 
-class Outlet:
+class Announcer:
     """Sends messages, in the engine's thread, and remembers the last state and status of each stream."""
 
     def __init__(
