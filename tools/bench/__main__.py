@@ -6,6 +6,7 @@ peers      the published online TSM, and continual-inference if it is installed,
 pipeline   the shipped model, and `streamer run` from capture to publish
 many       1 to 32 cameras: where the processor's time goes, beside what decoding and the network alone cost and beside
            ffmpeg and OpenCV; 8 minutes, and only if it is asked for
+inside     what the engine costs inside the program, with many cameras; only if it is asked for
 
 What is compared runs in turns in one process and is told as medians: what else the machine does hits all alike. The
 absolute times of a shared machine mean little, the ratios more.
@@ -21,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -30,10 +31,12 @@ from tools.errors import ToolError
 from tools.results import write_result
 
 if TYPE_CHECKING:
+    from tools.bench.many import Row as Many
     from tools.bench.networks import Failure, Row
 
+T = TypeVar("T")
 USUAL = ("networks", "peers", "pipeline")
-PARTS = (*USUAL, "many")
+PARTS = (*USUAL, "many", "inside")
 NETWORKS = ("tsm", "tcm", "tanet", "stm", "gtdnet")
 ROWS = {"cpu": (1,), "cuda": (1, 4, 16, 64)}
 
@@ -103,7 +106,9 @@ def table(rows: Sequence[Row | Failure]) -> Iterator[str]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m tools.bench", description="Measure networks and pipeline here.")
-    made.add_argument("--parts", type=names(PARTS), default=USUAL, help=f"of {','.join(PARTS)}; default all but many")
+    made.add_argument(
+        "--parts", type=names(PARTS), default=USUAL, help=f"of {','.join(PARTS)}; default the first three"
+    )
     made.add_argument("--device", choices=tuple(ROWS), default="cpu")
     made.add_argument("--networks", type=names((*NETWORKS, "tsn")), default=NETWORKS, help="default all five")
     made.add_argument("--backbone", default="resnet50")
@@ -122,12 +127,20 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--rounds", type=number, default=11, help="of turns, after one that does not count")
     made.add_argument("--graphs", type=Path, metavar="DIR", help="keep the exported graphs here for the next time")
-    made.add_argument("--seconds", type=float, help="of the paced clip, default 60; of a number of cameras, 10")
-    made.add_argument("--cameras", type=numbers, metavar="N,...", help="of many; default 1,2,4,8,16,24,32")
+    made.add_argument(
+        "--seconds", type=float, help="of the paced clip, default 60; of a number of cameras, 10; inside, 30"
+    )
+    made.add_argument(
+        "--cameras", type=numbers, metavar="N,...", help="of many; default 1,2,4,8,16,24,32; of inside 8,16,32"
+    )
     made.add_argument("--picture", type=Path, metavar="FILE", help="draw how many cameras' time grows, as SVG")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the rows of the networks here, too, or of many")
     made.add_argument(
-        "--show", type=Path, nargs="+", metavar="FILE", help="print such files again, and measure nothing"
+        "--show",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="print such files again, and measure nothing; of many with --parts many",
     )
     return made
 
@@ -136,14 +149,47 @@ def show(files: Sequence[Path]) -> None:
     """Print the tables of earlier runs as one."""
     from tools.bench.networks import Failure, Row
 
-    rows: list[Row | Failure] = []
+    for line in table(_read(files, list[Row | Failure])):
+        print(line)
+
+
+def show_many(files: Sequence[Path], drawn: Path | None) -> None:
+    """The same, of many cameras; and their picture."""
+    from tools.bench import many
+
+    tell_many(sorted(_read(files, list[many.Row]), key=lambda row: row.cameras), drawn)
+
+
+def tell_many(rows: Sequence[Many], drawn: Path | None) -> None:
+    """Print the rows of many cameras, and draw them."""
+    from tools.bench import many
+
+    for line in many.table(rows):
+        print(line)
+    if drawn:
+        write_result("--picture", drawn, many.picture(rows).encode())
+
+
+def _read(files: Sequence[Path], kind: type[list[T]]) -> list[T]:
+    rows: list[T] = []
     for file in files:
         try:
-            rows += msgspec.json.decode(file.read_bytes(), type=list[Row | Failure])
+            rows += msgspec.json.decode(file.read_bytes(), type=kind)
         except msgspec.DecodeError as error:
-            raise ToolError(f"{file}: is not what --json writes: {error}") from error
-    for line in table(rows):
-        print(line)
+            raise ToolError(f"{file}: is not what --json writes of that part: {error}") from error
+    return rows
+
+
+def measure_many(args: argparse.Namespace, folder: Path, threads: int) -> None:
+    """Many cameras; what has been measured is kept when it is broken off."""
+    from tools.bench import many
+
+    found: list[Many] = []
+    for measured in many.measure_all(folder, args.cameras or many.CAMERAS, args.seconds or 10, threads):
+        found.append(measured)
+        if args.json:
+            write_result("--json", args.json, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    tell_many(found, args.picture)
 
 
 def run(args: argparse.Namespace, folder: Path) -> None:
@@ -183,15 +229,12 @@ def run(args: argparse.Namespace, folder: Path) -> None:
 
         bench_pipeline.report(args.seconds or 60, threads, 20 * args.rounds)
     if "many" in args.parts:
-        from tools.bench import many
+        measure_many(args, folder, threads)
+    if "inside" in args.parts:
+        from tools.bench import inside
 
-        found = list(many.measure_all(folder, args.cameras or many.CAMERAS, args.seconds or 10, threads))
-        for line in many.table(found):
+        for line in inside.table([inside.measure(n, args.seconds or 30) for n in args.cameras or inside.CAMERAS]):
             print(line)
-        if args.json:
-            write_result("--json", args.json, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
-        if args.picture:
-            write_result("--picture", args.picture, many.picture(found).encode())
     print(machine(), flush=True)
 
 
@@ -201,7 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.json and {"networks", "many"} <= set(args.parts):
         parser().error("--json takes the rows of networks or of many; measure one of them at a time")
     try:
-        if args.show:
+        if args.show and "many" in args.parts:
+            show_many(args.show, args.picture)
+        elif args.show:
             show(args.show)
         elif args.graphs:
             run(args, args.graphs)

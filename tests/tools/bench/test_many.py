@@ -4,6 +4,7 @@ import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tools.bench.__main__ import main
@@ -58,3 +59,16 @@ def test_the_rows_and_the_picture_are_written(tmp_path: Path, monkeypatch: pytes
     assert main(["--parts", "many", "--json", str(files[0]), "--picture", str(files[1])]) == 0
     assert [row["cores"] for row in json.loads(files[0].read_text())] == [row.cores for row in ROWS]
     assert files[1].read_text().startswith("<svg")
+
+
+def test_files_of_several_runs_are_told_and_drawn_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "small.json", tmp_path / "large.json"]
+    for file, count in zip(files, (1, 4), strict=True):
+        file.write_bytes(msgspec.json.encode([row for row in ROWS if row.cameras == count]))
+    drawn = tmp_path / "many.svg"
+    assert main(["--parts", "many", "--show", str(files[1]), str(files[0]), "--picture", str(drawn)]) == 0
+    assert capsys.readouterr().out.splitlines() == list(table(ROWS))
+    assert drawn.read_text() == picture(ROWS)
+    files[0].write_text("[{}]")
+    assert main(["--parts", "many", "--show", str(files[0])]) == 2
+    assert "small.json: is not what --json writes of that part" in capsys.readouterr().err
