@@ -51,6 +51,7 @@ class Frame:
     small       converts it and makes it smaller in one go, where that is quicker than by way of `bgr`: given what makes
                 of the picture's size the one that is wanted, it gives the picture, each pixel the mean of what it
                 covers; None: only `bgr` will do. Called as `bgr` is
+    left_out    pictures before it that were not even decoded, since enough others are
     """
 
     time_us: int
@@ -61,3 +62,4 @@ class Frame:
     timeline: Timeline = ONE_TIMELINE
     key: bool = True
     small: Callable[[Callable[[Size], Size]], Image | None] = lambda _: None
+    left_out: int = 0

@@ -87,6 +87,7 @@ class Intake:
     def offer(self, frame: Frame, wait: threading.Event | None = None) -> None:
         """Convert a frame that the sampler wants and put it into the rings; `wait` as in `Ring.push`."""
         self._key |= frame.key
+        self._above_rate += frame.left_out
         lens = None
         while lens is not self.lens:  # or another network took over meanwhile, which shall see this frame
             lens = self.lens

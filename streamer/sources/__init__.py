@@ -6,7 +6,8 @@ rtsp.py      RTSP cameras; web.py: HTTP cameras, with conversation.py (GET) and 
 file.py      video files; pipe.py: pipes and standard input
 pattern.py   a drawn scene, for demonstrations and tests
 process.py   any of these in a process of its own, whose program is child.py
-video.py     decoding with FFmpeg, which they share; hardware.py does it on a GPU, live.py knows live video
+video.py     decoding with FFmpeg, which they share; sparing.py leaves out what nobody needs, hardware.py does it on a
+             GPU, live.py knows live video
 address.py, login.py, peer.py      network cameras: their address, user and password, and how far they are trusted
 clock.py, waited.py                when a frame was captured
 frozen.py, upright.py              a camera that hangs; which way up a picture is

@@ -55,6 +55,7 @@ class Got(msgspec.Struct, frozen=True, tag=True):
     arrived_s: float | None
     timeline: Timeline
     key: bool
+    left_out: int
     corrupt: int
 
 
@@ -128,7 +129,7 @@ def _send_packets(link: socket.socket, packets: deque[Packet]) -> None:
 
 
 def _got(frame: Frame, source: Source) -> Got:
-    return Got(frame.time_us, frame.index, frame.arrived_s, frame.timeline, frame.key, source.corrupt)
+    return Got(frame.time_us, frame.index, frame.arrived_s, frame.timeline, frame.key, frame.left_out, source.corrupt)
 
 
 def _draw(frame: Frame, memory: mmap.mmap) -> Drawn:

@@ -26,6 +26,7 @@ from streamer.sources.base import Source
 from streamer.sources.clock import UtcClock
 from streamer.sources.hardware import in_software
 from streamer.sources.pipe import Pipe
+from streamer.sources.sparing import Sparing
 from streamer.sources.video import (
     LIMITS,
     Bytes,
@@ -168,7 +169,9 @@ class FileSource(Source):
         utc, began_us, smaller = UtcClock(), time.monotonic_ns() // 1000, Smaller()
         base = stream.time_base if timed else None
         index = -1
-        for index, (frame, packet) in enumerate(decode(container, stream, self.damaged, stop, recorder=self.recorder)):
+        sparing = Sparing(self, stream, base if realtime else None)
+        decoded = decode(container, stream, self.damaged, stop, recorder=self.recorder, due=sparing.due)
+        for index, (frame, packet) in enumerate(decoded):
             if index == 0 and (note := in_software(self.config.hwaccel, stream)):
                 self.say(note)
             at_us, due = timeline.place_us(pts_us(frame, base)), None
@@ -177,11 +180,9 @@ class FileSource(Source):
                 if stop.wait(due - time.monotonic()):
                     return
                 at_us = utc.utc_us(began_us + at_us)
-            show, told_by = (
-                partial(picture, frame, self.uri, packet),
-                Timeline(timeline.piece, utc.set_us if realtime else 0),
-            )
-            yield Frame(at_us, index, connection, show, due, told_by, small=partial(smaller.small, frame, packet))
+            show, shrink = partial(picture, frame, self.uri, packet), partial(smaller.small, frame, packet)
+            told_by, left_out = Timeline(timeline.piece, utc.set_us if realtime else 0), sparing.count()
+            yield Frame(at_us, index, connection, show, due, told_by, small=shrink, left_out=left_out)
         if index < 0 and not stop.is_set():
             advice = "it is damaged or cut off, copy it again; or larger than 8192x4320, scale it"
             raise self._unreadable("not one frame could be decoded", advice)

@@ -17,6 +17,7 @@ from streamer.errors import SourceError
 from streamer.sources.base import Source
 from streamer.sources.clock import CaptureClock, UtcClock
 from streamer.sources.hardware import in_software
+from streamer.sources.sparing import Sparing
 from streamer.sources.video import Damage, Smaller, decode, has_decoder, picture, pts_us, video_stream
 from streamer.sources.waited import Waited
 from streamer.text import redact
@@ -65,7 +66,9 @@ def live_frames(
         if not (seen or shown):
             source.say(_KEYFRAME if time.monotonic() - began > _KEYFRAME_S else note)
 
-    for index, (frame, packet) in enumerate(decode(container, stream, source.damaged, stop, heard, source.recorder)):
+    sparing = Sparing(source, stream, base)
+    decoded = decode(container, stream, source.damaged, stop, heard, source.recorder, sparing.due)
+    for index, (frame, packet) in enumerate(decoded):
         pts, now_s = pts_us(frame, base), time.monotonic()
         time_us = clock.utc_us(pts, utc.now_us(), _reference_us(packet, pts, base), utc.set_us)
         arrived_s = now_s - waited.wait_s(pts, now_s)
@@ -75,7 +78,8 @@ def live_frames(
         if not damage.hides(frame, packet):
             show, timeline = partial(picture, frame, source.uri, packet), Timeline(set_us=utc.set_us)
             shrink = partial(smaller.small, frame, packet)
-            yield Frame(time_us, index, connection, show, arrived_s, timeline, frame.key_frame, shrink)
+            left_out = sparing.count()
+            yield Frame(time_us, index, connection, show, arrived_s, timeline, frame.key_frame, shrink, left_out)
 
 
 def _reference_us(packet: Packet[VideoStream], frame_us: int | None, base: Fraction | None) -> int | None:

@@ -62,8 +62,9 @@ class ProcessSource(Source):
             while isinstance(answer, Got):
                 convert = partial(self._picture, child)
                 yield Frame(
-                    answer.time_us, answer.index, connection, convert, answer.arrived_s, answer.timeline, answer.key
-                )
+                    answer.time_us, answer.index, connection, convert, answer.arrived_s, answer.timeline, answer.key,
+                    left_out=answer.left_out,
+                )  # fmt: skip
                 answer = self._ask(child, NEXT, stop)
             if isinstance(answer, Failed):
                 waits = self.live

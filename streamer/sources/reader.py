@@ -110,21 +110,21 @@ class Reader:
                     if self._stop.is_set():
                         return  # nobody will take it, so it does not count
                     self._busy_since = now = time.monotonic()
-                    self._arrived(now, connection)
+                    self._arrived(now, connection, 1 + frame.left_out)
                     self._on_frame(frame)
         finally:
             self._busy_since, self.source.note = None, ""
 
-    def _arrived(self, now: float, connection: int) -> None:
+    def _arrived(self, now: float, connection: int, pictures: int) -> None:
         with self._lock:
             if self._connections == connection:
                 self._connections += 1
                 self._first = now
                 self._arrivals.clear()
                 self._state, self._detail, self._since_s, self._retry_s = "online", "", now, None
-            self._captured += 1
+            self._captured += pictures
             self._corrupt = self.source.corrupt
-            self._arrivals.append(now)
+            self._arrivals.extend([now] * pictures)
 
     def _become(self, state: SourceState, detail: str, retry_s: float | None = None) -> None:
         with self._lock:

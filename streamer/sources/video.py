@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any, Protocol
@@ -100,12 +100,13 @@ def decode(
     stop: threading.Event,
     heard: Callable[[bool], None] = lambda _: None,
     recorder: Recorder | None = None,
+    due: Callable[[Packet[VideoStream]], Sequence[Packet[VideoStream]]] = lambda packet: (packet,),
 ) -> Iterator[tuple[av.VideoFrame, Packet[VideoStream]]]:
     """Every frame of the stream with the packet that completed it, until the end or `stop`.
 
     `damaged` is called for each bad packet and frame. Damaged frames are given too: a smeared picture in time beats a
     hole. `heard` is called for each packet, with whether it gives a frame. `recorder` sees both, before they are given.
-    FFmpegError when reading cannot go on.
+    `due` tells for each packet what is to be decoded. FFmpegError when reading cannot go on.
     """
     failures = 0
     recorder = recorder or Recorder()
@@ -124,7 +125,7 @@ def decode(
             return
         failures = 0
         try:
-            frames = packet.decode()
+            frames = [frame for one in due(packet) for frame in one.decode()]
         except av.error.FFmpegError:
             damaged()
             frames = []

@@ -57,6 +57,12 @@ def test_a_frame_is_made_as_small_as_the_model_takes_it_and_never_converted_in_f
     assert (row == 10 - len(ring) - 1).all()
 
 
+def test_pictures_that_were_not_even_decoded_are_told_with_those_above_the_rate() -> None:
+    intake = Offered().intake
+    intake.offer(Frame(0, 0, 0, lambda: np.zeros((48, 64, 3), np.uint8), 0.0, left_out=2))
+    assert intake.left_out["above_rate"] == 2
+
+
 def test_whole_pictures_are_there_for_as_long_as_somebody_looks() -> None:
     frames = Offered()
     frames.offer(0)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -110,9 +111,9 @@ def test_what_a_frame_says_of_its_time_and_its_kind_comes_through() -> None:
     class Told(Source):
         def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
             for index in range(3):
-                image = np.zeros((2, 2, 3), np.uint8)
+                show = partial(np.full, (2, 2, 3), np.uint8(index))
                 timeline = Timeline(index, 3_600_000_000 * index)
-                yield Frame(index, index, connection, lambda image=image: image, 5.0, timeline, index == 1)  # type: ignore[misc]
+                yield Frame(index, index, connection, show, 5.0, timeline, index == 1, left_out=index)
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
@@ -124,10 +125,10 @@ def test_what_a_frame_says_of_its_time_and_its_kind_comes_through() -> None:
         for number in range(3):
             ours.send(NEXT if number else b"0")
             answer = msgspec.msgpack.decode(ours.recv(LONGEST), type=Answer)
-            found.append((answer.timeline, answer.key))
+            found.append((answer.timeline, answer.key, answer.left_out))
         ours.shutdown(socket.SHUT_WR)
         child.join(10)
-    assert found == [(Timeline(n, 3_600_000_000 * n), n == 1) for n in range(3)]
+    assert found == [(Timeline(n, 3_600_000_000 * n), n == 1, n) for n in range(3)]
 
 
 def test_pictures_are_converted_when_they_are_asked_for(isolated: Open) -> None:

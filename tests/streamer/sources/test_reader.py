@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_silence_is_seen_while_the_thread_hangs(start_reader: StartReader, wait_
 def test_a_slow_camera_is_not_stalled_between_its_frames() -> None:
     reader = Reader(Scripted(), lambda _: None, threading.Event())
     for number in range(5):
-        reader._arrived(2.0 * number, 0)
+        reader._arrived(2.0 * number, 0, 1)
     assert reader.health(8.0).fps_in == pytest.approx(0.5)
     assert reader.health(8.0 + 9.9).state == "online"
     assert reader.health(8.0 + 10.1).state == "stalled"
@@ -147,20 +148,35 @@ def test_a_slow_camera_is_not_stalled_between_its_frames() -> None:
 def test_the_frame_rate_is_of_the_last_frames_of_this_connection() -> None:
     reader = Reader(Scripted(), lambda _: None, threading.Event())
     for number in range(100):
-        reader._arrived(number / 10, 0)
+        reader._arrived(number / 10, 0, 1)
     for number in range(100):
-        reader._arrived(10 + number / 25, 0)
+        reader._arrived(10 + number / 25, 0, 1)
     assert reader.health(14.0).fps_in == pytest.approx(25)
-    reader._arrived(1000.0, 1)
+    reader._arrived(1000.0, 1, 1)
     assert reader.health(1000.0).fps_in == 0
-    reader._arrived(1000.5, 1)
+    reader._arrived(1000.5, 1, 1)
     assert reader.health(1000.5).fps_in == pytest.approx(2)
     assert reader.health(1000.5).age_s == 0
 
 
+def test_pictures_that_are_not_decoded_count_as_captured() -> None:
+    class Spared(Scripted):
+        def frames(self, connection: int, stop: threading.Event) -> Generator[Frame, None, None]:
+            for frame in super().frames(connection, stop):
+                yield replace(frame, left_out=2)
+
+    reader = Reader(Spared([5], live=False), lambda _: None, threading.Event())
+    reader.run()
+    assert reader.health(time.monotonic()).captured == 15
+    reader = Reader(Scripted(), lambda _: None, threading.Event())
+    for number in range(60):
+        reader._arrived(number / 10, 0, 3)
+    assert reader.health(6.0).fps_in == pytest.approx(30, rel=0.06)
+
+
 def test_a_file_is_never_stalled() -> None:
     reader = Reader(Scripted(live=False), lambda _: None, threading.Event())
-    reader._arrived(0.0, 0)
+    reader._arrived(0.0, 0, 1)
     assert reader.health(100.0).state == "online"
 
 
