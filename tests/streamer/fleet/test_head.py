@@ -258,6 +258,24 @@ def failing(why: str, taken: bool) -> tuple[Fleet, Assignment]:
     return fleet, before
 
 
+def test_a_drained_node_that_has_left_takes_streams_when_it_joins_again() -> None:
+    fleet = carrying("one")
+    node = fleet.nodes.join("a")
+    fleet.pass_(2)
+    fleet.nodes.join("b")
+    fleet.orders.drain("a", back=False)
+    node.leaving = True
+    fleet.pass_(3)
+    node.die()
+    fleet.pass_(4)
+    node.leaving = False
+    node.return_()
+    fleet.pass_(2)
+    fleet.orders.move("one", "a")
+    fleet.pass_(2)
+    assert fleet.where() == {"one": "a"}
+
+
 def test_a_move_that_fails_before_the_state_was_given_leaves_the_stream_where_it_was() -> None:
     fleet, before = failing("b does not open it", taken=False)
     assert fleet.hub.owners["one"] == before
