@@ -16,6 +16,7 @@ It can be compared on a busy machine, too; ages are of value on a quiet one only
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -49,6 +50,7 @@ PARTS = ("decoding", "conversion", "ring and sampling", "batching", "step", "lab
 _STAGES: dict[Stage, str] = {"convert": "conversion", "step": "step", "decide": "labels", "publish": "publishing"}
 _LOST = ("ring_full", "too_old", "shed")
 _FPS = 30
+_NAME_PX = 13  # height of a line's name in the picture
 _SETTLE_S = 1.0  # from the beginning to what is measured
 
 Spent = dict[str, float]
@@ -362,11 +364,13 @@ def picture(rows: Sequence[Row]) -> str:
         x, y = at(cameras, 0).split(",")
         parts.append(f'<text x="{x}" y="{float(y) + 16}" text-anchor="middle">{cameras}</text>')
     parts.append(f'<text x="{left}" y="{top + height + 34}">cameras; upwards: cores</text>')
-    for subject, colour in COLOURS.items():
-        line = [at(row.cameras, row.cores) for row in shown if row.subject == subject]
-        if not line:
-            continue
-        x, y = line[-1].split(",")
-        parts.append(f'<polyline points="{" ".join(line)}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{float(x) + 6}" y="{float(y) + 4}" fill="{colour}">{subject}</text>')
+    lines = {subject: [at(row.cameras, row.cores) for row in shown if row.subject == subject] for subject in COLOURS}
+    ends = {subject: tuple(map(float, line[-1].split(","))) for subject, line in lines.items() if line}
+    lowest = -math.inf
+    for subject, (right, end) in sorted(ends.items(), key=lambda each: each[1][1]):
+        lowest = max(end + 4, lowest + _NAME_PX)  # names of lines that end close together stand below each other
+        parts.append(
+            f'<polyline points="{" ".join(lines[subject])}" fill="none" stroke="{COLOURS[subject]}" stroke-width="2"/>'
+            f'<text x="{right + 6}" y="{lowest}" fill="{COLOURS[subject]}">{subject}</text>'
+        )
     return "\n".join([*parts, "</svg>"]) + "\n"
