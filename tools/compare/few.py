@@ -5,8 +5,8 @@
 A start is a model (`default`: drawn motion) or a file of ImageNet weights. It stays as it is; a last layer is solved
 for from 5 or 10 clips a label of the first split's training half, and asked about those labels' clips of its test half.
 With --others each start is also measured with what the other 16 actions teach: in which directions of its features
-clips of one action differ. Ten draws of labels and clips, the same for all starts. Features are computed once and kept
-in --out.
+clips of one action differ; the nearest mean answers then. Ten draws of labels and clips, the same for all starts.
+Features are computed once and kept in --out.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def measure(
             learned, asked, chosen = draw(views[0].labels, train, test, clips, seed)
             renamed = [numbered(view, chosen) for view in views]
             if others:
-                layer, renamed[0] = with_others(views[0], train, learned, chosen)
+                layer = with_others(views[0], train, learned, chosen)
             else:
                 layer = layer_of(renamed, learned, LABELS, DECAY)
             scores.append(top1(layer, renamed[0], asked))

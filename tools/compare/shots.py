@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engines.training.head import Layer, Vectors, top1
@@ -37,44 +38,53 @@ def numbered(view: Vectors, chosen: list[int]) -> Vectors:
     return replace(view, labels=number[view.labels])
 
 
-def with_others(view: Vectors, train: Tensor, learned: Tensor, chosen: list[int]) -> tuple[Layer, Vectors]:
-    """The layer for the labels `chosen` from the clips `learned` and from what those of other labels among `train`
-    teach; and the vectors, with numbered labels, that it is for.
+def with_others(view: Vectors, train: Tensor, learned: Tensor, chosen: list[int]) -> Layer:
+    """The layer for the labels `chosen`, numbered, from the clips `learned` and from what those of other labels among
+    `train` teach: the nearest mean, measured by their `Whitening`.
     """
     renamed = numbered(view, chosen)
-    told = whitened(view, train[renamed.labels[train] < 0])
-    layer = ridge(told[learned].flatten(0, 1), renamed.labels[learned].repeat_interleave(told.shape[1]))
-    return layer, replace(renamed, values=told)
+    whitening = Whitening(view, train[renamed.labels[train] < 0])
+    known = whitening(view.values[learned].float().flatten(0, 1))
+    means = nearest(known, renamed.labels[learned].repeat_interleave(view.values.shape[1]))
+    weight = whitening.shorter(means) * whitening.scale  # of vectors as they are, because `shorter` is symmetric
+    return Layer(weight, -weight @ whitening.mean)
 
 
 def shot(view: Vectors, train: Tensor, test: Tensor, clips: int, seed: int) -> float:
     """Top-1 of one draw, with what the other labels teach."""
     learned, asked, chosen = draw(view.labels, train, test, clips, seed)
-    layer, renamed = with_others(view, train, learned, chosen)
-    return top1(layer, renamed, asked)
+    return top1(with_others(view, train, learned, chosen), numbered(view, chosen), asked)
 
 
-def whitened(view: Vectors, rows: Tensor) -> Tensor:
-    """All vectors [N, M, D], with deviation `emphasis` over the clips `rows`, and shorter along the directions in which
-    clips of one label of `rows` differ from each other: by 1 / sqrt(1 + the share of their variance there / WITHIN).
+class Whitening:
+    """Vectors [N, D] with deviation `emphasis` over the clips `rows` of a view, and shorter along the directions in
+    which clips of one label of `rows` differ from each other: by 1 / sqrt(1 + the share of their variance / WITHIN).
     """
-    known, labels = view.values[rows].float(), view.labels[rows]
-    mean, deviation = known.mean((0, 1)), known.std((0, 1))
-    scaled = (view.values.float() - mean) / (deviation + 1e-3 * deviation.mean() + 1e-12) * view.emphasis
-    classes = [scaled[rows[labels == label]].flatten(0, 1) for label in labels.unique()]
-    within = torch.cat([vectors - vectors.mean(0) for vectors in classes])
-    variances, directions = torch.linalg.eigh(within @ within.T)
-    shorter = torch.rsqrt(1 + variances.clamp(min=0) / (WITHIN * variances.sum())) - 1
-    change = (directions * (shorter / variances.clamp(min=1e-6 * float(variances.max())))) @ directions.T
-    along: Tensor = (scaled @ within.T) @ change @ within
-    return scaled + along
+
+    def __init__(self, view: Vectors, rows: Tensor) -> None:
+        known, labels = view.values[rows].float(), view.labels[rows]
+        self.mean, deviation = known.mean((0, 1)), known.std((0, 1))
+        self.scale = view.emphasis / (deviation + 1e-3 * deviation.mean() + 1e-12)
+        classes = [((known[labels == label] - self.mean) * self.scale).flatten(0, 1) for label in labels.unique()]
+        self.within = torch.cat([vectors - vectors.mean(0) for vectors in classes])
+        variances, directions = torch.linalg.eigh(self.within @ self.within.T)
+        shorter = torch.rsqrt(1 + variances.clamp(min=0) / (WITHIN * variances.sum())) - 1
+        self.change = (directions * (shorter / variances.clamp(min=1e-6 * float(variances.max())))) @ directions.T
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """[N, D] -> [N, D]."""
+        return self.shorter((vectors - self.mean) * self.scale)
+
+    def shorter(self, scaled: Tensor) -> Tensor:
+        """The same of vectors that have the deviation already."""
+        along: Tensor = (scaled @ self.within.T) @ self.change @ self.within
+        return scaled + along
 
 
-def ridge(values: Tensor, labels: Tensor) -> Layer:
-    """The layer with the least squares on vectors [N, D], of which few are there; held back as much as they vary."""
-    mean, targets = values.mean(0), torch.nn.functional.one_hot(labels, LABELS).float()
-    centred = values - mean
-    products = centred @ centred.T
-    held = products + products.diagonal().mean() * torch.eye(len(products))
-    weight = (centred.T @ torch.linalg.solve(held, targets - targets.mean(0))).T
-    return Layer(weight, -weight @ mean)
+def nearest(values: Tensor, labels: Tensor) -> Tensor:
+    """For each label the mean [D] of its vectors [N, D], towards which a vector of it points, [LABELS, D]. All vectors
+    are taken as long as each other (nearest mean of SimpleShot, Wang et al., arXiv 1911.04623).
+    """
+    directions = F.normalize(values, dim=1)
+    means = torch.stack([directions[labels == label].mean(0) for label in range(LABELS)])
+    return F.normalize(means, dim=1)

@@ -114,6 +114,27 @@ def test_other_labels_teach_in_which_directions_clips_of_one_label_differ() -> N
     assert sum(taught[5]) > sum(alone[5]) + 0.2
 
 
+def test_of_few_clips_directions_count_and_not_how_long_their_vectors_are() -> None:
+    labels = torch.arange(5).repeat_interleave(2)
+    values = torch.nn.functional.one_hot(labels, 5).float()
+    values[::2, 0] += 0.5  # one clip of each label looks like label 0, too
+    longer = values.clone()
+    longer[::2] *= 30
+    means = shots.nearest(longer, labels)
+    assert torch.allclose(means, shots.nearest(values, labels))
+    assert (values[1::2] @ means.T).argmax(1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_layer_answers_vectors_as_they_are_like_the_nearest_mean_of_whitened_ones() -> None:
+    vectors, train, _ = few_vectors()
+    learned = train[vectors.labels[train] < 5]
+    layer = shots.with_others(vectors, train, learned, [0, 1, 2, 3, 4])
+    whitening = shots.Whitening(vectors, train[vectors.labels[train] == 5])
+    known, labels = vectors.values[learned].flatten(0, 1), vectors.labels[learned].repeat_interleave(2)
+    wanted = whitening(known) @ shots.nearest(whitening(known), labels).T
+    assert torch.allclose(layer(known), wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+
+
 def test_a_set_that_is_too_small_for_few_clips_is_told(
     clips: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
