@@ -96,6 +96,36 @@ def nothing(videos: VideoSet, look: Look, seed: int) -> Callable[[int], Clip]:
     return get
 
 
+def between_rests(clips: Callable[[int], Clip], look: Look) -> Callable[[int], Clip]:
+    """The clips, each with its first frame held still before it, for T - 1 frames, and its last one after it."""
+
+    def get(index: int) -> Clip:
+        clip = clips(index)
+        if clip.pictures is None:
+            return clip
+        before, after = (clip.pictures[place].expand(look.frames - 1, -1, -1, -1) for place in (0, -1))
+        return replace(clip, pictures=torch.cat([before, clip.pictures, after]))
+
+    return get
+
+
+def read_between_rests(net: Network, videos: VideoSet, look: Look) -> Vectors:
+    """As a stream shows them: of each clip, held still before and after it, the moments of its label; and as further
+    clips of the label after the last, nothing, what is left at three quarters of T after its end, and near T.
+    """
+    rest, count = look.frames - 1, len(videos.videos)
+
+    def pick(vectors: Tensor) -> Tensor:
+        ends = [-1 - rest + look.frames * 3 // 4, -1]
+        return torch.cat([at_moments(vectors[rest:-rest]), vectors[ends]])
+
+    found = read_vectors(net, between_rests(whole(videos, look), look), count, pick)
+    after = torch.where(found.labels < 0, -1, len(videos.labels))
+    learned = at_moments(torch.zeros(1, 1)).shape[0]
+    acting, rests = (replace(found, values=part) for part in found.values.tensor_split([learned], 1))
+    return joined(acting, replace(rests, labels=after, faults=()))
+
+
 def read_vectors(
     net: Network, clips: Callable[[int], Clip], count: int, pick: Callable[[Tensor], Tensor] = at_moments
 ) -> Vectors:
@@ -183,18 +213,23 @@ def train(options: argparse.Namespace, say: Callable[[str], None] = print) -> En
         made = nothing(videos, look, options.seed)
         empty = read_vectors(net, lambda index: made(order[index]), count)
         say(f"{NOTHING}: {count} clips of frames that are held still, panned over, or change")
-        views = [joined(view, empty) for view in views]
-        sources += [sources[index] for index in order]
+        rests = read_between_rests(net, videos, look)
+        say(f"{NOTHING}: after each of the {len(videos.videos)} clips, which are held still before and after")
+        views = [joined(joined(view, empty), rests) for view in views]
+        sources += [sources[index] for index in order] + 2 * sources
     for fault in sorted({fault for view in views for fault in view.faults}):
         say(f"left out: {fault}")
     rows = torch.arange(len(sources))
     held = torch.tensor([fold_of(source) == 0 for source in sources])
     choice = choose(views, rows, held, classes)
+    decay, sharpness = options.decay or choice.decay, options.sharpness or choice.sharpness
     said = f"top-1 {choice.accuracy:.1%} of {int(held.sum())} held-out clips of other videos"
     none = "too few videos to hold some out"
     say(f"weight decay {choice.decay:g}, logits times {choice.sharpness:.2g}: {said if held.any() else none}")
-    layer = layer_of(views, rows, classes, choice.decay)
-    layer = Layer(choice.sharpness * layer.weight, choice.sharpness * layer.bias)
+    if (decay, sharpness) != (choice.decay, choice.sharpness):
+        say(f"taken, as asked for: weight decay {decay:g}, logits times {sharpness:.2g}")
+    layer = layer_of(views, rows, classes, decay)
+    layer = Layer(sharpness * layer.weight, sharpness * layer.bias)
     spec = model_of(net, layer, labels, look, out)
     say(f"wrote {out / spec.name}.onnx, {spec.version}: try `streamer run --model {out / spec.name}.onnx`")
     return spec
@@ -212,6 +247,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--nothing", type=int, default=0, metavar="N",
         help="make N clips of a further label `nothing`: frames of the clips, held still, panned over, or changing",
     )  # fmt: skip
+    for name, what in (("--decay", "weight decay"), ("--sharpness", "factor of the logits")):
+        parser.add_argument(
+            name, type=float,
+            help=f"{what}; default: what held-out clips say, which they cannot of --init weights that have seen them",
+        )  # fmt: skip
     parser.add_argument("--rate", type=float, default=Look.rate_hz, help="frames a second")
     parser.add_argument("--size", type=int, default=Look.size, help="pixels")
     parser.add_argument("--frames", type=int, default=Look.frames, help="T, the frames that statistics are of")
@@ -227,6 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(
             "--views and --nothing are 0 or more, --frames 2 or more, --size 32 or more, --rate above 0 and at most 240"
         )
+    if any(value is not None and not value > 0 for value in (options.decay, options.sharpness)):
+        parser.error("--decay and --sharpness are above 0")
     keep_memory()
     try:
         train(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.tools.sets import write_video
 from tools.data.datasets import read_dataset
 from tools.evaluate.scoring import score_clips
 from tools.train.folds import fold_of, source_of
-from tools.train.head import main, nothing, read_vectors, whole
+from tools.train.head import between_rests, main, nothing, read_between_rests, read_vectors, whole
 
 torch.set_num_threads(1)
 LOOK = Look(rate_hz=15.0, size=32, frames=4)
@@ -61,6 +62,22 @@ def test_nothing_is_a_frame_that_is_held_still_or_panned_over_or_changes(films: 
     assert torch.equal(again, panned.pictures)
 
 
+def test_after_a_clip_that_is_held_still_at_both_ends_comes_nothing(backbone: Path, films: Path) -> None:
+    videos = read_dataset("folders", films)
+    clip, held = whole(videos, LOOK)(0).pictures, between_rests(whole(videos, LOOK), LOOK)(0).pictures
+    assert clip is not None
+    assert held is not None
+    rest = LOOK.frames - 1
+    assert torch.equal(held[rest:-rest], clip)
+    assert bool((held[:rest] == clip[0]).all())
+    assert bool((held[-rest:] == clip[-1]).all())
+    vectors = read_between_rests(imagenet(str(backbone), 3, LOOK.frames, pooling="motion"), videos, LOOK)
+    count = len(videos.videos)
+    assert vectors.labels.tolist() == [video.label for video in videos.videos] + [2] * count
+    assert vectors.values.shape[:2] == (2 * count, 2)
+    assert not torch.equal(vectors.values[:count], vectors.values[count:])
+
+
 @pytest.mark.timeout(300)
 def test_one_command_makes_a_model_that_tells_what_it_was_shown(
     backbone: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -68,8 +85,12 @@ def test_one_command_makes_a_model_that_tells_what_it_was_shown(
     monkeypatch.setattr("engines.build.model.STEPS", 8)
     out = tmp_path / "mine"
     options = ["--init", str(backbone), "--size", "32", "--frames", "4", "--views", "1", "--nothing", "2"]
+    options += ["--sharpness", "3"]
     assert main(["--data", str(films), *options, "--out", str(out)]) == 0, capsys.readouterr().err
-    assert "nothing: 2 clips of frames that are held still, panned over, or change" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "nothing: 2 clips of frames that are held still, panned over, or change" in said
+    assert "nothing: after each of the 10 clips, which are held still before and after" in said
+    assert re.search(r"taken, as asked for: weight decay [\d.]+, logits times 3\n", said)
     engine = load_engine(out / "mine.onnx")
     spec = engine.spec
     assert (spec.labels, spec.rate_hz, spec.events) == (
