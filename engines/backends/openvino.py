@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,16 @@ TYPES = {
 }  # numpy's names -> OpenVINO's
 KEPT = 32  # compiled graphs in the cache, the newest
 MOST = 8  # rows of one inference: more share little more, and their maps leave the caches before they are read
+ROUNDS = 7  # of measuring whether rows are cheaper alone, at most
+MEASURE_S = 1.0  # after which no other round begins
+WORTH = 0.97  # of the cost of rows together, what they must cost alone to run alone
 
 
 class Part:
     """Some rows of a state, in one inference request: its variables are their state."""
 
     def __init__(self, spec: EngineSpec, rows: slice, compiled: Any) -> None:
+        self.spec = spec
         self.rows = rows
         self.single = rows.stop - rows.start == 1
         self.request = compiled.create_infer_request()
@@ -59,12 +64,12 @@ class Part:
 
 
 class OpenVINOState(EngineState):
-    """The rows, in parts of at most `MOST`."""
+    """The rows, in parts of at most `together`."""
 
-    def __init__(self, spec: EngineSpec, rows: int, compiled: Callable[[int], Any]) -> None:
+    def __init__(self, spec: EngineSpec, rows: int, together: int, compiled: Callable[[int], Any]) -> None:
         super().__init__(spec, rows)
-        begins = range(0, rows, MOST)
-        self.parts = [Part(spec, slice(n, min(n + MOST, rows)), compiled(min(MOST, rows - n))) for n in begins]
+        ends = [(n, min(n + together, rows)) for n in range(0, rows, together)]
+        self.parts = [Part(spec, slice(begin, end), compiled(end - begin)) for begin, end in ends]
 
     def snapshot(self) -> Snapshot:
         """A copy of the state."""
@@ -75,6 +80,26 @@ class OpenVINOState(EngineState):
         for part in self.parts:
             for name, variable in part.variables.items():
                 variable.state = ov.Tensor(np.ascontiguousarray(snapshot[name][part.rows]))
+
+
+def cheaper_alone(alone: Part, together: Part) -> bool:
+    """Whether rows cost less one by one than together: what they share is gained, but the maps of many may leave the
+    caches before they are read. Both are measured in turns, and the fastest round of each counts.
+    """
+    rows, spec = together.rows.stop, together.spec
+    frames = np.random.default_rng(0).integers(0, 256, (rows, spec.height, spec.width, 3), np.uint8)
+    arrays = {"frames": frames, "active": np.ones(rows, np.bool_), "fresh": np.zeros(rows, np.bool_)}
+    times: dict[Part, list[float]] = {alone: [], together: []}
+    began = time.perf_counter()
+    for n in range(ROUNDS + 1):
+        for part, steps in ((alone, rows), (together, 1)):
+            started = time.perf_counter()
+            for _ in range(steps):
+                part.step(**arrays)
+            times[part] += [time.perf_counter() - started] if n else []  # the first steps set things up
+        if n and time.perf_counter() - began > MEASURE_S:
+            break
+    return min(times[alone]) < WORTH * min(times[together])
 
 
 @functools.cache
@@ -95,8 +120,9 @@ def has_bf16() -> bool:
 class OpenVINOEngine(Engine):
     """`NAME.onnx` compiled for this processor, once for each number of rows, and kept on disk for the next start.
 
-    More than 8 rows run in parts of 8 and a rest, one after the other: a row of many costs what one of 8 does. A part
-    none of whose rows is active takes no step.
+    More than 8 rows run in parts of 8 and a rest, one after the other: a row of many costs what one of 8 does. Where
+    a row of up to 8 costs more than a row alone, each runs alone: that is measured once for a model, a number of rows
+    and a processor, and kept with the compiled graphs. A part none of whose rows is active takes no step.
 
     `threads` defaults to all cores but one, which is left to capture and decoding. `precision` "auto" is bf16 where the
     processor has it and the model's sidecar has a bf16 certificate, else float32. The copies that Python makes in a
@@ -123,6 +149,7 @@ class OpenVINOEngine(Engine):
         )
         self.together = MOST
         self.compiled: dict[int, Any] = {}
+        self.chosen: dict[int, int] = {}  # by the number of rows up to `MOST`, how many are computed at once
         self.compiling = threading.Lock()  # a new state may be made in another thread while one steps
 
     def new_state(self, rows: int) -> OpenVINOState:
@@ -130,7 +157,23 @@ class OpenVINOEngine(Engine):
         second or so, or less if it was compiled in an earlier run.
         """
         with self.compiling:
-            return OpenVINOState(self.spec, rows, self._of_rows)
+            self.together = self._together(min(rows, MOST))
+            return OpenVINOState(self.spec, rows, self.together, self._of_rows)
+
+    def _together(self, most: int) -> int:
+        """How many rows to compute at once where it could be so many: all of them or one."""
+        if most > 1 and most not in self.chosen:
+            kept = self._kept(f"together-{self._key(most)}")
+            choice = _content(kept)
+            if choice is None:
+                alone, together = (Part(self.spec, slice(0, rows), self._of_rows(rows)) for rows in (1, most))
+                size, other = (1, most) if cheaper_alone(alone, together) else (most, 1)
+                choice = b"%d" % size
+                self.compiled.pop(other, None)
+                with contextlib.suppress(OSError):
+                    _keep(kept, choice)
+            self.chosen[most] = int(choice)
+        return self.chosen.get(most, 1)
 
     def _of_rows(self, rows: int) -> Any:
         """The compiled graph of so many rows."""
@@ -140,16 +183,19 @@ class OpenVINOEngine(Engine):
 
     def _load(self, rows: int) -> Any:
         """The compiled graph, from the cache if it is there and whole."""
-        kept = cache_folder() / "openvino" / f"{self.spec.name}-{self._key(rows)}.blob"
-        with contextlib.suppress(OSError, RuntimeError):  # there is none, or none that this OpenVINO can read
-            content = kept.read_bytes()
-            digest, blob = content[:32], content[32:]
-            if hashlib.sha256(blob).digest() == digest:
+        kept = self._kept(self._key(rows))
+        blob = _content(kept)
+        if blob is not None:
+            with contextlib.suppress(RuntimeError):  # not of this OpenVINO
                 return core().import_model(blob, "CPU", self.options)
         compiled = self._compile(rows)
         with contextlib.suppress(OSError):  # a cache that cannot be written is no cache, and no error
             _keep(kept, compiled.export_model().getvalue())
         return compiled
+
+    def _kept(self, key: str) -> Path:
+        """Where something that was made for this engine is kept."""
+        return cache_folder() / "openvino" / f"{self.spec.name}-{key}.blob"
 
     def _key(self, rows: int) -> str:
         """A name for all that a compiled graph depends on and was checked against: under another sidecar it is checked
@@ -251,8 +297,18 @@ def _fix(model: Any, name: str, value: bool) -> None:
     model.remove_parameter(port.get_node())
 
 
+def _content(path: Path) -> bytes | None:
+    """What `_keep` wrote; None if it is not there, or not whole."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, blob = content[:32], content[32:]
+    return blob if hashlib.sha256(blob).digest() == digest else None
+
+
 def _keep(path: Path, blob: bytes) -> None:
-    """Write a compiled graph behind its digest, whole or not at all; the oldest of too many go."""
+    """Write what was made behind its digest, whole or not at all; the oldest of too many go."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:

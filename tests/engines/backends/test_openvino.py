@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from engines import EngineError, load_engine
 from engines.backends import openvino
 from engines.backends.openvino import OpenVINOEngine
-from engines.spec import STATE_OUT, read_spec
+from engines.spec import STATE_OUT, EngineSpec, read_spec
 
 from ..conftest import assert_alike, make_model, moving_frames
 
@@ -65,6 +65,7 @@ def test_one_row_answers_as_one_of_two_does(model_folder: Path, skipping: Path) 
 def test_many_rows_run_in_parts_and_answer_as_all_at_once_do(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(openvino, "cheaper_alone", lambda *_: False)
     whole, parted = load(model_folder / "small.onnx"), load(model_folder / "small.onnx")
     at_once = whole.new_state(5)
     monkeypatch.setattr(openvino, "MOST", 2)
@@ -89,13 +90,69 @@ def test_many_rows_run_in_parts_and_answer_as_all_at_once_do(
 
 def test_a_part_without_an_active_row_takes_no_step(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "MOST", 2)
+    monkeypatch.setattr(openvino, "cheaper_alone", lambda *_: False)
     engine = load(model_folder / "small.onnx")
+    state = engine.new_state(4)
     assert engine.together == 2  # whoever shares out the rows should know
     logits, ready = engine.step(
-        moving_frames(1, 4)[0], np.array([False, False, True, False]), np.ones(4, np.bool_), engine.new_state(4)
+        moving_frames(1, 4)[0], np.array([False, False, True, False]), np.ones(4, np.bool_), state
     )
     assert [bool(row.any()) for row in logits] == [False, False, True, True]  # a part is computed whole
     assert not ready[:2].any()
+
+
+def test_rows_that_cost_less_alone_run_alone_from_then_on(
+    model_folder: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+
+    def measured(*parts: openvino.Part) -> bool:
+        asked.append([part.rows.stop for part in parts])
+        return len(asked) == 1
+
+    monkeypatch.setattr(openvino, "cheaper_alone", measured)
+    frames, go, no = moving_frames(1, 3)[0], np.ones(3, np.bool_), np.zeros(3, np.bool_)
+    found = []
+    for rows in (3, 3, 2):
+        engine = load(model_folder / "small.onnx")
+        state = engine.new_state(rows)
+        found.append((engine.together, len(state.parts), engine.step(frames[:rows], go[:rows], no[:rows], state)[0]))
+    assert asked == [[1, 3], [1, 2]]  # the second engine finds the choice of the first
+    assert [(together, parts) for together, parts, _ in found] == [(1, 3), (1, 3), (2, 1)]
+    assert_alike(found[2][2], found[0][2][:2])
+
+
+class Timed:
+    """A part of some rows whose steps take what it is told, the first ones long."""
+
+    def __init__(self, spec: EngineSpec, rows: int, clock: list[float], took: list[float]) -> None:
+        self.spec, self.rows, self.clock, self.took = spec, slice(0, rows), clock, [9.0, *took]
+
+    def step(self, **arrays: NDArray[Any]) -> None:
+        assert all(len(array) == 4 for array in arrays.values())
+        self.clock[0] += self.took.pop(0) if len(self.took) > 1 else self.took[0]
+
+
+@pytest.mark.parametrize(
+    ("alone", "together", "cheaper"),
+    [([0.02], [0.08], False), ([0.0199], [0.08], False), ([0.019], [0.08], True), ([0.019], [0.3, 0.07, 0.3], False)],
+    ids=["as much", "within what measuring differs", "less", "less, but for one round"],
+)
+def test_rows_run_alone_only_if_that_costs_less(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, alone: list[float], together: list[float], cheaper: bool
+) -> None:
+    clock, spec = [0.0], read_spec(model_folder / "small.onnx")
+    monkeypatch.setattr("engines.backends.openvino.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(openvino, "MEASURE_S", 100.0)
+    parts = (Timed(spec, 1, clock, alone), Timed(spec, 4, clock, together))
+    assert openvino.cheaper_alone(*parts) is cheaper  # type: ignore[arg-type]
+
+
+def test_measuring_ends_when_it_took_its_time(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, spec = [0.0], read_spec(model_folder / "small.onnx")
+    monkeypatch.setattr("engines.backends.openvino.time.perf_counter", lambda: clock[0])
+    openvino.cheaper_alone(Timed(spec, 1, clock, [1.0]), Timed(spec, 4, clock, [1.0]))  # type: ignore[arg-type]
+    assert clock[0] < 2 * (9 + 4) + 5  # a round that sets things up, one that counts, and no third
 
 
 def test_a_flag_that_every_step_sets_is_set_in_the_graph_of_one_row_too() -> None:
