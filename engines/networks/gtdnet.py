@@ -115,10 +115,10 @@ AGGREGATORS: dict[str, Callable[..., Aggregator]] = {
 
 
 def linear(layer: nn.Linear, z: Tensor) -> Tensor:
-    """The layer on z [B, T, c] as a convolution of 1x1, for which runtimes on a CPU have the better kernel: twice as
+    """The layer on z [N, c, 1, 1] as a convolution of 1x1, for which runtimes on a CPU have the better kernel: twice as
     fast at one row.
     """
-    return per_frame(lambda v: F.conv2d(v[..., None, None], layer.weight[..., None, None], layer.bias).flatten(1), z)
+    return F.conv2d(z, layer.weight[..., None, None], layer.bias)
 
 
 class GlobalTemporalDifference(nn.Module):
@@ -134,20 +134,40 @@ class GlobalTemporalDifference(nn.Module):
         self.expand = nn.Linear(reduced, channels)
 
     def forward(self, means: Tensor, state: State) -> tuple[Tensor, State]:
-        """Means [B, T, C] -> gate [B, T, C], state."""
-        z = linear(self.reduce, means).float()  # [B, T, c]
-        z = (z * torch.rsqrt(z.square().mean(-1, keepdim=True) + 1e-6)).to(means.dtype)
-        overall, after = self.aggregate(z, part(state, "aggregate"))
-        selected = torch.sigmoid(linear(self.select, overall - z)) * z
-        query, key, value = (linear(layer, selected) for layer in (self.query, self.key, self.value))
-        pairs = query.float().unsqueeze(3) * key.float().unsqueeze(2)  # [B, T, c, c], in float32 for the softmax
-        attended = (pairs.softmax(-1) @ value.float().unsqueeze(3)).squeeze(3).to(z.dtype)
-        return torch.sigmoid(linear(self.expand, attended + z)), named(after, "aggregate")
+        """Means [B, T, C, 1, 1] -> gate [B, T, C, 1, 1], state. They keep the axes of maps, and so the layout in which
+        a runtime on a CPU has the map that they multiply.
+        """
+        z = per_frame(self.squeezed, means)  # [B, T, c, 1, 1]
+        vectors = z.flatten(2)
+        overall, after = self.aggregate(vectors, part(state, "aggregate"))
+        return per_frame(self.gate, z, overall.expand_as(vectors)), named(after, "aggregate")
+
+    def squeezed(self, means: Tensor) -> Tensor:
+        """Means [N, C, 1, 1] -> z [N, c, 1, 1], of a root mean square of 1."""
+        z = linear(self.reduce, means).float()
+        return (z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-6)).to(means.dtype)
+
+    def gate(self, z: Tensor, overall: Tensor) -> Tensor:
+        """z [N, c, 1, 1], the window's z_m [N, c] -> gate [N, C, 1, 1]."""
+        selected = torch.sigmoid(linear(self.select, overall[..., None, None] - z)) * z
+        query, key, value = (linear(layer, selected).flatten(1).float() for layer in (self.query, self.key, self.value))
+        pairs = query.unsqueeze(2) * key.unsqueeze(1)  # [N, c, c], in float32 for the softmax
+        attended = (pairs.softmax(-1) @ value.unsqueeze(2)).unsqueeze(3).to(z.dtype)
+        return torch.sigmoid(linear(self.expand, attended + z))
 
 
 def spatial_mean(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C]."""
-    return x.mean((2, 3))
+    """[N, C, H, W] -> [N, C, 1, 1]."""
+    return x.mean((2, 3), keepdim=True)
+
+
+def shifted_means(moved: Tensor, x: Tensor) -> Tensor:
+    """The spatial means of x [N, C, H, W] with its first channels replaced by `moved` [N, n, H, W], [N, C, 1, 1]. That
+    of the difference is taken, for which a runtime has the layout of x: it would keep a state that is summed alone in
+    another one, and copy it.
+    """
+    count, means = moved.shape[1], spatial_mean(x)
+    return torch.cat([means[:, :count] + spatial_mean(moved - x[:, :count]), means[:, count:]], 1)
 
 
 class GatedShift(TemporalShift):
@@ -162,10 +182,8 @@ class GatedShift(TemporalShift):
     def forward(self, x: Tensor, state: State, conv: nn.Conv2d) -> tuple[Tensor, State]:
         """x [B, T, C, H, W] -> conv(gated shift(x)) [B, T, P, H', W'], state."""
         moved, after = self.moved(x, state)
-        count = moved.shape[2]
-        means = torch.cat([per_frame(spatial_mean, moved), per_frame(spatial_mean, x)[:, :, count:]], 2)
-        gate, after_gate = self.gtd(means, part(state, "gtd"))
-        return self.convolve(conv, x, moved, 1 + gate), {**after, **named(after_gate, "gtd")}
+        gate, after_gate = self.gtd(per_frame(shifted_means, moved, x), part(state, "gtd"))
+        return self.convolve(conv, x, moved, per_frame(lambda g: 1 + g, gate)), {**after, **named(after_gate, "gtd")}
 
 
 def check(plan: Plan, aggregator: str) -> None:

@@ -45,8 +45,8 @@ class CSTM(nn.Module):
         before, now, after = self.conv.weight.view(-1, 3, 1, 1).unbind(1)  # each [C, 1, 1]
         earlier = delay(x, state.get("last"))
         if self.causal:
-            return per_frame(lambda e, z: before * e + now * z, earlier, x), {"last": newest(x)}
-        return per_frame(lambda e, z, a: before * e + now * z + after * a, earlier, x, advance(x)), {}
+            return per_frame(lambda z, e: z * now + e * before, x, earlier), {"last": newest(x)}
+        return per_frame(lambda z, e, a: z * now + e * before + a * after, x, earlier, advance(x)), {}
 
 
 class CMM(nn.Module):
@@ -69,7 +69,9 @@ class CMM(nn.Module):
         """x [B, T, C, H, W] -> the same shape, state."""
 
         def difference(now: Tensor, before: Tensor, known: Tensor) -> Tensor:
-            return (self.transform(now) - before) * known[:, None, None, None]
+            weight = -self.transform.weight  # a runtime adds a state as it is, and would copy it to change its sign
+            negative = F.conv2d(now, weight, padding=1, groups=len(weight)) + before
+            return negative * -known[:, None, None, None]
 
         z = per_frame(self.reduce, x)
         here = torch.ones_like(z[:, :, 0, 0, 0])

@@ -41,37 +41,58 @@ def displacement(earlier: Tensor, later: Tensor) -> Tensor:
     strongest displacement gates it; u and v, in units of the reach, are the expectations of dx and dy under
     softmax(100 * gated).
 
-    The correlation stays what one matrix product makes of it, all pairs of positions [N, H * W, H * W], and never
-    becomes patches: a gate around the strongest displacement is one around the strongest position, and the
-    expectation of q needs no displacement either. Both sets have zeros that the other lacks: the patch those outside
-    the image, the pairs those outside the patch. Each weighs e^0 in the softmax, and `missing` sets that right.
+    The correlation stays what a matrix product makes of it, pairs of positions, and never becomes patches: a gate
+    around the strongest displacement is one around the strongest position, and the expectation of q needs no
+    displacement either. It is computed in bands of the reach, each with the rows around it that its patches can touch,
+    so that a band's pairs stay in the caches, and of a large map most of those that are too far apart are never made.
+    """
+    height = earlier.shape[2]
+    found = []
+    for begin in range(0, height, REACH):
+        first = max(0, begin - REACH)
+        band, around = earlier[:, :, begin : begin + REACH], later[:, :, first : begin + 2 * REACH]
+        found.append(_band(band, around, begin - first))
+    return torch.cat(found, 1).transpose(1, 2).unflatten(2, (height, earlier.shape[3]))
+
+
+def _band(earlier: Tensor, later: Tensor, first: int) -> Tensor:
+    """The displacement of some rows [N, C, h, W] to the rows around them [N, C, k, W], of which the `first` is the
+    place of the first of theirs -> [N, h * W, 3]: u, v, m.
+
+    Pairs and patches both have zeros that the other lacks: the patch those outside the rows, the pairs those outside
+    the patch. Each weighs e^0 in the softmax, and `missing` sets that right.
 
     Of equally strong positions the first counts. It is found by its row and then by its column, and the gate is made of
     one factor for each: runtimes are slow at the argmax of long rows, and at looking up a gate for each position.
     """
-    height, width = earlier.shape[-2:]
+    (count, width), height = earlier.shape[2:], later.shape[2]
     rows, columns = (torch.arange(n, device=earlier.device, dtype=earlier.dtype) for n in (height, width))
-    near = torch.kron(_near(rows), _near(columns))  # [H * W, H * W]
-    ones = torch.ones(height, width, device=earlier.device, dtype=earlier.dtype)
-    places = torch.stack([columns * ones, rows.unsqueeze(1) * ones, ones], -1).flatten(0, 1)  # [H * W, 3]: x, y, 1
-    missing = PATCH**2 * places - places.sum(0)  # the sums over a whole patch, less those over all pairs
+    own_rows = torch.arange(count, device=earlier.device, dtype=earlier.dtype) + first
+    near = torch.kron(_near(own_rows, rows), _near(columns, columns))  # [h * W, k * W]
+    own, places = _places(own_rows, columns), _places(rows, columns)
+    missing = PATCH**2 * own - places.sum(0)  # the sums over a whole patch, less those over all pairs
 
     c = (earlier.flatten(2).transpose(1, 2) @ later.flatten(2) * near).unflatten(2, (height, width))
-    row = _first_strongest(c.detach().amax(3))  # [N, H * W, 1]
-    in_row = c.gather(2, row.long().unsqueeze(3).expand(-1, -1, -1, width)).squeeze(2)  # [N, H * W, W]
+    row = _first_strongest(c.detach().amax(3))  # [N, h * W, 1]
+    in_row = c.gather(2, row.long().unsqueeze(3).expand(-1, -1, -1, width)).squeeze(2)  # [N, h * W, W]
     column = _first_strongest(in_row.detach())
-    m = in_row.gather(2, column.long())  # [N, H * W, 1]
+    m = in_row.gather(2, column.long())  # [N, h * W, 1]
     gates = (SHARPNESS * _gate(rows - row)).unsqueeze(3) * _gate(columns - column).unsqueeze(2)
     largest = SHARPNESS * m.detach()  # of gates * c: the gate is 1 there
     weights = torch.exp(gates * c - largest.unsqueeze(3))
-    sums = weights.flatten(2) @ places + torch.exp(-largest) * missing  # [N, H * W, 3]: of x, of y, of the weights
-    uv = (sums[..., :2] / sums[..., 2:] - places[:, :2]) / REACH
-    return torch.cat([uv, m], -1).transpose(1, 2).unflatten(2, (height, width))
+    sums = weights.flatten(2) @ places + torch.exp(-largest) * missing  # [N, h * W, 3]: of x, of y, of the weights
+    return torch.cat([(sums[..., :2] / sums[..., 2:] - own[:, :2]) / REACH, m], -1)
 
 
-def _near(axis: Tensor) -> Tensor:
-    """1 where two places of an axis [n] are within the reach of each other, [n, n]."""
-    return ((axis - axis.unsqueeze(1)).abs() <= REACH).to(axis.dtype)
+def _places(rows: Tensor, columns: Tensor) -> Tensor:
+    """x, y and 1 of all positions, [H * W, 3]."""
+    ones = torch.ones(len(rows), len(columns), device=rows.device, dtype=rows.dtype)
+    return torch.stack([columns * ones, rows.unsqueeze(1) * ones, ones], -1).flatten(0, 1)
+
+
+def _near(own: Tensor, others: Tensor) -> Tensor:
+    """1 where places of an axis, [n] and [k], are within the reach of each other, [n, k]."""
+    return ((others - own.unsqueeze(1)).abs() <= REACH).to(own.dtype)
 
 
 def _first_strongest(values: Tensor) -> Tensor:

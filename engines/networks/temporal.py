@@ -101,11 +101,16 @@ def started_after(x: Tensor, state: State) -> Tensor:
     return state["started"].clamp(min=1) if state else torch.ones_like(x.flatten(1)[:, 0])
 
 
-def scale(x: Tensor, *factors: Tensor) -> Tensor:
-    """Each channel of x [N, C, H, W] times its factors, each [N, C]."""
-    for factor in factors:
-        x = x * factor[..., None, None]
+def gated(x: Tensor, *gates: Tensor) -> Tensor:
+    """Each channel of x [N, C, H, W] times its gates, each [N, C, 1, 1]."""
+    for gate in gates:
+        x = x * gate
     return x
+
+
+def scale(x: Tensor, factor: Tensor) -> Tensor:
+    """Each channel of x [N, C, H, W] times its factor [N, C]."""
+    return gated(x, factor[..., None, None])
 
 
 class NoShift(nn.Module):
@@ -150,16 +155,16 @@ class TemporalShift(nn.Module):
         return torch.cat([advance(ahead), delay(behind, None)], 2), {}
 
     def convolve(self, conv: nn.Conv2d, x: Tensor, moved: Tensor, *gates: Tensor) -> Tensor:
-        """conv(x with its first n channels replaced by `moved` [B, T, n, H, W]); gates [B, T, C], if there are any,
-        multiply the shifted map's channels.
+        """conv(x with its first n channels replaced by `moved` [B, T, n, H, W]); gates [B, T, C, 1, 1], if there are
+        any, multiply the shifted map's channels.
         """
         count = moved.shape[2]
         if not self.causal and conv.kernel_size != (1, 1):
-            return per_frame(lambda z, *g: conv(scale(z, *g)), torch.cat([moved, x[:, :, count:]], 2), *gates)
+            return per_frame(lambda z, *g: conv(gated(z, *g)), torch.cat([moved, x[:, :, count:]], 2), *gates)
         weight = conv.weight[:, :count]
 
         def conv_of_shifted(z: Tensor, moved: Tensor, *gates: Tensor) -> Tensor:
-            difference = scale(moved - z[:, :count], *(gate[:, :count] for gate in gates))
-            return conv(scale(z, *gates)) + nn.functional.conv2d(difference, weight, None, conv.stride, conv.padding)
+            difference = gated(moved - z[:, :count], *(gate[:, :count] for gate in gates))
+            return conv(gated(z, *gates)) + nn.functional.conv2d(difference, weight, None, conv.stride, conv.padding)
 
         return per_frame(conv_of_shifted, x, moved, *gates)
