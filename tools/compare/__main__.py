@@ -4,6 +4,7 @@ python -m tools.compare [motion] ...      which way does a picture move, drawn c
 python -m tools.compare jhmdb ...         21 actions of people, J-HMDB: tools/compare/jhmdb.py
 python -m tools.compare few ...           five actions from a few clips each: tools/compare/few.py
 python -m tools.compare networks ...      TSN, TSM and TCM on J-HMDB, trained at one budget: tools/compare/networks.py
+python -m tools.compare tuned ...         what those networks tell of the clips themselves: tools/compare/tuned.py
 python -m tools.compare pack ...          J-HMDB as a few small films, which networks reads: tools/compare/packed.py
 """
 
@@ -14,7 +15,7 @@ import sys
 from importlib import import_module
 
 ROOMS = {"pack": "packed"}
-BENCHMARKS = ("motion", "jhmdb", "few", "pack", "networks")
+BENCHMARKS = ("motion", "jhmdb", "few", "pack", "networks", "tuned")
 
 
 def main(arguments: list[str]) -> int:

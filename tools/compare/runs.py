@@ -78,10 +78,11 @@ class Row(msgspec.Struct, frozen=True):
     all_s: float
 
 
-def network_of(run: Run, classes: int, budget: Budget, pooling: str) -> Network:
-    """The run's network: as it learns (`pooling` mean), or as its last layer is solved for (motion)."""
-    checkpoint = read_checkpoint(run.like, "tsn", budget.frames, classes=classes)
-    plain = build_network("tsn", checkpoint.backbone, budget.frames, classes, causal=True)
+def shaped(run: Run, backbone: str, classes: int, budget: Budget, pooling: str) -> Network:
+    """The run's network with random weights: as it learns (`pooling` mean), or as its last layer is solved for
+    (motion).
+    """
+    plain = build_network("tsn", backbone, budget.frames, classes, causal=True)
     assert isinstance(plain, InvertedNet)
     options: dict[str, Any] = {"dropout": budget.dropout, "pooling": pooling}
     if run.network != "tsn" and run.start != "nothing":
@@ -89,12 +90,19 @@ def network_of(run: Run, classes: int, budget: Budget, pooling: str) -> Network:
     frames = budget.frames if run.form == "clip" or pooling == "mean" else WINDOW
     if run.network == "tcm" and frames != budget.frames:
         options["span"] = budget.frames
-    net = build_network(run.network, checkpoint.backbone, frames, classes, run.form == "causal", **options)
+    net = build_network(run.network, backbone, frames, classes, run.form == "causal", **options)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def network_of(run: Run, classes: int, budget: Budget, pooling: str) -> Network:
+    """The run's network with the weights that it begins with."""
+    checkpoint = read_checkpoint(run.like, "tsn", budget.frames, classes=classes)
+    net = shaped(run, checkpoint.backbone, classes, budget, pooling)
     if isinstance(net, LightTCM):
         net.tcm.begin_softly()
     if run.start != "nothing":
         net.load_state_dict(checkpoint.parameters, strict=False)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return net
 
 
 def learn_motion(net: Network, like: str, size: int, device: torch.device, threads: int) -> None:

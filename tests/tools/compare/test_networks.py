@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from engines.training.head import Look
 from tests.tools.sets import hmdb51, numbers
-from tools.compare import networks, runs, shots
+from tools.compare import jhmdb, networks, runs, shots, tuned
 from tools.compare.__main__ import main
 from tools.compare.finetune import Budget, Looks, finetune
 from tools.compare.packed import read_packed
@@ -107,6 +108,35 @@ def test_one_command_trains_and_asks_and_does_nothing_twice(
     assert "own" in said
     assert "epoch" not in said
     assert networks.read_rows(tmp_path / "rows.jsonl") == rows
+
+
+def test_trained_networks_are_asked_about_the_clips_themselves(
+    packed: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, asked = tmp_path / "runs", tmp_path / "asked"
+    command = ["tuned", "--data", str(packed.parent), "--runs", str(trained), "--out", str(asked), "--size", "32"]
+    assert main(command) == 2
+    assert "make some with `python -m tools.compare networks`" in capsys.readouterr().err
+    training = ["networks", "--data", str(packed), "--init", str(backbone), "--out", str(trained)]
+    training += ["--networks", "tcm", "--forms", "causal", "--splits", "1", "--trials", "0"]
+    assert main(training) == 0, capsys.readouterr().err
+    (row,) = networks.read_rows(trained / "rows.jsonl").values()
+    capsys.readouterr()
+    assert main(command) == 0, capsys.readouterr().err
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.endswith("-whole.pt: 12 clips")
+    assert last.startswith("| tcm | mobilenet_v2 | causal |")
+    weights = trained / f"{row.name}.pt"
+    state = torch.load(weights, weights_only=True)
+    state["fc.weight"], state["fc.bias"] = torch.zeros_like(state["fc.weight"]), torch.tensor([0.0, 1.0, 0.0]).half()
+    torch.save(state, weights)
+    clips = jhmdb.everything(packed.parent)
+    found = tuned.asked(row, weights, clips, Look(size=32), asked).top1["own"]
+    assert found == (1 / 3,) * 5  # the network's own layer is that of the file, which always says the second label
+    del state["tcm.tam.conv1.0.weight"]
+    torch.save(state, weights)
+    with pytest.raises(ToolError, match=f"does not hold the weights of the run {row.name}.*conv1"):
+        tuned.asked(row, weights, clips, Look(size=32), asked)
 
 
 def test_a_trial_learns_and_asks_within_the_training_half(
