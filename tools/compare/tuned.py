@@ -20,6 +20,7 @@ import torch
 
 from engines.training.head import Layer, Look
 from engines.training.loop import keep_memory
+from engines.training.progress import writing
 from tools.compare.finetune import Budget
 from tools.compare.jhmdb import everything, features, kept_as
 from tools.compare.networks import line, read_rows, table
@@ -71,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{options.runs / 'rows.jsonl'} tells of no run in the causal form; "
             "make some with `python -m tools.compare networks`"
         )
+    with writing(options.out):
+        options.out.mkdir(parents=True, exist_ok=True)
     clips, found = everything(options.data), []
     for row in wanted:
         look = Look(row.budget["rate_hz"], options.size, WINDOW)
