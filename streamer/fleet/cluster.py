@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, StreamerError
 from streamer.fleet.agent import Agent, Reign, Welcome
 from streamer.fleet.facts import Assignment, NodeFacts, NodeStatus
 from streamer.text import redact
@@ -120,7 +120,7 @@ def fault(output: str) -> str:
 
 
 def connect(address: str, token: Path) -> None:
-    """Make this process a driver of the cluster. Raises ConfigError."""
+    """Make this process a driver of the cluster. Raises StreamerError."""
     os.environ.update(environment(token))
     import ray
 
@@ -134,7 +134,7 @@ def connect(address: str, token: Path) -> None:
             configure_logging=False,
         )
     except Exception as error:  # of Ray's many kinds
-        raise ConfigError(f"{address}: Ray's head does not take this program: {fault(str(error))}") from error
+        raise StreamerError(f"{address}: Ray's head does not take this program: {fault(str(error))}") from error
 
 
 def disconnect() -> None:
@@ -194,7 +194,7 @@ class RayNodes:
         self._by_name: dict[str, _Machine] = {}
         self.refused: dict[str, str] = {}
         self.deposed = ""
-        self.failed: ConfigError | None = None
+        self.failed: StreamerError | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._look, name="fleet nodes", daemon=True)
         self._thread.start()
@@ -264,7 +264,7 @@ class RayNodes:
         """The thread: who is in the cluster, and what must be said to whom."""
         try:
             self._begin()
-        except ConfigError as error:
+        except StreamerError as error:
             self.failed = error
             return
         import ray

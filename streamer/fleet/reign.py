@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from zmq.utils import z85
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, StreamerError
 from streamer.fleet import cluster
 from streamer.fleet.agent import Reign, Welcome
 from streamer.fleet.config import AT, FleetConfig
@@ -47,7 +47,10 @@ log = logging.getLogger(__name__)
 
 
 def rule(config: FleetConfig, run: dict[str, Any], stop: threading.Event, tell: Callable[[str], None]) -> None:
-    """Be the head until `stop` is set. tell: is told where it can be reached. Raises ConfigError."""
+    """Be the head until `stop` is set. tell: is told where it can be reached.
+
+    Raises ConfigError for what no restart mends, and StreamerError when Ray's head ends or cannot be reached.
+    """
     share_heaps()
     host, port = _place(config.at)
     folder = private(config.folder.absolute())
@@ -96,7 +99,7 @@ def rule(config: FleetConfig, run: dict[str, Any], stop: threading.Event, tell: 
                 raise ConfigError(nodes.deposed)
             if begin.done and not daemon.alive:
                 said = cluster.fault((folder / "ray.log").read_text(encoding="utf-8", errors="replace"))
-                raise ConfigError(f"Ray's head at {config.at} has ended: {said}")
+                raise StreamerError(f"Ray's head at {config.at} has ended: {said}")
 
 
 class _Beginning:
@@ -118,9 +121,9 @@ class _Beginning:
         while (why := unreachable(f"tcp://{address}")) and time.monotonic() < ends and not self._stop.wait(0.1):
             if not self._daemon.alive:
                 said = cluster.fault(self._output.read_text(encoding="utf-8", errors="replace"))
-                raise ConfigError(f"Ray's head could not start at {address}: {said}")
+                raise StreamerError(f"Ray's head could not start at {address}: {said}")
         if why and not self._stop.is_set():
-            raise ConfigError(f"Ray's head at {address} did not start within {START_S:g} s: {why}")
+            raise StreamerError(f"Ray's head at {address} did not start within {START_S:g} s: {why}")
         if not self._stop.is_set():
             cluster.connect(address, self._token)
         self.done = True

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
-from streamer.errors import ConfigError
+from streamer.errors import StreamerError
 from streamer.fleet.agent import Reign, Welcome
 from streamer.fleet.cluster import RayNodes, _Machine
 from streamer.fleet.facts import NodeFacts
@@ -28,7 +28,7 @@ class Actor:
 
 
 def begin() -> None:
-    raise ConfigError("there is no Ray")
+    raise StreamerError("there is no Ray")
 
 
 def head() -> RayNodes:
@@ -47,6 +47,12 @@ def join(nodes: RayNodes, number: str, name: str, address: str, actor: Actor) ->
         machine.due = 0.0
         nodes._speak(machine)
     return machine
+
+
+def test_a_ray_that_fails_is_no_wrong_configuration_so_that_a_service_is_started_again() -> None:
+    failed = head().failed
+    assert failed is not None
+    assert (str(failed), failed.exit_code) == ("there is no Ray", 1)
 
 
 def test_a_second_machine_of_one_name_is_refused_and_the_first_goes_on() -> None:
