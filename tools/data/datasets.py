@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,10 +55,13 @@ class VideoSet:
     mirrored: tuple[int | None, ...]
     missing: tuple[Path, ...] = ()
 
-    def in_order(self, labels: Sequence[str]) -> VideoSet:
-        """The same videos with the labels in a model's order. Raises ToolError where they are not the same labels."""
-        if sorted(labels) != sorted(self.labels):
-            only_here, only_there = set(self.labels).difference(labels), set(labels).difference(self.labels)
+    def in_order(self, labels: Sequence[str], spare: Collection[str] = ()) -> VideoSet:
+        """The same videos with the labels in a model's order. Raises ToolError where they are not the same labels.
+
+        spare: those of the model that the data set may lack.
+        """
+        only_here, only_there = set(self.labels).difference(labels), set(labels).difference(self.labels)
+        if only_here or not only_there.issubset(spare):
             raise ToolError(
                 f"the data set's {len(self.labels)} labels are not the model's {len(labels)}: only in the data set "
                 f"{few(only_here)}; only in the model {few(only_there)}; take a model that was trained on these labels"

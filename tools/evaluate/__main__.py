@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import BACKENDS, Engine, EngineError, EngineSpec, load_engine
+from engines.spec import IDLE
 from engines.training.feed import Batch
 from streamer.config import Config
 from streamer.errors import StreamerError
@@ -146,7 +147,7 @@ def clips_command(options: argparse.Namespace) -> None:
                     f"{theirs!r} in {engine.spec.name}; their labels must be the same, in the same order"
                 )
     layout, root = options.data
-    videos = read_dataset(layout, root, options.split, options.annotations).in_order(labels)
+    videos = read_dataset(layout, root, options.split, options.annotations).in_order(labels, spare=IDLE)
     views = [view_of(engine.spec, options) for engine in engines]
     report = score_videos(engines, weights, videos, views, options.workers)
     count, unread = len(report.labels), len(report.faults)

@@ -154,6 +154,17 @@ def test_labels_can_be_brought_into_a_models_order(tmp_path: Path) -> None:
     assert reordered.mirrored == (0, 2, 1)
 
 
+def test_a_model_may_have_labels_of_nothing_that_the_data_set_lacks(tmp_path: Path) -> None:
+    jester(tmp_path)
+    videos = read_dataset("jester", tmp_path, "validation")
+    model = ("No gesture", "nothing", "Swiping Right", "Swiping Left")
+    reordered = videos.in_order(model, ["nothing"])
+    assert reordered.labels == model
+    assert [model[video.label] for video in reordered.videos] == [LEFT_RIGHT[video.label] for video in videos.videos]
+    with pytest.raises(ToolError, match="only in the data set none; only in the model 'nothing';"):
+        videos.in_order(model)
+
+
 def test_labels_that_are_not_the_models_are_told(tmp_path: Path) -> None:
     jester(tmp_path)
     with pytest.raises(ToolError, match=r"only in the data set 'Swiping Left'; only in the model 'Wave', 'Zoom';"):
