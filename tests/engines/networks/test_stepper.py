@@ -214,6 +214,6 @@ def test_a_step_takes_as_many_operations_whatever_the_number_of_displacements(
 ) -> None:
     stepper = make_stepper(build_network("tcm", "resnet18", 8, 5, causal, 0.25).eval(), 48, 64)
     many = operations(stepper)
-    monkeypatch.setattr(tcm, "REACH", 3)
-    monkeypatch.setattr(tcm, "PATCH", 7)
+    monkeypatch.setattr(tcm, "REACH", 9)  # the map's six rows are one band with both
+    monkeypatch.setattr(tcm, "PATCH", 19)
     assert operations(stepper) == many

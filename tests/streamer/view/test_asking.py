@@ -63,7 +63,8 @@ def test_thresholds_are_tried_on_the_page_and_obeyed_only_when_one_says_so(start
     tab = visit(page)
     expect(lambda: tile(tab, "swipe").locator(".span:not(.lost)").count() >= 1, tab)
     tab.keyboard.press("e")
-    expect(lambda: "0 events" not in tab.locator("#tune-would output").inner_text(), tab)
+    tab.locator("#tune-enter").wait_for()
+    expect(lambda: tab.locator("#tune-would output").inner_text() not in ("", "0 events"), tab)
     assert serious_faults(tab) == []
     move = "value => { const knob = document.querySelector('#tune-enter'); knob.value = value; "
     tab.evaluate(move + "knob.dispatchEvent(new Event('input')); }", 1)
@@ -92,7 +93,7 @@ def test_another_model_takes_over_from_the_page(start: Start, visit: Visit) -> N
     assert serious_faults(tab) == []
     tab.keyboard.press("Escape")
     tile(tab, "swipe").locator(".events li").first.wait_for()
-    expect(lambda: tile(tab, "swipe").locator('[data-fact="epoch"]').inner_text() == "1", tab)
+    expect(lambda: tile(tab, "swipe").locator('[data-fact="epoch"]').inner_text() not in ("", "0"), tab)
 
 
 def test_an_event_plays_its_clip_and_is_answered_with_keys(filmed: tuple[Address, Path], visit: Visit) -> None:
@@ -129,6 +130,7 @@ def test_an_event_plays_its_clip_and_is_answered_with_keys(filmed: tuple[Address
 
 def test_clips_that_are_written_while_the_list_is_open_come_into_it(filmed: tuple[Address, Path], visit: Visit) -> None:
     tab = visit(filmed[0])
+    tab.locator("#clips").wait_for()  # the run has said that it keeps clips
     tab.keyboard.press("c")
     which = tab.locator("#clips-which")
     which.select_option("all")
