@@ -85,6 +85,14 @@ def load_fleet(file: Path | None, **options: Any) -> tuple[FleetConfig, dict[str
     return config, run if isinstance(run, dict) else {}
 
 
+def host_and_port(text: str) -> tuple[str, int] | None:
+    """The parts of HOST:PORT where nodes join; None if it is not so."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        return None
+    return host, int(port)
+
+
 def near_labels(option: str, given: Iterable[str] | None) -> dict[str, str]:
     """The labels of an option that is written as KEY=VALUE, again and again. Raises ConfigError."""
     labels: dict[str, str] = {}

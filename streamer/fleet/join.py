@@ -25,6 +25,7 @@ import msgspec
 from streamer.errors import ConfigError
 from streamer.fleet import cluster
 from streamer.fleet.agent import Agent, Place
+from streamer.fleet.config import OURS, host_and_port
 from streamer.fleet.folder import Child, private, take, write
 from streamer.labels.addresses import listen, unreachable
 from streamer.labels.curve import write_keys
@@ -200,14 +201,14 @@ def local_host(head: str, at: str | None = None) -> str:
     """The address of this machine that the head reaches; at: if it was given. Raises ConfigError for one that this
     machine has not, and for a head that is no HOST:PORT.
     """
-    host, _, port = head.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    place = host_and_port(head)
+    if place is None:
         raise ConfigError(f"{head!r}: is not HOST:PORT of a head, such as 192.0.2.1:6380")
     if at is not None:
         listen(f"{at}:0", "--at", "an address of this machine, such as 192.0.2.2").close()
         return at
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(*place, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.connect(address)  # sends nothing
             return str(probe.getsockname()[0])
@@ -217,8 +218,6 @@ def local_host(head: str, at: str | None = None) -> str:
 
 def own_settings(run: Mapping[str, Any]) -> dict[str, Any]:
     """What a node's file says of its run. Raises ConfigError for what its fleet sets."""
-    from streamer.fleet.config import OURS
-
     if clash := [key for key in OURS if key in run]:
         raise ConfigError(f"{clash[0]}: is set by the fleet; leave it out of a node's configuration")
     return dict(run)

@@ -26,7 +26,7 @@ from zmq.utils import z85
 from streamer.errors import ConfigError, StreamerError
 from streamer.fleet import cluster
 from streamer.fleet.agent import Reign, Welcome
-from streamer.fleet.config import AT, FleetConfig
+from streamer.fleet.config import AT, FleetConfig, host_and_port
 from streamer.fleet.desk import Desk
 from streamer.fleet.folder import Child, private, take, write
 from streamer.fleet.head import Head
@@ -131,11 +131,11 @@ class _Beginning:
 
 
 def _place(at: str) -> tuple[str, int]:
-    host, _, port = at.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    place = host_and_port(at)
+    if place is None:
         raise ConfigError(f"at: {at!r} is not HOST:PORT; use an address of this machine, such as 192.0.2.1:6380")
-    listen(f"{host}:0", "at", AT).close()  # Ray would try for half a minute, and not say why
-    return host, int(port)
+    listen(f"{place[0]}:0", "at", AT).close()  # Ray would try for half a minute, and not say why
+    return place
 
 
 def _join(host: str, port: int, token: Path) -> str:
